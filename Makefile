@@ -1,0 +1,64 @@
+# Everything a person does with this project: `make help`.
+
+SHELL := /bin/bash
+ENVIRONMENT := .venv
+READY := $(ENVIRONMENT)/.ready
+IN := PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH"
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+.PHONY: setup
+setup: $(READY)  ## create the environment in .venv from the pinned, hash-checked requirements
+
+$(READY): requirements.lock pyproject.toml
+	@python=$$(for name in python3.13 python3.12 python3.11 python3; do \
+		command -v $$name >/dev/null && $$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$name && break; \
+	done) && [ -n "$$python" ] || { echo "Python 3.11, 3.12 or 3.13 with its venv module is needed (on Debian: apt-get install python3-venv)." >&2; exit 6; }; \
+	echo "setup: $$python, environment in $(ENVIRONMENT) (about 3 GB, a few minutes)"; \
+	$$python -m venv $(ENVIRONMENT)
+	@$(ENVIRONMENT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(ENVIRONMENT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: run
+run: $(READY)  ## fetch, normalize, train, evaluate and track with params.yaml; ends with the result
+	@$(IN) keras-pipeline fetch --download-only; case $$? in \
+	0) $(IN) dvc repro;; \
+	4) printf '\n%s\n' \
+		'!!! The dataset of params.yaml cannot be had here (see above).' \
+		'!!! This run uses the 1,797 digits inside scikit-learn instead: fetch.dataset=digits,' \
+		'!!! and batches of 32, since there are few of them.' \
+		'!!! Its name, reports and tags say so; params.yaml is changed by it.' ''; \
+	   export GIT_COMMITTER_NAME="$${GIT_COMMITTER_NAME:-$$(git config user.name || echo nobody)}" \
+	          GIT_COMMITTER_EMAIL="$${GIT_COMMITTER_EMAIL:-$$(git config user.email || echo nobody@localhost)}"; \
+	   $(IN) dvc exp run -S fetch.dataset=digits -S train.batch_size=32;; \
+	*) exit 1;; esac
+	@echo; $(IN) keras-pipeline status
+	@echo 'runs:     make ui'
+
+.PHONY: ui
+ui: $(READY)  ## look at all runs in MLflow's page
+	@$(IN) keras-pipeline ui
+
+.PHONY: lint
+lint: $(READY)  ## style and types
+	@$(IN) ruff check .
+	@$(IN) ruff format --check .
+	@$(IN) mypy
+
+.PHONY: test
+test: $(READY)  ## every test, the fast ones first
+	@$(IN) pytest -m 'not slow'
+	@$(IN) pytest -m slow
+
+.PHONY: browser
+browser:  ## Debian's Chromium, with which a test looks at MLflow's page (skipped without; needs root)
+	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; } >/dev/null
+
+.PHONY: clean
+clean:  ## remove the environment (data, models and runs stay)
+	rm -rf $(ENVIRONMENT)

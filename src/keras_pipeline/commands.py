@@ -1,0 +1,284 @@
+"""The command line: `keras-pipeline --help`. Reads the params, calls one stage or tool, maps faults to exit codes."""
+
+import argparse
+import errno
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from keras_pipeline.errors import PipelineError, masked
+
+EXAMPLES = """\
+examples:
+  dvc repro                                 bring everything in line with params.yaml
+  dvc exp run -S model.dropout=0.5          the same with one value changed, as a named experiment
+  keras-pipeline params check               every fault of params.yaml, with line and column
+  keras-pipeline status                     which run the files here come from, and whether it is stale
+  keras-pipeline ui                         look at all runs
+  eval "$(keras-pipeline completion bash)"  complete commands with the tab key
+
+exit codes: 0 done, 2 bad params or usage, 3 bad data, 4 download failed, 5 training diverged,
+6 the machine lacks something, 7 model file damaged, 70 our bug, 75 busy: run again, 130 and 143 interrupted
+"""
+EXIT_MEANING = {
+    2: "bad params or usage",
+    3: "bad data",
+    4: "download failed",
+    5: "training diverged",
+    6: "the machine lacks something",
+    7: "model file damaged",
+    75: "busy: run the same command again later",
+}
+# fmt: off
+MACHINE_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK,
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE,
+    errno.ENOMEM,
+}
+# fmt: on
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal that asks the process to end; what was begun is closed as after Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit code. Prints every fault in the user's terms, a traceback never."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    verb = f"keras-pipeline {chosen.verb}"
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # ignored on purpose: nohup
+            signal.signal(number, _terminate)
+    if "DVC_STAGE" in os.environ:
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    try:
+        chosen.run(chosen)
+        print(end="", flush=True)
+    except PipelineError as error:
+        print(masked(str(error)), file=sys.stderr)
+        return _end(verb, error.exit_code)
+    except KeyboardInterrupt as interruption:
+        code = 128 + getattr(interruption, "number", signal.SIGINT)
+        print(f"{verb}: interrupted, exit {code}", file=sys.stderr)
+        return code
+    except BrokenPipeError:
+        # Whoever read our output left: nobody is there to be told.
+        _drop_output()
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        return _unexpected(verb, error)
+    return 0
+
+
+def _end(verb: str, code: int) -> int:
+    print(f"{verb}: exit {code} ({EXIT_MEANING[code]})", file=sys.stderr)
+    return code
+
+
+def _unexpected(verb: str, error: Exception) -> int:
+    """A full disk, a missing permission or memory are the machine's; the rest is a bug of ours."""
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+        _drop_output()
+        print(
+            f"{error.filename or 'the output'}: {error.strerror}. "
+            "Make room, give permission or name another path, then run it again.",
+            file=sys.stderr,
+        )
+        return _end(verb, 6)
+    if isinstance(error, MemoryError):
+        print("Memory is exhausted. Use a smaller network or train.batch_size.", file=sys.stderr)
+        return _end(verb, 6)
+    descriptor, path = tempfile.mkstemp(prefix="keras-pipeline-", suffix=".txt")
+    with os.fdopen(descriptor, "w") as file:
+        file.write(masked("".join(traceback.format_exception(error))))
+    print(
+        f"{verb}: this is a bug of keras-pipeline, please report it ({type(error).__name__}).\n"
+        f"The traceback is in {path}\n{verb}: exit 70",
+        file=sys.stderr,
+    )
+    return 70
+
+
+def _drop_output() -> None:
+    """Let go of output that cannot be written: Python would try again at its end, and complain."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated(number)
+
+
+def _end_with_parent(parent: int) -> None:
+    """DVC does not take its stages along when it is killed: end as after SIGTERM when the parent is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="keras-pipeline",
+        description="A Keras experiment pipeline: DVC runs the stages, MLflow shows the runs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+    paths = _path_options()
+
+    def add(name: str, run: object, text: str, *options: str) -> argparse.ArgumentParser:
+        command = verbs.add_parser(
+            name, help=text, description=f"{text}.", parents=[paths[option] for option in options]
+        )
+        command.set_defaults(run=run)
+        return command
+
+    fetch = add("fetch", _fetch, "download and verify the dataset", "params", "raw", "downloads")
+    fetch.add_argument(
+        "--download-only",
+        action="store_true",
+        help="only make sure that the files are there; writes no data/raw",
+    )
+    add("normalize", _normalize, "split and scale the images", "params", "raw", "normalized")
+    add("train", _train, "train the network", "params", "normalized", "models")
+    add(
+        "evaluate",
+        _evaluate,
+        "test the network; numbers and figures",
+        "params",
+        "normalized",
+        "models",
+        "reports",
+    )
+    track = add("track", _track, "make MLflow say what the files say", "params", "models", "reports")
+    track.add_argument("--again", action="store_true", help="send everything, also where nothing has changed")
+    check = add("params", _params, "check params.yaml without running anything", "params")
+    check.add_argument("action", choices=["check"])
+    add(
+        "status",
+        _status,
+        "which run the files come from, and is it stale",
+        "params",
+        "normalized",
+        "models",
+        "reports",
+    )
+    add("doctor", _doctor, "what this machine has, and what to do where something is missing", "params", "raw")
+    add("relocate", _relocate, "repair MLflow's artifact paths after the checkout was moved or copied")
+    ui = add("ui", _ui, "open MLflow's page at the table of runs", "params")
+    ui.add_argument("--port", type=int, default=0, help="port on this machine; 0: a free one (default)")
+    ui.add_argument("--no-browser", action="store_true", help="only print the address")
+    completion = add("completion", _completion, "print a completion script for the shell")
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    return parser
+
+
+def _path_options() -> dict[str, argparse.ArgumentParser]:
+    """The options that name files and folders, one small parser each; dvc.yaml relies on the defaults."""
+    defaults = {
+        "params": ("params.yaml", "the params file"),
+        "raw": ("data/raw", "the dataset's own files"),
+        "downloads": ("data/downloads", "files as downloaded, kept for the next time"),
+        "normalized": ("data/normalized", "scaled arrays"),
+        "models": ("models", "the trained network"),
+        "reports": ("reports", "numbers and figures"),
+    }
+    options = {}
+    for name, (path, text) in defaults.items():
+        options[name] = argparse.ArgumentParser(add_help=False)
+        options[name].add_argument(
+            f"--{name}", type=Path, default=Path(path), metavar="PATH", help=f"{text} (default: {path})"
+        )
+    return options
+
+
+def _fetch(chosen: argparse.Namespace) -> None:
+    from keras_pipeline import params
+    from keras_pipeline.stages import fetch
+
+    stage = fetch.download_only if chosen.download_only else fetch.run
+    stage(params.load(chosen.params), chosen.raw, chosen.downloads)
+
+
+def _normalize(chosen: argparse.Namespace) -> None:
+    from keras_pipeline import params
+    from keras_pipeline.stages import normalize
+
+    normalize.run(params.load(chosen.params), chosen.raw, chosen.normalized)
+
+
+def _train(chosen: argparse.Namespace) -> None:
+    from keras_pipeline import params
+    from keras_pipeline.stages import train
+    from keras_pipeline.tracking import live, store
+
+    values = params.load(chosen.params)
+    observer = live.LiveTracker(store.location(store.project_root()), values.tracking.experiment)
+    train.run(values, chosen.normalized, chosen.models, observer)
+
+
+def _evaluate(chosen: argparse.Namespace) -> None:
+    from keras_pipeline import params
+    from keras_pipeline.stages import evaluate
+
+    evaluate.run(params.load(chosen.params), chosen.normalized, chosen.models, chosen.reports)
+
+
+def _track(chosen: argparse.Namespace) -> None:
+    from keras_pipeline import params
+    from keras_pipeline.stages import track
+
+    track.run(params.load(chosen.params), chosen.params, chosen.models, chosen.reports, again=chosen.again)
+
+
+def _params(chosen: argparse.Namespace) -> None:
+    from keras_pipeline import params
+
+    params.load(chosen.params)
+    print(f"{chosen.params}: good")
+
+
+def _status(chosen: argparse.Namespace) -> None:
+    from keras_pipeline import params, status
+
+    status.show(params.load(chosen.params), chosen.normalized, chosen.models, chosen.reports)
+
+
+def _doctor(chosen: argparse.Namespace) -> None:
+    from keras_pipeline import doctor
+
+    doctor.show(chosen.params, chosen.raw)
+
+
+def _relocate(chosen: argparse.Namespace) -> None:
+    from keras_pipeline.tracking import store
+
+    changed = store.relocate(store.location(store.project_root()))
+    print(f"relocate: {changed} paths changed" if changed else "relocate: every path is right already")
+
+
+def _ui(chosen: argparse.Namespace) -> None:
+    from keras_pipeline import params
+    from keras_pipeline.tracking import ui
+
+    ui.show(params.load(chosen.params).tracking.experiment, chosen.port, browser=not chosen.no_browser)
+
+
+def _completion(chosen: argparse.Namespace) -> None:
+    import shtab
+
+    print(shtab.complete(_parser(), shell=chosen.shell))

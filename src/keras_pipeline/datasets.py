@@ -1,0 +1,175 @@
+"""The datasets: one row each, with what the files must be and where they are had.
+
+Adding a dataset of IDX files is adding a row. `digits` has no files: its images are inside scikit-learn.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A gzip-compressed IDX file of a mirror.
+
+    `algorithm` says what `digest` (hexadecimal) is over: "payload sha256" is the SHA-256 of the decompressed
+    content, whatever the envelope; "gzip md5" the MD5 of the .gz, where its authors publish no other.
+    `payload_size`: bytes after decompression.
+    """
+
+    name: str
+    algorithm: Literal["payload sha256", "gzip md5"]
+    digest: str
+    payload_size: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Grey images with labels 0 … len(class_names) - 1, split into train and test by their authors.
+
+    `files` maps train-images, train-labels, test-images and test-labels to their remote files; `mirrors` are
+    the public base addresses that hold them, in the order of asking. Both are empty for `digits`.
+    """
+
+    name: str
+    title: str
+    licence: str
+    class_names: tuple[str, ...]
+    train_count: int
+    test_count: int
+    files: Mapping[str, RemoteFile]
+    mirrors: tuple[str, ...]
+    image_shape: tuple[int, int, int] = (28, 28, 1)
+
+
+def _mnist_like(algorithm: Literal["payload sha256", "gzip md5"], *digests: str) -> dict[str, RemoteFile]:
+    # MNIST and the two made to replace it have the same file names and sizes: only digests tell them apart.
+    return {
+        role: RemoteFile(name, algorithm, digest, size)
+        for (role, name, size), digest in zip(
+            (
+                ("train-images", "train-images-idx3-ubyte.gz", 47_040_016),
+                ("train-labels", "train-labels-idx1-ubyte.gz", 60_008),
+                ("test-images", "t10k-images-idx3-ubyte.gz", 7_840_016),
+                ("test-labels", "t10k-labels-idx1-ubyte.gz", 10_008),
+            ),
+            digests,
+            strict=True,
+        )
+    }
+
+
+_DIGITS = tuple("0123456789")
+
+_ROWS = (
+    Dataset(
+        name="mnist",
+        title="MNIST: handwritten digits (LeCun, Cortes, Burges)",
+        licence="CC BY-SA 3.0",
+        class_names=_DIGITS,
+        train_count=60_000,
+        test_count=10_000,
+        files=_mnist_like(
+            "payload sha256",
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
+        mirrors=(
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        ),
+    ),
+    Dataset(
+        name="fashion_mnist",
+        title="Fashion-MNIST: articles of clothing (Xiao, Rasul, Vollgraf; Zalando)",
+        licence="MIT",
+        class_names=(
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
+        train_count=60_000,
+        test_count=10_000,
+        files=_mnist_like(
+            "gzip md5",
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "25c81989df183df01b3e8a0aad5dffbe",
+            "bef4ecab320f06d8554ea6380940ec79",
+            "bb300cfdad3c16e7a12a480ee83cd310",
+        ),
+        mirrors=(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+        ),
+    ),
+    Dataset(
+        name="kmnist",
+        title="Kuzushiji-MNIST: cursive hiragana (ROIS-DS Center for Open Data in the Humanities)",
+        licence="CC BY-SA 4.0",
+        class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+        train_count=60_000,
+        test_count=10_000,
+        files=_mnist_like(
+            "gzip md5",
+            "bdb82020997e1d708af4cf47b453dcf7",
+            "e144d726b3acfaa3e44228e80efcd344",
+            "5c965bf0a639b31b8f53240b1b52f4d7",
+            "7320c461ea6c1c855c0b718fb2a4b134",
+        ),
+        mirrors=("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
+    ),
+    Dataset(
+        name="digits",
+        title="Handwritten digits (Alpaydin, Kaynak): the 8 x 8 ones inside scikit-learn, enlarged",
+        licence="CC BY 4.0",
+        class_names=_DIGITS,
+        train_count=1437,
+        test_count=360,
+        files={},
+        mirrors=(),
+    ),
+)
+
+DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
+"""The rows by name, which is the value of `fetch.dataset` in params.yaml."""
+
+
+def digits() -> "dict[str, NDArray[np.uint8]]":
+    """The arrays of the dataset `digits`, by role: images (n, 28, 28) in 0 … 255, labels (n,) in 0 … 9.
+
+    scikit-learn's 1,797 images of 8 x 8 in 0 … 16, enlarged bilinearly (pixel centres aligned at half, edges
+    repeated); four fifths train, stratified by class. Whole numbers throughout: the same bytes everywhere.
+    """
+    import numpy as np
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    small, labels = load_digits(return_X_y=True)
+    small = small.astype(np.int64).reshape(-1, 8, 8)
+    # New pixel i lies at (i + 1/2) * 8/28 - 1/2 = (4i - 5)/14 old pixels: weights are whole fourteenths.
+    position = np.clip(4 * np.arange(28) - 5, 0, 7 * 14)
+    weights = np.maximum(0, 14 - abs(position[:, None] - 14 * np.arange(8)))
+    scale = 14 * 14 * 16
+    images = ((weights @ small @ weights.T * 255 + scale // 2) // scale).astype(np.uint8)
+    train_images, test_images, train_labels, test_labels = train_test_split(
+        images, labels.astype(np.uint8), test_size=0.2, stratify=labels, random_state=0
+    )
+    return {
+        "train-images": train_images,
+        "train-labels": train_labels,
+        "test-images": test_images,
+        "test-labels": test_labels,
+    }

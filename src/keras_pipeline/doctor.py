@@ -1,0 +1,163 @@
+"""What this machine has for the pipeline: one line each, good or with what to do."""
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import requests
+
+from keras_pipeline import files, params
+from keras_pipeline.datasets import DATASETS
+from keras_pipeline.errors import MachineError, masked
+from keras_pipeline.tracking import store
+
+Finding = tuple[bool, str]
+NEEDED_BYTES = 3 * 10**9
+
+
+def show(params_file: Path, raw: Path) -> None:
+    """Print every finding; raises MachineError at the end when one is not good."""
+    checks: dict[str, Callable[[], Finding]] = {
+        "python": _python,
+        "params": lambda: _params(params_file),
+        "tensorflow": _tensorflow,
+        "keras": _keras,
+        "devices": _devices,
+        "dvc": _dvc,
+        "git": _git,
+        "store": _store,
+        "disk": _disk,
+        "dataset": lambda: _dataset(params_file, raw),
+    }
+    bad = 0
+    for name, check in checks.items():
+        good, text = check()
+        bad += not good
+        print(f"{'good' if good else 'BAD '}  {name + ':':12}{text}", flush=True)
+    if bad:
+        raise MachineError(f"{bad} of {len(checks)} checks are not good; each line says what to do.")
+
+
+def _python() -> Finding:
+    text = f"{sys.version.split()[0]} in {sys.prefix}"
+    return (3, 11) <= sys.version_info[:2] < (3, 14), f"{text}; expected 3.11, 3.12 or 3.13"
+
+
+def _params(path: Path) -> Finding:
+    try:
+        params.load(path)
+    except ValueError:
+        return False, f"{path} has faults: keras-pipeline params check"
+    return True, f"{path} has no fault"
+
+
+def _tensorflow() -> Finding:
+    return _installed("tensorflow")
+
+
+def _keras() -> Finding:
+    good, text = _installed("keras")
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    return good and backend == "tensorflow", f"{text}, backend {backend}; expected tensorflow (KERAS_BACKEND)"
+
+
+def _installed(name: str) -> Finding:
+    try:
+        return True, importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return (
+            False,
+            f"not installed: run `make setup`, or pip install -e . in an environment (prefix {sys.prefix})",
+        )
+
+
+def _devices() -> Finding:
+    # In a process of its own: TensorFlow takes seconds, gigabytes of a GPU, and prints.
+    code = "import tensorflow as tf; print(*(d.name for d in tf.config.list_physical_devices()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        return False, f"TensorFlow does not start: {done.stderr.strip().splitlines()[-1][:200]}"
+    names = done.stdout.split()
+    hint = "" if any("GPU" in name for name in names) else "; for an NVIDIA GPU: pip install -e '.[cuda]'"
+    return True, ", ".join(name.removeprefix("/physical_device:") for name in names) + hint
+
+
+def _dvc() -> Finding:
+    good, text = _installed("dvc")
+    if good and shutil.which("dvc") is None:
+        return False, f"{text}, but not on PATH: source .venv/bin/activate"
+    if good and not Path(".dvc").is_dir():
+        return False, f"{text}, but this folder has no .dvc: run it in the checkout's top folder"
+    return good, text
+
+
+def _git() -> Finding:
+    if shutil.which("git") is None:
+        return False, "not installed; DVC's experiments need it"
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return False, "no git commit here: DVC needs a clone (`git clone`), or `git init` and a first commit"
+    return True, f"at commit {done.stdout.strip()}"
+
+
+def _store() -> Finding:
+    where = store.location(store.project_root())
+    if where.database:
+        state = "exists" if where.database.exists() else "will be created by the first run"
+        folder = next(parent for parent in where.database.parents if parent.exists())
+        return os.access(folder, os.W_OK), f"{where.uri} {state}; its folder must be writable"
+    if where.artifacts is None:
+        try:
+            requests.get(f"{where.uri.rstrip('/')}/health", timeout=3).raise_for_status()
+        except requests.RequestException as error:
+            return (
+                False,
+                f"{masked(where.uri)} does not answer ({masked(str(error))[:100]}): check MLFLOW_TRACKING_URI",
+            )
+    return True, masked(where.uri)
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free
+    return (
+        free > NEEDED_BYTES,
+        f"{free / 1e9:.0f} GB free; data, cache and runs want {NEEDED_BYTES / 1e9:.0f} GB",
+    )
+
+
+def _dataset(params_file: Path, raw: Path) -> Finding:
+    try:
+        name = params.load(params_file).fetch.dataset
+    except ValueError:
+        return False, "unknown while params.yaml has faults"
+    if not DATASETS[name].files:
+        return True, f"{name} comes with scikit-learn"
+    if (raw / "dataset.json").is_file() and files.read_json(raw / "dataset.json", "fetch")["name"] == name:
+        return True, f"{name} is in {raw}/"
+    for mirror in _mirrors(name):
+        if _answers(mirror):
+            return True, f"{name} can be fetched from {masked(mirror)}"
+    return False, (
+        f"no mirror of {name} answers. Set KERAS_PIPELINE_MIRRORS to a folder or URL with its files, "
+        "or use fetch.dataset: digits"
+    )
+
+
+def _mirrors(name: str) -> Iterator[str]:
+    own = os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",")
+    yield from (mirror.strip() for mirror in own if mirror.strip())
+    yield from DATASETS[name].mirrors
+
+
+def _answers(mirror: str) -> bool:
+    if not mirror.startswith(("http://", "https://")):
+        return Path(mirror.removeprefix("file://")).is_dir()
+    try:
+        url = f"{mirror.rstrip('/')}/train-labels-idx1-ubyte.gz"
+        return requests.head(url, timeout=5, allow_redirects=True).ok
+    except requests.RequestException:
+        return False

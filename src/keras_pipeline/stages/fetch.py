@@ -1,0 +1,108 @@
+"""fetch: the dataset's own files, verified, in data/raw."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_pipeline import files, idx
+from keras_pipeline.datasets import DATASETS, Dataset, digits
+from keras_pipeline.download import download
+from keras_pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    from keras_pipeline.params import Params
+
+_ROLES = ("train-images", "train-labels", "test-images", "test-labels")
+
+
+def run(params: "Params", raw: Path, downloads: Path) -> None:
+    """Make `raw` hold the four IDX files of `params.fetch.dataset`, and dataset.json, written last.
+
+    dataset.json tells name, title, licence, origins, and of each file its SHA-256, size and published digest;
+    the same dataset gives the same bytes. Where all is in place already, nothing is read from `downloads` or
+    the network and nothing is written. Raises DownloadError, DataError, BusyError, or OSError (disk).
+    """
+    dataset = DATASETS[params.fetch.dataset]
+    with files.lock(raw.parent):
+        if _in_place(dataset, raw):
+            print(f"{dataset.name}: already in {raw}/, verified.")
+            return
+        payloads = _payloads(dataset, downloads)
+        for split, count in (("train", dataset.train_count), ("test", dataset.test_count)):
+            _check(dataset, split, count, payloads)
+        _write(dataset, payloads, raw)
+        print(f"{dataset.name}: {dataset.train_count} train and {dataset.test_count} test images in {raw}/.")
+
+
+def download_only(params: "Params", raw: Path, downloads: Path) -> None:
+    """Have the verified .gz files of `params.fetch.dataset` in `downloads`, where `run` will need them.
+
+    Nothing is done for a dataset without files, nor where `raw` is in place. Raises as `run` does.
+    """
+    dataset = DATASETS[params.fetch.dataset]
+    with files.lock(raw.parent):
+        if dataset.files and not _in_place(dataset, raw):
+            _payloads(dataset, downloads)
+
+
+def _payloads(dataset: Dataset, downloads: Path) -> dict[str, bytes]:
+    if not dataset.files:
+        return {role: idx.write(array) for role, array in digits().items()}
+    mirrors = [mirror.strip() for mirror in os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",")]
+    return download(dataset, downloads / dataset.name, [mirror for mirror in mirrors if mirror])
+
+
+def _check(dataset: Dataset, split: str, count: int, payloads: Mapping[str, bytes]) -> None:
+    name = f"{dataset.name}, {split}"
+    images = idx.read(payloads[f"{split}-images"], f"{name} images")
+    labels = idx.read(payloads[f"{split}-labels"], f"{name} labels")
+    idx.check_pair(images, labels, len(dataset.class_names), name)
+    expected = (count, *dataset.image_shape[:2])
+    if images.shape != expected:
+        raise DataError(
+            f"{name}: got images of the shape {images.shape}. Expected: {expected}, as datasets.py has it. "
+            "Correct the row there, or use another source."
+        )
+
+
+def _description(dataset: Dataset, found: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "title": dataset.title,
+        "licence": dataset.licence,
+        "origins": list(dataset.mirrors),
+        "files": {
+            role: {"sha256": digest, "bytes": size}
+            | ({dataset.files[role].algorithm: dataset.files[role].digest} if dataset.files else {})
+            for role, (digest, size) in found.items()
+        },
+    }
+
+
+def _in_place(dataset: Dataset, raw: Path) -> bool:
+    try:
+        recorded = files.read_json(raw / "dataset.json", written_by="fetch")
+        found = {role: (files.sha256(raw / role), (raw / role).stat().st_size) for role in _ROLES}
+    except (DataError, FileNotFoundError):
+        return False
+    expected = _description(dataset, found)
+    if recorded == expected:
+        return True
+    if isinstance(recorded, dict) and recorded.get("name") == dataset.name:
+        changed = [role for role, (digest, _) in found.items() if digest not in str(recorded)]
+        print(f"{raw}/: not as fetch wrote it ({', '.join(changed) or 'dataset.json'}). It is made anew.")
+    return False
+
+
+def _write(dataset: Dataset, payloads: Mapping[str, bytes], raw: Path) -> None:
+    # Without dataset.json nobody takes a half-written set for a whole one.
+    (raw / "dataset.json").unlink(missing_ok=True)
+    for name in (*_ROLES, "dataset.json"):
+        for leftover in raw.glob(f".{name}.*"):
+            leftover.unlink()
+    for role in _ROLES:
+        files.write_atomically(raw / role, payloads[role])
+    found = {role: (hashlib.sha256(payloads[role]).hexdigest(), len(payloads[role])) for role in _ROLES}
+    files.write_json(raw / "dataset.json", _description(dataset, found))

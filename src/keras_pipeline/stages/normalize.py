@@ -1,0 +1,59 @@
+"""The stage normalize: raw images to scaled training, validation and test arrays."""
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_pipeline import files, idx
+from keras_pipeline.datasets import DATASETS
+from keras_pipeline.errors import DataError
+from keras_pipeline.params import Params
+from keras_pipeline.preprocessing import Split, fit_scaling, overlap, stratified_split, write_split
+
+
+def run(params: Params, raw: Path, normalized: Path) -> None:
+    """Write {train,validation,test}_{images,labels}.npy and, last, statistics.json.
+
+    Images are float32 (n, height, width, 1), labels int64 (n,). The scaling's constants come from the
+    training split only. Raises DataError when a raw file is not the one that fetch wrote.
+    """
+    with files.lock(normalized.parent):
+        dataset = files.read_json(raw / "dataset.json", written_by="fetch", keys=("name", "files"))
+        arrays = {role: _read(raw / role, dataset["files"][role]["sha256"]) for role in dataset["files"]}
+        train, validation = stratified_split(arrays["train-labels"], params.normalize.validation_share, params.seed)
+        images, labels = arrays["train-images"], arrays["train-labels"]
+        splits = {
+            "train": (images[train], labels[train]),
+            "validation": (images[validation], labels[validation]),
+            "test": (arrays["test-images"], arrays["test-labels"]),
+        }
+        scaling = fit_scaling(params.normalize.scaling, splits["train"][0])
+        duplicates = overlap(images, arrays["test-images"])
+        digests: dict[str, str] = {}
+        for name, (pixels, classes) in splits.items():
+            digests |= write_split(normalized, name, Split(scaling.apply(pixels), classes.astype(np.int64)))
+        names = list(DATASETS[dataset["name"]].class_names)
+        statistics = {
+            "dataset": dataset["name"],
+            "class_names": names,
+            "scaling": {"name": scaling.name, "offset": scaling.offset, "divisor": scaling.divisor},
+            "images": {split: len(classes) for split, (_, classes) in splits.items()},
+            "class_counts": {
+                split: np.bincount(classes, minlength=len(names)).tolist() for split, (_, classes) in splits.items()
+            },
+            "test_images_also_in_train": duplicates,
+            "sha256": digests,
+        }
+        files.write_json(normalized / "statistics.json", statistics)
+    sizes = ", ".join(f"{count:,} {split}" for split, count in statistics["images"].items())
+    print(f"normalize: {dataset['name']}, {sizes} images, scaling {scaling.name}")
+    print(f"normalize: {duplicates} of the test images stand in the training file too")
+
+
+def _read(path: Path, sha256: str) -> np.ndarray:
+    if not path.is_file() or files.sha256(path) != sha256:
+        raise DataError(
+            f"{path}: not the file that the stage 'fetch' wrote (its SHA-256 should be {sha256[:12]}…). "
+            "Run `dvc repro fetch` to have it written again."
+        )
+    return idx.read(path.read_bytes(), str(path))

@@ -1,0 +1,53 @@
+"""Which run stands behind the files of this folder, and whether they still fit params, data and code."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from keras_pipeline import files, provenance
+from keras_pipeline.params import Params
+
+TRAINING = "keras_pipeline.stages.train"
+
+
+def show(params: Params, normalized: Path, models: Path, reports: Path) -> None:
+    """Print the run of models/run.json, its test result, and each way in which it is stale."""
+    record = files.read_json(models / "run.json", written_by="train", keys=provenance.RECORD)
+    trained = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["started"]))
+    git = record["git"]
+    commit = f"commit {git['commit'][:12]}{' with changes' if git['dirty'] else ''}" if git["commit"] else "no commit"
+    print(f"run:      {record['name']}, key {record['key']}")
+    print(f"trained:  {trained}, {len(record['history'])} epochs, {record['train_seconds']:.0f} s, {commit}")
+    if (reports / "metrics.json").is_file():
+        scores = files.read_json(reports / "metrics.json", written_by="evaluate")
+        print(
+            f"result:   test/accuracy {scores['test/accuracy']:.4f} "
+            f"[{scores['test/accuracy_low']:.4f}, {scores['test/accuracy_high']:.4f}], "
+            f"test/loss {scores['test/loss']:.4f}; figures in {reports / 'figures'}/"
+        )
+    reasons = stale(params, normalized, models, record)
+    print("state:    up to date" if not reasons else "state:    stale, run `dvc repro`:")
+    for reason in reasons:
+        print(f"          {reason}")
+
+
+def stale(params: Params, normalized: Path, models: Path, record: dict[str, Any]) -> list[str]:
+    """What differs between the run's record and what stands here now, a line each; empty when nothing does."""
+    now = provenance.flat_params(
+        {name: getattr(params, name) for name in ("seed", "fetch", "normalize", "model", "train")}
+    )
+    then = record["params"]
+    reasons = [
+        f"params: {key} was {then.get(key, 'not given')}, is {now.get(key, 'not given')}"
+        for key in sorted({*now, *then})
+        if now.get(key) != then.get(key)
+    ]
+    statistics = normalized / "statistics.json"
+    if not statistics.is_file() or files.sha256(statistics) != record["sha256"]["data"]:
+        reasons.append("data: not the normalized data that the network was trained on")
+    if provenance.code_digest(TRAINING) != record["sha256"]["code"]:
+        reasons.append("code: a module that train imports has changed")
+    model = models / "model.keras"
+    if not model.is_file() or files.sha256(model) != record["sha256"]["model"]:
+        reasons.append(f"model: {model} is not the network that this run wrote")
+    return reasons

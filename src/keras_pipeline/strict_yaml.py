@@ -1,0 +1,84 @@
+"""One YAML file against one pydantic schema: a typed value, or every fault at once with line and column.
+
+What is read as YAML is said in `yaml_nodes`, what the schema's refusals are called in `schema_faults`.
+"""
+
+import json
+import re
+import stat
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from keras_pipeline.errors import ParamsError
+from keras_pipeline.schema_faults import Block, KeyedError, schema_faults
+from keras_pipeline.yaml_nodes import parse
+from keras_pipeline.yaml_text import MAX_BYTES, Fault, Key
+
+__all__ = ["Block", "KeyedError", "load", "loads"]
+
+Model = TypeVar("Model", bound=BaseModel)
+_MAX_LINES = 30
+
+
+def load(path: Path, schema: type[Model]) -> Model:
+    """`loads` of the file at `path`, named as given. Raises ParamsError also where it cannot be read."""
+    return loads(_read(path), str(path), schema)
+
+
+def loads(content: bytes, name: str, schema: type[Model]) -> Model:
+    """`content`, UTF-8 YAML of at most 64 KiB, as `schema` types it; strictly: no value is converted.
+
+    Raises ParamsError with a line for each fault, `name:line:column: key: what is wrong`, in the order of
+    the file and 30 at most, and the last line "Nothing was changed."
+    """
+    root, faults = parse(content)
+    if root is not None:
+        try:
+            model = schema.model_validate_json(json.dumps(root.plain()), strict=True)
+        except ValidationError as error:
+            known = {fault.key for fault in faults}
+            faults += [fault for fault in schema_faults(error, root, schema) if fault.key not in known]
+        else:
+            if not faults:
+                return model
+    raise ParamsError("\n".join([*_lines(name, faults), "Nothing was changed."]))
+
+
+def _read(path: Path) -> bytes:
+    """At most one byte more than is allowed, of a regular file: neither a pipe nor a device can hold us."""
+    try:
+        if stat.S_ISREG(mode := path.stat().st_mode):
+            with path.open("rb") as file:
+                return file.read(MAX_BYTES + 1)
+        kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+        reason = f"this is {kind}. A YAML file is expected: name one."
+    except FileNotFoundError:
+        reason = f"no such file. Run the command where it is, or restore it: `git restore {path}`."
+        if path.is_symlink():
+            reason = f"a link to '{path.readlink()}', where no file is. Restore that file, or replace the link."
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}. Expected: a file you may read, see `ls -l {path}`."
+    raise ParamsError(f"{path}: {reason}\nNothing was changed.")
+
+
+def _lines(name: str, faults: list[Fault]) -> list[str]:
+    lines: dict[str, None] = {}
+    for (line, column), key, message in sorted(faults, key=lambda fault: fault.at):
+        if len(lines) == _MAX_LINES:
+            return [*lines, f"{name}:{line}:{column}: more from here on. Mend the above first."]
+        place = f"{name}:{line}:{column}: {_dotted(key)}: " if key else f"{name}:{line}:{column}: "
+        lines[place + " ".join(message.split())] = None
+    return list(lines)
+
+
+def _dotted(key: Key) -> str:
+    """`model.layers[2].units`; a part that is no word is quoted and cut."""
+    text = ""
+    for part in key:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += "." * bool(text) + (part if re.fullmatch(r"[\w-]{1,60}", part) else repr(part[:60]))
+    return text

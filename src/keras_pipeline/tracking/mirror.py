@@ -1,0 +1,160 @@
+"""Making MLflow say what the files say: a run that is missing is rebuilt, one that differs is brought in line."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from keras_pipeline import architectures, files, strategies
+from keras_pipeline.params import IMAGE_SHAPE, Params
+from keras_pipeline.preprocessing import Scaling
+from keras_pipeline.provenance import flat_params
+from keras_pipeline.tracking import runs
+from keras_pipeline.tracking.store import Location, Store, connect, prepare_table
+
+PICTURE = "sha256.confusion_matrix"
+
+
+def experiment_name() -> str | None:
+    """The name of the DVC experiment that runs this process, if one does."""
+    return os.environ.get("DVC_EXP_NAME") or None
+
+
+def state(where: Location, params: Params, params_file: Path, record: Path, reports: Path) -> str:
+    """A digest of everything that `synchronise` sends, without the DVC experiment's name."""
+    content = [where.uri, params.tracking.experiment, files.sha256(params_file), files.sha256(record)]
+    content += [f"{path.relative_to(reports)}:{files.sha256(path)}" for path in _reported(reports)]
+    return hashlib.sha256("\n".join(content).encode()).hexdigest()
+
+
+def in_line(where: Location, key: str, now: str) -> bool:
+    """Whether the store was told this state last, and by this experiment if one runs.
+
+    Whether it still has the run is looked up in a local one; a server is believed (`track --again`).
+    """
+    try:
+        stamp = json.loads(_stamp(where, key).read_text())
+        told = stamp["state"] == now and experiment_name() in (None, stamp["experiment"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return told and (where.database is None or runs.stored(where.database, key))
+
+
+def synchronise(
+    where: Location,
+    params: Params,
+    params_file: Path,
+    models: Path,
+    reports: Path,
+    record: dict[str, Any],
+    now: str,
+) -> None:
+    """Bring the record's run in line with the files, and remember `now` as what was sent.
+
+    Raises whatever MLflow does; sending again after a failure is always right.
+    """
+    scores = files.read_json(reports / "metrics.json", written_by="evaluate")
+    store = connect(where, params.tracking.experiment)
+    run_id = runs.ensure(store, record, experiment_name())
+    run = store.client.get_run(run_id)
+    runs.log_epochs(store, run_id, record["history"])
+    _log_scores(store, run_id, run.data.metrics, record, scores)
+    for key, value in _tags(params, run.data.tags, record, scores).items():
+        store.client.set_tag(run_id, key, value)
+    _log_files(store, run_id, params_file, reports, record)
+    _log_picture(store, run_id, run.data.tags, reports / "figures" / "confusion_matrix.png")
+    if not runs.has_model(store, run_id):
+        _log_model(store, run_id, params, models, record)
+    # After the model: MLflow opens the run for it, and closes it at that moment.
+    store.client.set_terminated(run_id, "FINISHED", int(record["ended"] * 1000))
+    prepare_table(store)
+    files.write_json(_stamp(where, record["key"]), {"state": now, "experiment": experiment_name()})
+
+
+def _log_scores(
+    store: Store, run_id: str, known: dict[str, float], record: dict[str, Any], scores: dict[str, float]
+) -> None:
+    """The metrics that have one value a run; one that MLflow has already is not sent again."""
+    best = record["history"][record["best_epoch"] - 1]
+    values = {
+        **scores,
+        "best/epoch": float(record["best_epoch"]),
+        "best/val_loss": best["val/loss"],
+        "best/val_accuracy": best["val/accuracy"],
+        "time/train_seconds": record["train_seconds"],
+    }
+    for name, value in values.items():
+        if known.get(name) != value:
+            store.client.log_metric(run_id, name, value)
+
+
+def _tags(params: Params, known: dict[str, str], record: dict[str, Any], scores: dict[str, float]) -> dict[str, str]:
+    """What the training did not know or what can change without it: the model's digest, the evaluation's
+    settings, the experiments, the note."""
+    tags = {key: str(value) for key, value in flat_params({"evaluate": params.evaluate}).items()}
+    tags["sha256.model"] = record["sha256"]["model"]
+    name = experiment_name()
+    if name:
+        names = [one for one in known.get("dvc.exps", "").split(",") if one]
+        tags["dvc.exps"] = ",".join(dict.fromkeys([*names, name]))
+        tags["dvc.last_exp"] = name
+    values, images = record["params"], record["dataset"]["images"]
+    commit = record["git"]["commit"]
+    changed = " with uncommitted changes" if record["git"]["dirty"] else ""
+    tags["mlflow.note.content"] = "\n\n".join(
+        [
+            f"**{scores['test/accuracy']:.2%}** of the {images['test']:,} test images right "
+            f"[{scores['test/accuracy_low']:.2%}, {scores['test/accuracy_high']:.2%}], "
+            f"loss {scores['test/loss']:.4f}.",
+            f"{record['dataset']['dataset']} → {values['model.architecture']} with {record['weights']:,} weights, "
+            f"{values['train.optimizer.name']} at {values['train.optimizer.learning_rate']}, batches of "
+            f"{values['train.batch_size']}, {len(record['history'])} epochs (weights of epoch "
+            f"{record['best_epoch']}), seed {values['seed']}.",
+            f"To repeat it: `git checkout {commit[:12] if commit else '(no commit)'}`{changed}, params.yaml as in "
+            "the artifacts, `dvc repro`.",
+        ]
+    )
+    return tags
+
+
+def _log_files(store: Store, run_id: str, params_file: Path, reports: Path, record: dict[str, Any]) -> None:
+    store.client.log_artifact(run_id, str(params_file))
+    for path in _reported(reports):
+        folder = path.parent.relative_to(reports)
+        target = "reports" if folder == Path() else f"reports/{folder}"
+        store.client.log_artifact(run_id, str(path), target)
+    runs.log_text(store, run_id, "\n".join(record["environment"]) + "\n", "environment.txt")
+    runs.log_text(store, run_id, json.dumps(record, indent=2), "run.json")
+
+
+def _log_picture(store: Store, run_id: str, known: dict[str, str], picture: Path) -> None:
+    """As an image with a key it stands in the chart view beside the other runs' one; each call adds an image."""
+    import mlflow
+
+    digest = files.sha256(picture)
+    if known.get(PICTURE) != digest:
+        store.client.log_image(run_id, mlflow.Image(str(picture)), key="confusion_matrix", step=0)
+        store.client.set_tag(run_id, PICTURE, digest)
+
+
+def _log_model(store: Store, run_id: str, params: Params, models: Path, record: dict[str, Any]) -> None:
+    """Keep the network from its file with the run: for a training that could not reach the store itself."""
+    if files.sha256(models / "model.keras") != record["sha256"]["model"]:
+        return
+    strategies.start_tensorflow()
+    from keras_pipeline import model_file, training
+
+    training.seed_everything(params.seed, params.train.precision)
+    model = architectures.build(params.model, IMAGE_SHAPE, len(record["dataset"]["class_names"]))
+    model_file.load_weights(model, models / "model.keras")
+    runs.log_model(store, run_id, model, Scaling(**record["dataset"]["scaling"]))
+
+
+def _reported(reports: Path) -> list[Path]:
+    """Every file that evaluate wrote."""
+    return sorted(path for path in reports.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def _stamp(where: Location, key: str) -> Path:
+    return where.state / "sent" / f"{key}.json"

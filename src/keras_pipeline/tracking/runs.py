@@ -1,0 +1,183 @@
+"""One MLflow run for one training, found by the key that the training gave itself."""
+
+import hashlib
+import json
+import sqlite3
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import numpy as np
+
+from keras_pipeline.preprocessing import Scaling
+from keras_pipeline.tracking.store import Store
+
+if TYPE_CHECKING:
+    import keras
+
+KEY = "pipeline.key"
+LONGEST_VALUE = 500
+EPOCH_METRICS = ("val/accuracy", "val/loss", "train/accuracy", "train/loss", "train/learning_rate")
+"""In the order in which MLflow's page offers them; it compares runs by the first."""
+SERVING = ("tensorflow", "keras", "numpy")
+"""What a logged model needs where it is served: named, because guessing costs MLflow ten seconds."""
+
+
+def find(store: Store, key: str) -> str | None:
+    """MLflow's id of the run with this key in the store's experiment."""
+    runs = store.client.search_runs([store.experiment], f"tags.`{KEY}` = '{key}'", max_results=1)
+    return runs[0].info.run_id if runs else None
+
+
+def stored(database: Path, key: str) -> bool:
+    """Whether an SQLite store has the key's run, read without importing MLflow."""
+    question = "SELECT 1 FROM tags WHERE key = ? AND value = ?"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as connection:
+            return connection.execute(question, (KEY, key)).fetchone() is not None
+    except sqlite3.Error:
+        return False
+
+
+def ensure(store: Store, record: dict[str, Any], experiment_name: str | None) -> str:
+    """The id of the record's run, created where it is missing, with all its params and datasets.
+
+    A store that ended between two calls may know the run and not its params: they are sent now.
+    """
+    from mlflow.entities import Param
+
+    run_id = find(store, record["key"]) or _create(store, record, experiment_name)
+    known = store.client.get_run(run_id)
+    missing = {key: value for key, value in record["params"].items() if key not in known.data.params}
+    if missing:
+        store.client.log_batch(run_id, params=[Param(key, shortened(value)) for key, value in missing.items()])
+    if not (known.inputs and known.inputs.dataset_inputs):
+        _log_datasets(store, run_id, record["dataset"])
+    return run_id
+
+
+def _create(store: Store, record: dict[str, Any], experiment_name: str | None) -> str:
+    moment = time.strftime("%m-%d %H:%M:%S", time.localtime(record["started"]))
+    # Never MLflow's own names: they repeat when Python's random generator is seeded.
+    name = f"{record['name']} {experiment_name or moment}"
+    run_id: str = store.client.create_run(
+        store.experiment,
+        start_time=_milliseconds(record["started"]),
+        tags={KEY: record["key"], **_tags(record)},
+        run_name=name,
+    ).info.run_id
+    return run_id
+
+
+def log_epochs(store: Store, run_id: str, rows: list[dict[str, float]]) -> None:
+    """Each epoch's metrics with step = epoch, at the time they were known; sending them again changes nothing."""
+    from mlflow.entities import Metric
+
+    metrics = [
+        Metric(name, row[name], _milliseconds(row["time"]), int(row["epoch"])) for row in rows for name in EPOCH_METRICS
+    ]
+    for start in range(0, len(metrics), 1000):
+        store.client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+def log_model(store: Store, run_id: str, model: "keras.Sequential", scaling: Scaling) -> None:
+    """Keep the network with the run, as MLflow serves it: raw pixels uint8 (-1, 28, 28) in, outputs out."""
+    import importlib.metadata
+
+    import keras
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    from keras_pipeline import model_file
+
+    served = model_file.serving_model(model, scaling)
+    height, width = served.input_shape[1:]
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, height, width))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, served.output_shape[-1]))]),
+    )
+    keras.config.disable_interactive_logging()  # MLflow predicts the example, with a progress bar
+    mlflow.set_tracking_uri(store.location.uri)
+    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        mlflow.tensorflow.log_model(
+            served,
+            name="model",
+            signature=signature,
+            input_example=np.zeros((1, height, width), np.uint8),
+            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVING],
+        )
+
+
+def has_model(store: Store, run_id: str) -> bool:
+    """Whether a network is kept with the run, complete."""
+    from mlflow.entities import LoggedModelStatus
+
+    outputs = store.client.get_run(run_id).outputs
+    kept = [store.client.get_logged_model(one.model_id) for one in outputs.model_outputs] if outputs else []
+    return any(model.status == LoggedModelStatus.READY for model in kept)
+
+
+def log_text(store: Store, run_id: str, text: str, name: str) -> None:
+    """Keep a small text file with the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / name
+        file.write_text(text)
+        store.client.log_artifact(run_id, str(file))
+
+
+def shortened(value: object) -> str:
+    """A param's text as MLflow's page shows it well: a list of numbers without its brackets, which the page would
+    spread over many lines; a text too long for a column as its beginning and a digest of the whole."""
+    text = str(value)
+    if text.startswith("[") and "{" not in text:
+        text = text.strip("[]") or "none"
+    if len(text) <= LONGEST_VALUE:
+        return text
+    return f"{text[: LONGEST_VALUE - 20]}… {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _tags(record: dict[str, Any]) -> dict[str, str]:
+    git = record["git"]
+    tags = {
+        "mlflow.source.name": "dvc repro",
+        "mlflow.source.type": "PROJECT",
+        "dataset": record["dataset"]["dataset"],
+        "strategy": record["strategy"]["name"],
+        "devices": ", ".join(record["strategy"]["devices"]),
+        "batch_per_replica": str(record["strategy"]["batch_per_replica"]),
+        "reproducibility": record["reproducibility"],
+        "host": record["host"],
+        "weights": str(record["weights"]),
+        "git.dirty": str(git["dirty"]).lower(),
+        **{f"sha256.{name}": digest for name, digest in record["sha256"].items()},
+        **{f"version.{name}": version for name, version in record["versions"].items()},
+    }
+    if git["commit"]:
+        tags["mlflow.source.git.commit"] = git["commit"]
+    return tags
+
+
+def _log_datasets(store: Store, run_id: str, dataset: dict[str, Any]) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    contexts = {"train": "training", "validation": "validation", "test": "testing"}
+    inputs = []
+    for split, count in dataset["images"].items():
+        digest = dataset["sha256"][f"{split}_images.npy"][:12]
+        profile = json.dumps({"num_rows": count, "scaling": dataset["scaling"]["name"]})
+        source = json.dumps({"uri": f"data/normalized/{split}_images.npy"})
+        inputs.append(
+            DatasetInput(
+                Dataset(f"{dataset['dataset']} {split}", digest, "local", source, profile=profile),
+                [InputTag("mlflow.data.context", contexts[split])],
+            )
+        )
+    store.client.log_inputs(run_id, inputs)
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)

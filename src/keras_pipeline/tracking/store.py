@@ -1,0 +1,181 @@
+"""Where MLflow keeps runs: finding the store, reaching it, and the table that its page opens with."""
+
+import json
+import logging
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from filelock import FileLock
+
+from keras_pipeline.errors import MachineError, masked
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# Read by MLflow when it is imported or at each call: fail soon, tell nobody, print nothing.
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+VIEW = "main"
+COLUMNS = ("test/accuracy", "test/loss")
+
+
+@dataclass(frozen=True)
+class Location:
+    """`uri` of the store; `artifacts`: where a new experiment keeps files (None: the server decides);
+    `state`: the folder for what this machine remembers of its runs."""
+
+    uri: str
+    artifacts: Path | None
+    state: Path
+
+    @property
+    def database(self) -> Path | None:
+        """The SQLite file, if the store is one."""
+        return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store that answered."""
+
+    client: "MlflowClient"
+    experiment: str
+    location: Location
+
+
+def project_root() -> Path:
+    """The main checkout: DVC names it in every kind of run, also in an experiment's temporary copy."""
+    named = os.environ.get("DVC_ROOT")
+    here = Path(named) if named else Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "dvc.yaml").exists()), here).resolve()
+
+
+def location(root: Path) -> Location:
+    """MLFLOW_TRACKING_URI (a relative SQLite path is taken from `root`), else mlruns/mlflow.db under `root`."""
+    folder = root / "mlruns"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlruns/mlflow.db"
+    if uri.startswith("sqlite:///"):
+        path = root / uri.removeprefix("sqlite:///")
+        return Location(f"sqlite:///{path}", path.parent / "artifacts", folder)
+    return Location(uri, None if uri.startswith(("http://", "https://")) else folder / "artifacts", folder)
+
+
+def connect(where: Location, experiment: str) -> Store:
+    """Reach the store, creating database and experiment where they are missing.
+
+    Raises whatever MLflow or the file system does; MachineError when the experiment was deleted in the page.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    for name in ("mlflow", "sqlalchemy", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # errors come as exceptions; hints are not for users
+    if where.database:
+        where.database.parent.mkdir(parents=True, exist_ok=True)
+    where.state.mkdir(parents=True, exist_ok=True)
+    # The lock covers the constructor too: it creates the tables, and two first processes kill each other.
+    with FileLock(where.state / ".lock", timeout=60):
+        client = mlflow.MlflowClient(where.uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            artifacts = f"file://{quote(str(where.artifacts))}" if where.artifacts else None
+            identity = client.create_experiment(experiment, artifact_location=artifacts)
+        elif found.lifecycle_stage == "deleted":
+            raise MachineError(
+                f"the MLflow experiment '{experiment}' was deleted. Restore it in the page, or choose another "
+                "name as tracking.experiment in params.yaml."
+            )
+        else:
+            identity = found.experiment_id
+    return Store(client, identity, where)
+
+
+def reason(error: Exception) -> str:
+    """Why a store failed, in one line without passwords: what the system, network or database said at the bottom of
+    MLflow's exceptions, else MLflow's own words."""
+    from urllib3.exceptions import HTTPError
+
+    found, cause = error, error.__cause__ or error.__context__
+    while cause is not None:
+        if isinstance(cause, OSError | sqlite3.Error | HTTPError):
+            found = cause
+        cause = cause.__cause__ or cause.__context__
+    return (masked(str(found)).strip() or type(found).__name__).split("\n")[0][:200]
+
+
+def prepare_table(store: Store) -> None:
+    """Make the experiment's table show what differs between its runs, best test accuracy first.
+
+    The columns are the test accuracy and loss and each param that has more than one value among the
+    newest runs. The tag is what the page of MLflow 3 itself writes for a shared view; not a documented
+    interface: another version may ignore it.
+    """
+    runs = store.client.search_runs([store.experiment], max_results=200)
+    values: dict[str, set[str | None]] = {}
+    for key in sorted({key for run in runs for key in run.data.params}):
+        values[key] = {run.data.params.get(key) for run in runs}
+    differing = [key for key, found in values.items() if len(found) > 1]
+    columns = [
+        "attributes.`Created`",
+        *(f"metrics.`{name}`" for name in COLUMNS),
+        *(f"params.`{key}`" for key in differing[:12]),
+    ]
+    view = {"selectedColumns": columns, "orderByKey": "metrics.`test/accuracy`", "orderByAsc": False}
+    store.client.set_experiment_tag(store.experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
+
+
+def table_path(experiment: str) -> str:
+    """The path of the prepared table in MLflow's page, after the server's address."""
+    return f"/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+
+
+def relocate(where: Location) -> int:
+    """Make a local store's artifact paths point into the folder where it now is; how many were changed.
+
+    MLflow stores absolute paths; after a move or copy of the checkout it finds no artifact and says nothing.
+    Raises MachineError when the store is not a local SQLite file.
+    """
+    if where.database is None or not where.database.exists():
+        raise MachineError(
+            f"{where.uri} is not an SQLite file on this machine, so there is nothing to relocate. "
+            "Expected: the store in mlruns/mlflow.db, or MLFLOW_TRACKING_URI=sqlite:///…"
+        )
+    new = f"file://{quote(str(where.artifacts))}"
+    changed = 0
+    with closing(sqlite3.connect(where.database)) as database, database:
+        old_roots = [row[0] for row in database.execute("SELECT artifact_location FROM experiments")]
+        for table, column in _paths(database):
+            for old in old_roots:
+                if old == new or not old.endswith("/artifacts"):
+                    continue
+                changed += database.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                ).rowcount
+    return changed
+
+
+def _paths(database: sqlite3.Connection) -> list[tuple[str, str]]:
+    """The columns that hold artifact paths, experiments last, since they tell the old place."""
+    known: list[tuple[str, Any]] = [
+        ("runs", "artifact_uri"),
+        ("logged_models", "artifact_location"),
+        ("experiments", "artifact_location"),
+    ]
+    tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return [(table, column) for table, column in known if table in tables]

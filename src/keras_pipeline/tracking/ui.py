@@ -1,0 +1,84 @@
+"""MLflow's page, opened where a person wants to be: the table of training runs, best first."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import webbrowser
+
+import requests
+
+from keras_pipeline.errors import MachineError, masked
+from keras_pipeline.tracking import store
+
+START_SECONDS = 120
+
+
+def show(experiment: str, port: int, *, browser: bool) -> None:
+    """Serve the page on this machine only until Ctrl-C, and print its address (and open a browser).
+
+    With MLFLOW_TRACKING_URI at a server, only print that server's address. Raises MachineError when the
+    page does not come up.
+    """
+    where = store.location(store.project_root())
+    connected = store.connect(where, experiment)
+    path = store.table_path(connected.experiment)
+    if where.artifacts is None:
+        print(f"{masked(where.uri.rstrip('/'))}{path}")
+        return
+    store.prepare_table(connected)
+    number = _free_port(port)
+    address = f"http://127.0.0.1:{number}"
+    server = subprocess.Popen(
+        _command(where, number), env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    )
+    try:
+        _wait(server, address)
+        print(f"\nMLflow is at {address}{path}\nCtrl-C ends it.", flush=True)
+        if browser:
+            webbrowser.open(f"{address}{path}")
+        server.wait()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _command(where: store.Location, port: int) -> list[str]:
+    """One worker, this machine only, hosts and origins named: MLflow's page has no password."""
+    names = [f"127.0.0.1:{port}", f"localhost:{port}"]
+    # fmt: off
+    return [
+        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", where.uri,
+        "--default-artifact-root", str(where.artifacts), "--host", "127.0.0.1", "--port", str(port),
+        "--workers", "1", "--allowed-hosts", ",".join(names),
+        "--cors-allowed-origins", ",".join(f"http://{name}" for name in names),
+    ]
+    # fmt: on
+
+
+def _free_port(wanted: int) -> int:
+    """`wanted` (0: any) if no other program has it: else its page would be taken for MLflow's."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except (OSError, OverflowError) as error:
+            raise MachineError(f"--port {wanted}: {error}. Choose another one; without --port any free one.") from None
+        return int(probe.getsockname()[1])
+
+
+def _wait(server: "subprocess.Popen[bytes]", address: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise MachineError(
+                f"MLflow's server ended at once with exit code {server.returncode}; see its lines above."
+            )
+        try:
+            if requests.get(f"{address}/health", timeout=2).ok:
+                return
+        except requests.RequestException:
+            pass
+        time.sleep(0.3)
+    raise MachineError(f"MLflow's server did not answer at {address} within {START_SECONDS} s.")

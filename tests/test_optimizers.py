@@ -1,0 +1,113 @@
+import inspect
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from keras_pipeline import layers
+from keras_pipeline.optimizers import _ANY_OPTIMIZER, OPTIMIZERS, AnyOptimizer, Optimizer
+from keras_pipeline.params import Schedule, Train
+
+WITHOUT_A_NAME = {"LossScaleOptimizer", "MultiOptimizer", "OptimizerMap", "Optimizer"}
+"""Wrappers around other optimizers and their base, which params.yaml cannot name."""
+NOT_ARGUMENTS = {"self", "name", "learning_rate", "exclude_layers", "kwargs"}
+"""`exclude_layers` of Muon: patterns of the names of layers, which params.yaml does not give."""
+OUT_OF_THE_ORDINARY: dict[str, Any] = {
+    "ema_overwrite_frequency": 5,
+    "gradient_accumulation_steps": 2,
+    "beta_2_decay": -0.5,
+    "learning_rate_power": -0.25,
+    "warmup_steps": 3,
+    "ns_steps": 2,
+}
+
+
+class Block(BaseModel):
+    optimizer: AnyOptimizer
+
+
+def validated(name: str, **arguments: Any) -> Optimizer:
+    """The optimizer as params.yaml's reader validates it."""
+    return Block.model_validate({"optimizer": {"name": name, "learning_rate": 0.1, **arguments}}).optimizer
+
+
+def made(optimizer: Optimizer) -> Any:
+    """The Keras optimizer that training gives a network."""
+    import keras
+
+    from keras_pipeline import training
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    schedule = Schedule(name="constant", warmup_epochs=0, decay_rate=1.0, factor=0.5, patience=1)
+    train = Train.model_construct(optimizer=optimizer, schedule=schedule, loss="mean_squared_error", epochs=1)
+    training.compile_model(model, train, 10)
+    return model.optimizer
+
+
+def default_arguments(name: str) -> dict[str, Any]:
+    return {**OPTIMIZERS[name], **_ANY_OPTIMIZER}
+
+
+def test_each_refuses_what_is_not_its_own_or_out_of_range() -> None:
+    for name in OPTIMIZERS:
+        with pytest.raises(ValidationError, match="extra_forbidden"):
+            validated(name, unheard_of=1)
+        with pytest.raises(ValidationError, match="less than or equal to 1"):
+            validated(name, weight_decay=1.5)
+        for argument in OPTIMIZERS[name]:
+            with pytest.raises(ValidationError):
+                validated(name, **{argument: "text"})
+            with pytest.raises(ValidationError):
+                validated(name, **{argument: None})
+    with pytest.raises(ValidationError, match="does not match any of the expected tags"):
+        validated("adm")
+
+
+@pytest.mark.slow
+def test_every_optimizer_of_keras_has_a_row_and_no_other() -> None:
+    import keras
+
+    classes = [kind for kind in vars(keras.optimizers).values() if inspect.isclass(kind)]
+    assert all(issubclass(kind, keras.optimizers.Optimizer) for kind in classes if kind.__name__ != "OptimizerMap")
+    assert {kind.__name__.lower() for kind in classes if kind.__name__ not in WITHOUT_A_NAME} == set(OPTIMIZERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_row_has_the_arguments_of_its_class(name: str) -> None:
+    kind = type(made(validated(name)))
+    assert kind.__name__.lower() == name
+    theirs = set(inspect.signature(kind).parameters) - NOT_ARGUMENTS
+    assert set(default_arguments(name)) == theirs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_is_left_out_is_keras_default(name: str) -> None:
+    optimizer = made(validated(name))
+    assert float(optimizer.learning_rate) == pytest.approx(0.1)
+    assert optimizer.get_config() == type(optimizer)(learning_rate=0.1, name=optimizer.name).get_config()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("clipping", ["clipnorm", "clipvalue", "global_clipnorm"])
+def test_what_is_given_reaches_keras(name: str, clipping: str) -> None:
+    given = {}
+    for argument, kind in default_arguments(name).items():
+        if "clip" not in argument or argument in (clipping, "clip_threshold"):  # Keras takes one clipping at a time
+            given[argument] = True if kind is bool else OUT_OF_THE_ORDINARY.get(argument, 0.25)
+    optimizer = validated(name, **given)
+    assert optimizer.arguments() == given
+    config = made(optimizer).get_config()
+    for argument, value in given.items():
+        assert config[argument] == pytest.approx(value), argument
+
+
+@pytest.mark.slow
+def test_activations_are_those_of_keras() -> None:
+    import keras
+
+    for name in get_args(layers.Activation):
+        assert callable(getattr(keras.activations, name))
+        assert keras.activations.serialize(keras.activations.get(name)) == name

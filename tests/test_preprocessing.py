@@ -1,0 +1,264 @@
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from keras_pipeline import files, idx, params
+from keras_pipeline.errors import BusyError, DataError
+from keras_pipeline.preprocessing import (
+    Scaling,
+    Split,
+    fit_scaling,
+    overlap,
+    read_split,
+    stratified_split,
+    write_split,
+)
+from keras_pipeline.stages import normalize
+
+SHIPPED = params.load(Path(__file__).parents[1] / "params.yaml")
+
+
+def labels_of(*counts: int) -> NDArray[np.uint8]:
+    """That many labels of each class, in an order without pattern."""
+    labels = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
+    return np.random.default_rng(0).permutation(labels)
+
+
+@given(
+    counts=st.lists(st.integers(0, 60), min_size=1, max_size=10).filter(any),
+    share=st.floats(0.01, 0.5),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_split_is_disjoint_complete_rounded_and_even(counts: list[int], share: float, seed: int) -> None:
+    labels = labels_of(*counts)
+    train, validation = stratified_split(labels, share, seed)
+    assert sorted([*train, *validation]) == list(range(len(labels)))
+    assert list(train) == sorted(train)
+    assert list(validation) == sorted(validation)
+    assert len(validation) == round(len(labels) * share)
+    taken = np.bincount(labels[validation], minlength=len(counts))
+    assert (abs(taken - np.array(counts) * share) < 1 + 1e-9).all()
+
+
+def test_a_split_by_hand() -> None:
+    # 10 % of 30, 20 and 5 are 3, 2 and 0.5; of the total, 5.5, half goes to the even number: 6.
+    labels = labels_of(30, 20, 5)
+    _, validation = stratified_split(labels, 0.1, seed=1)
+    assert np.bincount(labels[validation]).tolist() == [3, 2, 1]
+
+
+def test_a_split_is_a_function_of_its_seed() -> None:
+    labels = labels_of(*[100] * 10)
+    first, again, other = (stratified_split(labels, 0.1, seed)[1] for seed in (1, 1, 2))
+    assert (first == again).all()
+    # Two independent draws of 10 % share a tenth of their images, give or take.
+    assert 0 <= len(np.intersect1d(first, other)) < 40
+
+
+def test_a_split_is_the_same_on_every_machine() -> None:
+    _, validation = stratified_split(np.arange(100, dtype=np.uint8) % 10, 0.1, seed=1)
+    assert validation.tolist() == [1, 3, 32, 34, 46, 58, 67, 69, 75, 80]
+
+
+@pytest.mark.parametrize("labels", [[3], [3, 3], [0, 9], [0, 0, 1]])
+def test_tiny_sets_are_split_too(labels: list[int]) -> None:
+    train, validation = stratified_split(np.array(labels, np.uint8), 0.5, seed=0)
+    assert len(validation) == round(len(labels) / 2)
+    assert sorted([*train, *validation]) == list(range(len(labels)))
+    assert train.dtype == validation.dtype == np.int64
+
+
+def test_every_image_can_be_drawn() -> None:
+    labels = labels_of(10, 10)
+    drawn = {int(one) for seed in range(100) for one in stratified_split(labels, 0.1, seed)[1]}
+    assert drawn == set(range(20))
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (50, 5, 4), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "black", "white"), [("none", 0.0, 255.0), ("unit", 0.0, 1.0), ("symmetric", -1.0, 1.0)]
+)
+def test_fixed_scalings_have_their_ranges_whatever_the_images(name: str, black: float, white: float) -> None:
+    scaling = fit_scaling(name, NOISE)
+    assert scaling == fit_scaling(name, NOISE[:1])
+    images = np.array([[[0, 255]]], np.uint8)
+    scaled = scaling.apply(images)
+    assert scaled.dtype == np.float32
+    assert scaled.shape == (1, 1, 2, 1)
+    assert scaled.reshape(-1).tolist() == [black, white]
+    assert images.tolist() == [[[0, 255]]]
+
+
+def test_standard_scaling_is_numpy_s_mean_and_deviation() -> None:
+    scaling = fit_scaling("standard", NOISE)
+    assert scaling.offset == pytest.approx(NOISE.mean(dtype=np.float64), rel=1e-14)
+    assert scaling.divisor == pytest.approx(NOISE.std(dtype=np.float64), rel=1e-14)
+    scaled = scaling.apply(NOISE)
+    assert scaled.shape == (50, 5, 4, 1)
+    assert scaled.mean(dtype=np.float64) == pytest.approx(0, abs=1e-6)
+    assert scaled.std(dtype=np.float64) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [0, 7, 255])
+def test_images_of_one_grey_give_zero_and_no_nan(value: int) -> None:
+    images = np.full((3, 2, 2), value, np.uint8)
+    scaling = fit_scaling("standard", images)
+    assert scaling == Scaling("standard", value, 1.0)
+    assert not scaling.apply(images).any()
+
+
+def test_overlap_counts_each_known_image() -> None:
+    known = NOISE[:10]
+    changed = known[:1].copy()
+    changed[0, 4, 3] ^= 1
+    assert overlap(known, np.concatenate([NOISE[5:20], changed, NOISE[5:6]])) == 6
+    assert overlap(known, NOISE[10:]) == 0
+    assert overlap(known, known) == 10
+
+
+@pytest.fixture
+def split() -> Split:
+    return Split(fit_scaling("unit", NOISE).apply(NOISE), np.arange(50, dtype=np.int64))
+
+
+def test_a_split_survives_the_disk(split: Split, tmp_path: Path) -> None:
+    digests = write_split(tmp_path, "train", split)
+    assert digests == {path.name: files.sha256(path) for path in tmp_path.iterdir()}
+    assert sorted(digests) == ["train_images.npy", "train_labels.npy"]
+    read = read_split(tmp_path, "train", {"sha256": digests})
+    assert (read.images == split.images).all()
+    assert (read.labels == split.labels).all()
+    assert (read.images.dtype, read.labels.dtype) == (np.float32, np.int64)
+
+
+@pytest.mark.parametrize("name", ["train_images.npy", "train_labels.npy"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "missing", "directory"])
+def test_a_split_that_changed_on_disk_is_refused(damage: str, name: str, split: Split, tmp_path: Path) -> None:
+    digests = write_split(tmp_path, "train", split)
+    path = tmp_path / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "directory":
+        path.mkdir()
+    elif damage == "cut":
+        path.write_bytes(content[:-1])
+    elif damage == "flip":
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataError) as refused:
+        read_split(tmp_path, "train", {"sha256": digests})
+    assert str(refused.value) == (
+        f"{path}: not the file that the stage 'normalize' wrote (its SHA-256 should be {digests[name][:12]}…). "
+        "Run `dvc repro normalize` to have it written again."
+    )
+
+
+def write_raw(folder: Path, train: int = 60, test: int = 20) -> dict[str, NDArray[np.uint8]]:
+    """A raw folder as fetch leaves it, of noise; two test images are the last train image."""
+    random = np.random.default_rng(1)
+    arrays = {
+        "train-images": random.integers(0, 256, (train, 28, 28), np.uint8),
+        "train-labels": np.arange(train, dtype=np.uint8) % 10,
+        "test-images": random.integers(0, 256, (test, 28, 28), np.uint8),
+        "test-labels": np.arange(test, dtype=np.uint8) % 10,
+    }
+    arrays["test-images"][:2] = arrays["train-images"][-1]
+    for role, array in arrays.items():
+        files.write_atomically(folder / role, idx.write(array))
+    entries = {role: {"sha256": hashlib.sha256(idx.write(array)).hexdigest()} for role, array in arrays.items()}
+    files.write_json(folder / "dataset.json", {"name": "mnist", "files": entries})
+    return arrays
+
+
+def with_normalize(**values: Any) -> params.Params:
+    seed = values.pop("seed", 1)
+    return SHIPPED.model_copy(update={"seed": seed, "normalize": SHIPPED.normalize.model_copy(update=values)})
+
+
+def test_normalize_writes_what_the_raw_files_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = write_raw(tmp_path / "raw")
+    normalize.run(with_normalize(scaling="standard", validation_share=0.2), tmp_path / "raw", tmp_path / "normalized")
+    statistics = json.loads((tmp_path / "normalized" / "statistics.json").read_text())
+    splits = {name: read_split(tmp_path / "normalized", name, statistics) for name in ("train", "validation", "test")}
+
+    assert statistics["dataset"] == "mnist"
+    assert statistics["class_names"] == list("0123456789")
+    assert statistics["images"] == {"train": 48, "validation": 12, "test": 20}
+    assert {name: sum(counts) for name, counts in statistics["class_counts"].items()} == statistics["images"]
+    assert statistics["class_counts"]["test"] == [2] * 10
+    assert statistics["test_images_also_in_train"] == 2
+    assert sorted(statistics["sha256"]) == sorted(path.name for path in (tmp_path / "normalized").glob("*.npy"))
+
+    # The constants are those of the training split, and of it only.
+    train, validation = stratified_split(raw["train-labels"], 0.2, seed=1)
+    pixels = raw["train-images"][train].astype(np.float64)
+    assert statistics["scaling"]["offset"] == pytest.approx(pixels.mean())
+    assert statistics["scaling"]["divisor"] == pytest.approx(pixels.std())
+    assert splits["train"].images.mean() == pytest.approx(0, abs=1e-6)
+    assert splits["validation"].images.mean() != pytest.approx(0, abs=1e-6)
+    for name, images, labels in (
+        ("train", raw["train-images"][train], raw["train-labels"][train]),
+        ("validation", raw["train-images"][validation], raw["train-labels"][validation]),
+        ("test", raw["test-images"], raw["test-labels"]),
+    ):
+        assert splits[name].images.shape == (len(labels), 28, 28, 1)
+        assert splits[name].images.dtype == np.float32
+        assert splits[name].labels.dtype == np.int64
+        assert (splits[name].labels == labels).all()
+        again = splits[name].images[..., 0] * statistics["scaling"]["divisor"] + statistics["scaling"]["offset"]
+        assert (np.round(again) == images).all()
+    assert capsys.readouterr().out == (
+        "normalize: mnist, 48 train, 12 validation, 20 test images, scaling standard\n"
+        "normalize: 2 of the test images stand in the training file too\n"
+    )
+
+
+def test_normalize_gives_the_same_bytes_twice_and_others_for_another_seed(tmp_path: Path) -> None:
+    write_raw(tmp_path / "raw")
+    contents = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        normalize.run(with_normalize(seed=seed), tmp_path / "raw", tmp_path / name / "normalized")
+        paths = (tmp_path / name / "normalized").iterdir()
+        contents.append({path.name: path.read_bytes() for path in paths})
+    assert contents[0] == contents[1]
+    assert contents[0]["validation_images.npy"] != contents[2]["validation_images.npy"]
+    assert contents[0]["test_images.npy"] == contents[2]["test_images.npy"]
+
+
+@pytest.mark.parametrize("role", ["train-images", "train-labels", "test-images", "test-labels"])
+@pytest.mark.parametrize("damage", ["flip", "missing"])
+def test_normalize_refuses_raw_files_that_fetch_did_not_write(damage: str, role: str, tmp_path: Path) -> None:
+    write_raw(tmp_path / "raw")
+    path = tmp_path / "raw" / role
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "flip":
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataError) as refused:
+        normalize.run(SHIPPED, tmp_path / "raw", tmp_path / "normalized")
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    assert str(refused.value) == (
+        f"{path}: not the file that the stage 'fetch' wrote (its SHA-256 should be {digest}…). "
+        "Run `dvc repro fetch` to have it written again."
+    )
+    assert not (tmp_path / "normalized").exists()
+
+
+def test_normalize_without_raw_files_names_the_stage_that_writes_them(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dataset.json: not there. The stage 'fetch' writes it: run `dvc repro fetch`"):
+        normalize.run(SHIPPED, tmp_path / "raw", tmp_path / "normalized")
+
+
+def test_normalize_waits_for_nobody(tmp_path: Path) -> None:
+    write_raw(tmp_path / "raw")
+    with files.lock(tmp_path), pytest.raises(BusyError, match="is being written by process"):
+        normalize.run(SHIPPED, tmp_path / "raw", tmp_path / "normalized")
