@@ -7,6 +7,8 @@ Each function below bears the name it has in params.yaml and gives what one coul
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from keras_pipeline.layers import (
     Activate,
     BatchNormalization,
@@ -63,17 +65,20 @@ def hidden_layers(model: Model) -> list[Layer]:
     return ARCHITECTURES[model.architecture](model)
 
 
-def build(model: Model, shape: Shape, classes: int, *, synchronized: bool = False) -> "keras.Sequential":
+def build(
+    model: Model, shape: Shape, classes: int, *, synchronized: bool = False, seed: int | None = None
+) -> "keras.Sequential":
     """The Keras network: normalized images (n, *shape) float32 to outputs (n, classes) float32.
 
-    Initial weights come from Keras' global random generator: seed it before. With `synchronized`,
-    BatchNormalization takes its statistics over all replicas of a TensorFlow strategy (tf.distribute), as
-    one device would. The output is float32 under mixed precision too.
+    Initial weights come from Keras' global random generator. With `seed`, each Dropout's masks follow from
+    it and its place; without, they are of no use in training. With `synchronized`, BatchNormalization takes
+    its statistics over all replicas of a TensorFlow strategy (tf.distribute), as one device would. The output
+    is float32 under mixed precision too.
     """
     import keras
 
     output = keras.layers.Dense(classes, activation=model.output_activation, dtype="float32", name="output")
-    hidden = _named(hidden_layers(model), synchronized)
+    hidden = _named(hidden_layers(model), synchronized, seed)
     return keras.Sequential([keras.Input(shape, name="image"), *hidden, output], name=model.architecture)
 
 
@@ -98,12 +103,12 @@ def _dropout(rate: float) -> list[Layer]:
     return [Dropout(rate=rate)] if rate else []
 
 
-def _named(hidden: Sequence[Layer], synchronized: bool) -> list["keras.Layer"]:
+def _named(hidden: Sequence[Layer], synchronized: bool, seed: int | None) -> list["keras.Layer"]:
     """Keras layers named by kind and place (dense_1, dense_2 …), the same in every process."""
     import keras
 
     counts: dict[str, int] = {}
-    result = []
+    result: list[keras.Layer] = []
     for layer in hidden:
         arguments = layer.model_dump(exclude={"layer", "l2"})
         kind: str = layer.model_dump()["layer"]
@@ -111,6 +116,9 @@ def _named(hidden: Sequence[Layer], synchronized: bool) -> list["keras.Layer"]:
             arguments["kernel_regularizer"] = keras.regularizers.L2(layer.l2)  # type: ignore[attr-defined]
         if isinstance(layer, BatchNormalization) and synchronized:
             arguments["synchronized"] = True
+        if isinstance(layer, Dropout) and seed is not None:
+            # Below 2³⁰: a replica's number is added to it.
+            arguments["seed"] = int(np.random.default_rng([seed, 3, len(result)]).integers(2**30))
         counts[kind] = counts.get(kind, 0) + 1
         result.append(getattr(keras.layers, kind)(**arguments, name=f"{kind.lower()}_{counts[kind]}"))
     return result

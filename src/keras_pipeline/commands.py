@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from keras_pipeline import workers
 from keras_pipeline.errors import PipelineError, masked
 
 EXAMPLES = """\
@@ -25,7 +26,7 @@ examples:
   eval "$(keras-pipeline completion bash)"  complete commands with the tab key
 
 exit codes: 0 done, 2 bad params or usage, 3 bad data, 4 download failed, 5 training diverged,
-6 the machine lacks something, 7 model file damaged, 70 our bug, 75 busy: run again, 130 and 143 interrupted
+6 the machine lacks something, 7 model file damaged, 70 our bug, 75 stopped or busy: run again, 130 and 143\ninterrupted
 """
 EXIT_MEANING = {
     2: "bad params or usage",
@@ -34,7 +35,7 @@ EXIT_MEANING = {
     5: "training diverged",
     6: "the machine lacks something",
     7: "model file damaged",
-    75: "busy: run the same command again later",
+    75: "run the same command again",
 }
 # fmt: off
 MACHINE_ERRORS = {
@@ -61,10 +62,12 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # ignored on purpose: nohup
             signal.signal(number, _terminate)
-    if "DVC_STAGE" in os.environ:
+    if workers.PARENT in os.environ:
+        workers.end_with_parent(int(os.environ[workers.PARENT]))
+    elif "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
-        chosen.run(chosen)
+        code = chosen.run(chosen) or 0
         print(end="", flush=True)
     except PipelineError as error:
         print(masked(str(error)), file=sys.stderr)
@@ -79,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except Exception as error:
         return _unexpected(verb, error)
-    return 0
+    return _end(verb, code) if code else 0
 
 
 def _end(verb: str, code: int) -> int:
@@ -154,7 +157,21 @@ def _parser() -> argparse.ArgumentParser:
         help="only make sure that the files are there; writes no data/raw",
     )
     add("normalize", _normalize, "split and scale the images", "params", "raw", "normalized")
-    add("train", _train, "train the network", "params", "normalized", "models")
+    train = add("train", _train, "train the network", "params", "normalized", "models", "checkpoints")
+    launch = add(
+        "launch",
+        _train,
+        "train with several local processes, whatever params.yaml says of workers",
+        "params",
+        "normalized",
+        "models",
+        "checkpoints",
+    )
+    for verb, needed in ((train, False), (launch, True)):
+        verb.add_argument("--no-resume", action="store_true", help="begin anew, also where a checkpoint is kept")
+        verb.add_argument(
+            "--workers", type=int, required=needed, metavar="N", help="processes, instead of train.workers"
+        )
     add(
         "evaluate",
         _evaluate,
@@ -195,6 +212,7 @@ def _path_options() -> dict[str, argparse.ArgumentParser]:
         "downloads": ("data/downloads", "files as downloaded, kept for the next time"),
         "normalized": ("data/normalized", "scaled arrays"),
         "models": ("models", "the trained network"),
+        "checkpoints": (".checkpoints", "what interrupted trainings go on from"),
         "reports": ("reports", "numbers and figures"),
     }
     options = {}
@@ -221,14 +239,20 @@ def _normalize(chosen: argparse.Namespace) -> None:
     normalize.run(params.load(chosen.params), chosen.raw, chosen.normalized)
 
 
-def _train(chosen: argparse.Namespace) -> None:
+def _train(chosen: argparse.Namespace) -> int:
     from keras_pipeline import params
     from keras_pipeline.stages import train
     from keras_pipeline.tracking import live, store
 
     values = params.load(chosen.params)
+    if chosen.workers is not None:
+        values = params.with_workers(values, chosen.workers)
+    if values.train.workers > 1 and workers.cluster(values.train.strategy, os.environ) is None:
+        command = [sys.executable, "-m", __name__, "train", *sys.argv[2:]]
+        return train.launch(values, chosen.normalized, chosen.models, command)
     observer = live.LiveTracker(store.location(store.project_root()), values.tracking.experiment)
-    train.run(values, chosen.normalized, chosen.models, observer)
+    train.run(values, chosen.normalized, chosen.models, observer, chosen.checkpoints, resume=not chosen.no_resume)
+    return 0
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
@@ -282,3 +306,7 @@ def _completion(chosen: argparse.Namespace) -> None:
     import shtab
 
     print(shtab.complete(_parser(), shell=chosen.shell))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -56,6 +56,12 @@ class ModelFileError(PipelineError):
     exit_code = 7
 
 
+class StoppedError(PipelineError):
+    """The training was asked to end, and kept a checkpoint: the same command goes on from there."""
+
+    exit_code = 75
+
+
 class BusyError(PipelineError):
     """Another process is at work on the same files; the same command succeeds later."""
 

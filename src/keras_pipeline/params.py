@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from keras_pipeline import strict_yaml
-from keras_pipeline.layers import L2, Activation, AnyLayer, Rate, Shape, Units
+from keras_pipeline.layers import L2, Activation, AnyLayer, BatchNormalization, Rate, Shape, Units
 from keras_pipeline.optimizers import AnyOptimizer
+from keras_pipeline.strategies import REFUSED, STRATEGIES, Backend, BatchStatistics
 from keras_pipeline.strict_yaml import Block, KeyedError
 
 IMAGE_SHAPE = (28, 28, 1)
@@ -81,6 +82,12 @@ class EarlyStopping(Block):
     patience: Annotated[int, Field(ge=0, le=10_000)]
 
 
+def _strategy(name: object) -> object:
+    if name in REFUSED:
+        raise ValueError(f"'{name}' is refused: {REFUSED[str(name)]}.")
+    return name
+
+
 class Train(Block):
     """How the network is trained."""
 
@@ -90,32 +97,68 @@ class Train(Block):
     optimizer: AnyOptimizer
     schedule: Schedule
     early_stopping: EarlyStopping
+    class_weights: Literal["none", "balanced"]
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
-    strategy: Literal["none", "one_device", "mirrored"]
+    backend: Backend
+    strategy: Annotated[
+        Literal["none", "one_device", "mirrored", "multi_worker", "data_parallel", "ddp", "tpu"],
+        BeforeValidator(_strategy),
+    ]
     devices: Annotated[int, Field(ge=1, le=64)]
+    workers: Annotated[int, Field(ge=1, le=64)]
     device_type: Literal["auto", "cpu", "gpu"]
+    missing_devices: Literal["error", "single"]
+    batch_statistics: BatchStatistics
+    reproducibility: Literal["fast", "seeded", "deterministic"]
+    checkpoint_steps: Annotated[int, Field(ge=0, le=1_000_000)]
+
+    @property
+    def replicas(self) -> int:
+        """How many copies of the network train together."""
+        return self.devices * self.workers
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Train":
+        faults = [*self._schedule_faults(), *self._strategy_faults()]
+        if faults:
+            raise KeyedError(faults[0].key, str(faults[0]), *faults[1:])
+        return self
+
+    def _schedule_faults(self) -> Iterator[KeyedError]:
         if self.schedule.name == "cosine" and self.schedule.warmup_epochs >= self.epochs:
-            raise KeyedError(
+            yield KeyedError(
                 ("schedule", "warmup_epochs"),
                 f"{self.schedule.warmup_epochs} leaves nothing of {self.epochs} epochs to train at the full "
                 "learning rate. Expected: less than train.epochs.",
             )
-        if self.strategy != "mirrored" and self.devices != 1:
-            raise KeyedError(
-                ("devices",),
-                f"strategy '{self.strategy}' trains on one device, not on {self.devices}. "
-                "Use strategy: mirrored, or devices: 1.",
+
+    def _strategy_faults(self) -> Iterator[KeyedError]:
+        row = STRATEGIES[self.strategy]
+        if self.backend not in row.backends:
+            others = [name for name, other in STRATEGIES.items() if self.backend in other.backends]
+            because = (
+                f" ({REFUSED['keras_distribution'].split('. Use')[0]})" if self.strategy == "data_parallel" else ""
             )
-        if self.batch_size != "full" and self.batch_size % self.devices:
-            raise KeyedError(
+            yield KeyedError(
+                ("strategy",),
+                f"'{self.strategy}' does not work with backend {self.backend}{because}. "
+                f"Use backend: {row.backends[0]}, or one of the strategies {', '.join(others)}.",
+            )
+        for key, count, several in (("devices", self.devices, row.devices), ("workers", self.workers, row.workers)):
+            if count > 1 and not several:
+                others = [name for name, other in STRATEGIES.items() if getattr(other, key)]
+                thing = "device of each worker" if key == "devices" else "process"
+                yield KeyedError(
+                    (key,),
+                    f"strategy '{self.strategy}' trains on one {thing}, not on {count}. "
+                    f"Use {key}: 1, or one of the strategies {', '.join(others)}.",
+                )
+        if self.batch_size != "full" and self.batch_size % self.replicas:
+            yield KeyedError(
                 ("batch_size",),
-                f"{self.batch_size} is the global batch and cannot be shared evenly by {self.devices} devices. "
-                f"Use a multiple of {self.devices}.",
+                f"{self.batch_size} is the global batch and cannot be shared evenly by {self.replicas} replicas. "
+                f"Use a multiple of {self.replicas}.",
             )
-        return self
 
 
 class Evaluate(Block):
@@ -158,10 +201,35 @@ class Params(Block):
             )
         return self
 
+    @model_validator(mode="after")
+    def _batch_statistics_fit_the_strategy(self) -> "Params":
+        possible = STRATEGIES[self.train.strategy].statistics
+        if self.train.replicas > 1 and self.batch_normalized and self.train.batch_statistics not in possible:
+            raise KeyedError(
+                ("train", "batch_statistics"),
+                f"'{self.train.batch_statistics}' does not work with strategy '{self.train.strategy}'. "
+                f"Use {possible[0]}, or a network without BatchNormalization.",
+            )
+        return self
+
+    @property
+    def batch_normalized(self) -> bool:
+        """Whether the network has a BatchNormalization."""
+        if self.model.architecture == "layers":
+            return any(isinstance(layer, BatchNormalization) for layer in self.model.layers)
+        return self.model.batch_normalization and self.model.architecture != "softmax_regression"
+
 
 def load(path: Path) -> Params:
     """The params in a file. Raises ParamsError naming every fault with file, line, column and key."""
     return strict_yaml.load(path, Params)
+
+
+def with_workers(params: Params, count: int) -> Params:
+    """The same params with another number of workers. Raises ParamsError where that does not work."""
+    values = params.model_dump(exclude_unset=True, mode="json")
+    values["train"]["workers"] = count
+    return strict_yaml.loads(json.dumps(values, indent=1).encode(), "params.yaml with --workers", Params)
 
 
 def flat(block: Block, prefix: str = "") -> Iterator[tuple[str, int | float | bool | str]]:

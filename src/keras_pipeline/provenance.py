@@ -18,11 +18,13 @@ PACKAGE = "keras_pipeline"
 # fmt: off
 RECORD = (
     "key", "name", "started", "ended", "train_seconds", "params", "dataset", "sha256", "git", "history",
-    "best_epoch", "weights",
+    "best_epoch", "weights", "strategy", "resumed", "reproducibility",
 )
 # fmt: on
 """What every reader of models/run.json relies on."""
-LIBRARIES = ("keras", "tensorflow", "numpy", "scikit-learn", "mlflow", "dvc")
+LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "mlflow", "dvc")
+BESIDE_TRAINING = ("scikit-learn", "mlflow", "dvc")
+"""The libraries that a training's result does not depend on."""
 
 
 def flat_params(blocks: dict[str, Block | int]) -> dict[str, int | float | bool | str]:
@@ -64,10 +66,11 @@ def code_digest(module: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python, the libraries that decide the result, and the machine's kind."""
+    """Python, the libraries that decide the result as far as they are installed, and the machine's kind."""
+    installed = {one.metadata["Name"].lower(): one.version for one in importlib.metadata.distributions()}
     return {
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in LIBRARIES},
+        **{name: installed[name] for name in LIBRARIES if name in installed},
         "system": f"{platform.system()} {platform.machine()}",
     }
 

@@ -1,130 +1,51 @@
-"""Where a network trains: one row per strategy, from its name to TensorFlow's object.
+"""The strategies: one row each of what it needs and shares, and the ones that are refused, with the reason.
 
-`check` needs no TensorFlow and refuses, before anything starts, what cannot be shared by the devices.
+Nothing here imports a framework: `params` knows this table, so that a wrong combination is answered in a
+quarter of a second. How each strategy is opened stands in `distribution`, one function of the same name each.
 """
 
-import os
-import sys
-import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
-from keras_pipeline.errors import MachineError, ParamsError
-from keras_pipeline.params import Train
-
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before the first import; 2: errors only
-
-
-def _none(devices: list[str]) -> Any:
-    return None
-
-
-def _one_device(devices: list[str]) -> Any:
-    import tensorflow as tf
-
-    return tf.distribute.OneDeviceStrategy(devices[0])
-
-
-def _mirrored(devices: list[str]) -> Any:
-    import tensorflow as tf
-
-    return tf.distribute.MirroredStrategy(devices)
-
-
-STRATEGIES: dict[str, Callable[[list[str]], Any]] = {
-    "none": _none,
-    "one_device": _one_device,
-    "mirrored": _mirrored,
-}
-
-
-def start_tensorflow() -> None:
-    """Import TensorFlow and Keras and look for devices, without the lines that this prints unless it fails.
-
-    TensorFlow's C++ part writes to file descriptor 2 before any log level counts: six lines in each process
-    that tell a user without a GPU, among other things, of an internal error.
-    """
-    sys.stderr.flush()
-    standard_error = os.dup(2)
-    with tempfile.TemporaryFile() as withheld:
-        os.dup2(withheld.fileno(), 2)
-        try:
-            import keras  # noqa: F401
-            import tensorflow as tf
-
-            tf.config.list_physical_devices()
-        except BaseException:
-            withheld.seek(0)
-            os.write(standard_error, withheld.read())
-            raise
-        finally:
-            os.dup2(standard_error, 2)
-            os.close(standard_error)
+Backend = Literal["tensorflow", "jax", "torch"]
+BatchStatistics = Literal["synchronized", "per_replica"]
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """An opened strategy: build, compile and fit inside `scope()`."""
+    """What a strategy can do.
 
-    name: str
-    devices: tuple[str, ...]
-    scope: Callable[[], AbstractContextManager[Any]]
-
-    @property
-    def replicas(self) -> int:
-        """How many copies of the network train together; each gets batch size / replicas images a step."""
-        return len(self.devices)
-
-
-def check(train: Train, images: dict[str, int]) -> int:
-    """The global batch size as a number, for splits of these sizes.
-
-    Raises ParamsError where the training images do not make one batch, or where the first batch that a
-    replica would get is not whole: TensorFlow then fails in the middle of the epoch.
+    `devices`: whether one process may use several; `workers`: whether there may be several processes;
+    `statistics`: what BatchNormalization's can be taken over where several replicas train; `uneven`: whether
+    the last batch of an epoch may give the replicas unequal shares; where not, it is filled up.
     """
-    size = images["train"] if train.batch_size == "full" else train.batch_size
-    if size > images["train"]:
-        raise ParamsError(
-            f"params.yaml: train.batch_size: {size} is more than the {images['train']} training images. "
-            f"Expected: at most {images['train']}, or full."
-        )
-    if size % train.devices:
-        raise ParamsError(
-            f"params.yaml: train.batch_size: full is {size} images, which {train.devices} devices cannot share "
-            f"evenly. Use a number that is a multiple of {train.devices}, such as {size - size % train.devices}."
-        )
-    return size
+
+    backends: tuple[Backend, ...]
+    devices: bool = False
+    workers: bool = False
+    statistics: tuple[BatchStatistics, ...] = ("synchronized", "per_replica")
+    uneven: bool = True
 
 
-def open_strategy(train: Train) -> Strategy:
-    """Import TensorFlow and open the strategy on the devices asked for.
+STRATEGIES: dict[str, Strategy] = {
+    "none": Strategy(("tensorflow", "jax", "torch")),
+    "one_device": Strategy(("tensorflow",)),
+    "mirrored": Strategy(("tensorflow",), devices=True),
+    "multi_worker": Strategy(("tensorflow",), workers=True),
+    "data_parallel": Strategy(("jax",), devices=True, workers=True, statistics=("synchronized",), uneven=False),
+    "ddp": Strategy(("torch",), workers=True, statistics=("per_replica",)),
+    "tpu": Strategy(("tensorflow",), devices=True, uneven=False),
+}
 
-    Raises MachineError naming what there is when a device is lacking: TensorFlow itself would train on
-    another device without a word, or hang.
-    """
-    start_tensorflow()
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    kind = train.device_type if train.device_type != "auto" else ("gpu" if gpus else "cpu")
-    if kind == "gpu" and len(gpus) < train.devices:
-        have = f"{len(gpus)} GPU(s) and one CPU" if gpus else "no GPU, only a CPU"
-        raise MachineError(
-            f"params.yaml: train.devices: {train.devices} GPU(s) asked for, but this machine has {have}. "
-            f"Use devices: {len(gpus)}, or device_type: cpu."
-            if gpus
-            else f"params.yaml: train.device_type: gpu asked for, but this machine has {have}. "
-            "Use device_type: auto or cpu; for a GPU see `keras-pipeline doctor`."
-        )
-    if kind == "cpu":
-        # A GPU that was not asked for must not be used in silence.
-        tf.config.set_visible_devices([], "GPU")
-        if train.devices > 1:
-            whole = tf.config.list_physical_devices("CPU")[0]
-            tf.config.set_logical_device_configuration(whole, [tf.config.LogicalDeviceConfiguration()] * train.devices)
-    devices = [f"/{kind}:{number}" for number in range(train.devices)]
-    strategy = STRATEGIES[train.strategy](devices)
-    return Strategy(train.strategy, tuple(devices), strategy.scope if strategy else nullcontext)
+REFUSED = {
+    "central_storage": "TensorFlow's CentralStorageStrategy reports wrong losses and metrics under Keras 3 without "
+    "a word. Use mirrored",
+    "parameter_server": "Keras 3 cannot fit under TensorFlow's ParameterServerStrategy, and its updates are lost "
+    "and differ in every run. Use multi_worker, or data_parallel with backend: jax",
+    "keras_distribution": "keras.distribution trains on one device, without a word, with TensorFlow and PyTorch. "
+    "Use mirrored (TensorFlow), ddp (PyTorch), or data_parallel with backend: jax, which is keras.distribution "
+    "where it works",
+    "distributed_data_parallel": "Keras' fit goes past the wrapper DistributedDataParallel: each process silently "
+    "trains a network of its own. Use ddp, which averages the gradients in the optimizer",
+}
+"""What is asked for by name and would train something else than it says: the reason and the way out."""

@@ -1,27 +1,58 @@
-"""The fit: batches in an order of our own, loss, optimizer, schedule, and what ends a training."""
+"""What a training is made of: first weights, batches in an order of our own, loss, optimizer, schedule, and its end."""
 
 import math
-import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-from keras_pipeline.errors import DivergedError
-from keras_pipeline.params import EarlyStopping, Schedule, Train
+from keras_pipeline import architectures
+from keras_pipeline.distribution import Distribution
+from keras_pipeline.params import IMAGE_SHAPE, EarlyStopping, Model, Schedule, Train
 from keras_pipeline.preprocessing import Split
 
 Row = dict[str, float]
-VALIDATION_BATCH = 1000
+Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+LEAST_IMPROVEMENT = 1e-4
+"""By how much val/loss must fall for reduce_on_plateau, as in keras.callbacks.ReduceLROnPlateau."""
 
 
 def seed_everything(seed: int, precision: str) -> None:
     """Seed Python, NumPy and Keras, and set Keras' dtype policy: both are global, so before the build."""
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(precision)
+
+
+def new_network(
+    model: Model, train: Train, seed: int, place: Distribution, steps: int, classes: int
+) -> keras.Sequential:
+    """The network with its first weights, compiled, on the devices of `place`: ready for `fitting.fit`."""
+    seed_everything(seed, train.precision)
+    # On JAX a batch is one array, whatever the devices: its statistics are over all of it without a word.
+    several = place.replicas > 1 and keras.backend.backend() == "tensorflow"
+    synchronized = several and train.batch_statistics == "synchronized"
+    with place.scope():
+        network = architectures.build(model, IMAGE_SHAPE, classes, synchronized=synchronized, seed=seed)
+        draw_weights(network, seed)
+        compile_model(network, train, steps)
+    return network
+
+
+def draw_weights(model: keras.Sequential, seed: int) -> None:
+    """Draw the initial kernels, the same on every backend: Glorot and Bengio's uniform distribution (2010, eq. 16),
+    as Keras' default has it, drawn by NumPy in float32 from (seed, the layer's place). What else there is
+    starts as Keras starts it, from constants."""
+    for place, layer in enumerate(model.layers):
+        kernel = getattr(layer, "kernel", None)
+        if kernel is not None:
+            *window, inputs, outputs = kernel.shape
+            limit = math.sqrt(6 / (math.prod(window) * (inputs + outputs)))
+            kernel.assign(
+                np.random.default_rng([seed, 2, place]).uniform(-limit, limit, kernel.shape).astype("float32")
+            )
 
 
 def batch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -32,30 +63,92 @@ def batch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, 1, epoch]).permutation(count)
 
 
-def batches(split: Split, classes: int, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Endless epochs of (images, one-hot labels) batches; the last batch of an epoch may be smaller.
+@dataclass(frozen=True)
+class Data:
+    """What is trained on and what is looked at after each epoch, as this process needs it.
 
-    Keras' own shuffle is not used: on TensorFlow it repeats one order in all epochs once a seed is set.
+    `weights`: one factor for each class, in the training loss. Each process gets its share of every batch.
     """
-    images, targets = tf.constant(split.images), tf.one_hot(split.labels, classes)
 
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.numpy_function(lambda number: batch_order(len(split.labels), seed, int(number)), [epoch], tf.int64)
-        order.set_shape([len(split.labels)])
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+    training: Split
+    validation: Split
+    weights: NDArray[np.float32]
+    seed: int
+    batch_size: int
+    validation_batch: int
 
-    return (
-        tf.data.Dataset.counter()
-        .flat_map(one_epoch)
-        .map(lambda indices: (tf.gather(images, indices), tf.gather(targets, indices)))
-        .prefetch(tf.data.AUTOTUNE)
-    )
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch; the last batch may be smaller."""
+        return -(-len(self.training.labels) // self.batch_size)
+
+    @property
+    def validation_batches(self) -> int:
+        """How many batches the validation split makes, the last filled up."""
+        return -(-len(self.validation.labels) // self.validation_batch)
+
+    def batches(self, place: Distribution, epoch: int, step: int) -> Iterator[Batch]:
+        """Endless (images, one-hot labels, weights) from this step of this epoch on, both counted from 0.
+
+        The weights make the sum over a batch of all replicas the mean over its images, however unequal
+        the shares. Keras' own shuffle is not used: on TensorFlow it repeats one order in all epochs.
+        """
+        while True:
+            order = batch_order(len(self.training.labels), self.seed, epoch)
+            for start in range(step * self.batch_size, len(order), self.batch_size):
+                indices = order[start : start + self.batch_size]
+                size = -(-len(indices) // place.replicas) * place.replicas if place.even else len(indices)
+                yield self._share(self.training, indices, size, self.weights / np.float32(len(indices)), place)
+            epoch, step = epoch + 1, 0
+
+    def held_out(self, place: Distribution) -> Batch:
+        """The validation split in order, this process's share of each batch, one after the other.
+
+        All batches have one size: the last is filled up with images of weight 0, and the others' weights make
+        the mean over batches that over images.
+        """
+        if place.whole_validation:
+            place = replace(place, rank=0, workers=1, loss_parts=1)
+        count, size = len(self.validation.labels), self.validation_batch
+        weights = np.full_like(self.weights, self.validation_batches / count)
+        parts = [
+            self._share(self.validation, np.arange(at, min(at + size, count)), size, weights, place)
+            for at in range(0, count, size)
+        ]
+        images, targets, weights = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return images, targets, weights
+
+    def _share(
+        self, split: Split, indices: NDArray[np.int64], size: int, weights: NDArray[np.float32], place: Distribution
+    ) -> Batch:
+        """This process's part of a batch of `size`; what lies after the images given is empty: no label, weight 0."""
+        own = np.array_split(np.arange(size), place.workers)[place.rank]
+        own = indices[own[own < len(indices)]]
+        empty = len(np.array_split(np.arange(size), place.workers)[place.rank]) - len(own)
+        labels = split.labels[own]
+        targets = np.eye(len(weights), dtype=np.float32)[labels]
+        batch = split.images[own], targets, weights[labels] * np.float32(place.loss_parts)
+        if not empty:
+            return batch
+        images, targets, factors = (
+            np.concatenate([one, np.zeros((empty, *one.shape[1:]), one.dtype)]) for one in batch
+        )
+        return images, targets, factors
 
 
-def in_order(split: Split, classes: int, replicas: int) -> tf.data.Dataset:
-    """The split once, in order, in large batches whose first one every replica gets an equal share of."""
-    size = min(VALIDATION_BATCH, len(split.labels)) // replicas * replicas
-    return tf.data.Dataset.from_tensor_slices((split.images, tf.one_hot(split.labels, classes))).batch(size)
+class Accuracy(keras.metrics.CategoricalAccuracy):  # type: ignore[misc]
+    """The share of right answers among the images that have a label; a batch may be filled up with others."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """As Keras', with the labels one-hot (n, classes) and the outputs (n, classes)."""
+        return super().update_state(y_true, y_pred, sample_weight=keras.ops.sum(y_true, axis=-1))
+
+
+def class_weights(labels: NDArray[np.int64], classes: int, rule: str) -> NDArray[np.float32]:
+    """float32 (classes,): ones, or for `balanced` images / (classes × images of the class), as scikit-learn has it."""
+    if rule == "none":
+        return np.ones(classes, np.float32)
+    return (len(labels) / (classes * np.maximum(np.bincount(labels, minlength=classes), 1))).astype(np.float32)
 
 
 def compile_model(model: keras.Sequential, train: Train, steps: int) -> None:
@@ -66,7 +159,14 @@ def compile_model(model: keras.Sequential, train: Train, steps: int) -> None:
         learning_rate=learning_rate(train.schedule, train.optimizer.learning_rate, train.epochs, steps),
         **train.optimizer.arguments(),
     )
-    model.compile(optimizer, loss=train.loss, metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
+    losses = {
+        "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
+        "mean_squared_error": keras.losses.MeanSquaredError,
+        "mean_absolute_error": keras.losses.MeanAbsoluteError,
+    }
+    accuracy = Accuracy(name="accuracy")
+    # The sum: the batches' weights make it a mean.
+    model.compile(optimizer, loss=losses[train.loss](reduction="sum"), metrics=[accuracy])
 
 
 def learning_rate(schedule: Schedule, highest: float, epochs: int, steps: int) -> Any:
@@ -88,37 +188,7 @@ def learning_rate(schedule: Schedule, highest: float, epochs: int, steps: int) -
     return highest
 
 
-def fit(
-    model: keras.Sequential,
-    training: tf.data.Dataset,
-    validation: tf.data.Dataset,
-    train: Train,
-    steps: int,
-    on_epoch: Callable[[Row], None],
-) -> None:
-    """Train the compiled model; `on_epoch` gets each epoch's row as soon as it is known.
-
-    A row: epoch (counted from 1), train/loss, train/accuracy (means over the epoch while it trained, with
-    Dropout on), val/loss, val/accuracy (at its end), train/learning_rate (after its last step). Both losses
-    include the L2 penalty. With early stopping on, the weights of the best epoch are in place at the end.
-    Raises DivergedError at the first step whose loss is not a finite number.
-    """
-    model.fit(
-        training,
-        epochs=train.epochs,
-        steps_per_epoch=steps,
-        validation_data=validation,
-        shuffle=False,
-        callbacks=[
-            _Rows(on_epoch),
-            *_reduce_on_plateau(train.schedule),
-            *_early_stopping(train.early_stopping),
-        ],
-        verbose="auto" if sys.stdout is not None and sys.stdout.isatty() else 2,
-    )
-
-
-def best_epoch(history: list[Row], rule: EarlyStopping) -> int:
+def best_epoch(history: Sequence[Row], rule: EarlyStopping) -> int:
     """The epoch, counted from 1, whose weights the trained network has."""
     if not rule.patience:
         return len(history)
@@ -126,58 +196,21 @@ def best_epoch(history: list[Row], rule: EarlyStopping) -> int:
     return values.index(min(values) if rule.monitor == "val/loss" else max(values)) + 1
 
 
-class _Rows(keras.callbacks.Callback):  # type: ignore[misc]
-    """Hands each epoch's row on, and stops at the first loss that is no number."""
-
-    def __init__(self, on_epoch: Callable[[Row], None]) -> None:
-        super().__init__()
-        self.on_epoch = on_epoch
-        self.epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.epoch = epoch + 1
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._check("train/loss", (logs or {})["loss"], batch + 1)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        logs = logs or {}
-        self._check("val/loss", logs["val_loss"], self.params["steps"])
-        self.on_epoch(
-            {
-                "epoch": epoch + 1,
-                "train/loss": logs["loss"],
-                "train/accuracy": logs["accuracy"],
-                "val/loss": logs["val_loss"],
-                "val/accuracy": logs["val_accuracy"],
-                "train/learning_rate": float(self.model.optimizer.learning_rate),
-            }
-        )
-
-    def _check(self, name: str, value: float, step: int) -> None:
-        if not math.isfinite(value):
-            rate = float(self.model.optimizer.learning_rate)
-            raise DivergedError(
-                f"training diverged: {name} is {value} at step {step} of epoch {self.epoch}, "
-                f"learning rate {rate:g}. Expected: a finite number. Try a tenth of train.optimizer.learning_rate, "
-                "a warm-up (train.schedule), train.optimizer.clipnorm: 1.0, or another normalize.scaling."
-            )
+def stands_still(history: Sequence[Row], patience: int) -> bool:
+    """Whether reduce_on_plateau lowers the rate after the last epoch: a function of the epochs alone."""
+    best, waited = math.inf, 0
+    for row in history:
+        if waited == patience:
+            waited = 0
+        if row["val/loss"] < best - LEAST_IMPROVEMENT:
+            best, waited = row["val/loss"], 0
+        else:
+            waited += 1
+    return waited == patience
 
 
-def _reduce_on_plateau(schedule: Schedule) -> list[keras.callbacks.Callback]:
-    if schedule.name != "reduce_on_plateau":
-        return []
-    return [keras.callbacks.ReduceLROnPlateau("val_loss", factor=schedule.factor, patience=schedule.patience)]
-
-
-def _early_stopping(rule: EarlyStopping) -> list[keras.callbacks.Callback]:
-    if not rule.patience:
-        return []
-    return [
-        keras.callbacks.EarlyStopping(
-            rule.monitor.replace("/", "_"),
-            patience=rule.patience,
-            mode="min" if rule.monitor == "val/loss" else "max",
-            restore_best_weights=True,
-        )
-    ]
+def finished(history: Sequence[Row], train: Train) -> bool:
+    """Whether no epoch is left, or early stopping ends the training here."""
+    rule = train.early_stopping
+    waited = len(history) - best_epoch(history, rule) if history else 0
+    return len(history) == train.epochs or bool(rule.patience and waited >= rule.patience)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_pipeline import architectures, files, strategies
+from keras_pipeline import architectures, distribution, files
 from keras_pipeline.errors import DataError
 from keras_pipeline.params import IMAGE_SHAPE, Params
 from keras_pipeline.preprocessing import STATISTICS, Split, read_split
@@ -84,7 +84,7 @@ def report(params: Params, reports: Path, test: Split, class_names: list[str], h
 
 def _predict(params: Params, path: Path, test: Split, classes: int) -> tuple[np.ndarray, float]:
     """Outputs for the test images, and the L2 penalty, of the network of the params with the weights in `path`."""
-    strategies.start_tensorflow()
+    distribution.start()
     from keras_pipeline import model_file, training
 
     training.seed_everything(params.seed, params.train.precision)

@@ -2,16 +2,19 @@
 
 import csv
 import io
-import socket
+import os
+import sys
 import time
-import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 
-from keras_pipeline import architectures, files, layers, provenance, strategies
-from keras_pipeline.errors import MachineError
+from keras_pipeline import architectures, distribution, files, layers, record, signals, workers
+from keras_pipeline.checkpoints import Checkpoints
+from keras_pipeline.errors import MachineError, StoppedError
 from keras_pipeline.params import IMAGE_SHAPE, Params
 from keras_pipeline.preprocessing import STATISTICS, read_split
 
@@ -25,10 +28,10 @@ class Observer(Protocol):
     """Whoever looks on while a network trains. Nothing it does may raise or change the training."""
 
     def started(self, run: dict[str, Any]) -> None:
-        """Training begins; `run` is the record as far as it is known (key, params, digests, versions …)."""
+        """Training begins, or goes on where `resumed` says so; `run` is the record as far as it is known."""
 
     def epoch(self, row: dict[str, float]) -> None:
-        """An epoch is done: the row of `training.fit` and its time in seconds since 1970."""
+        """An epoch is done: the row of `fitting.fit`."""
 
     def ended(self, status: str, run: dict[str, Any], model: "keras.Sequential | None") -> None:
         """Training is over: FINISHED with the network, or FAILED or KILLED without one."""
@@ -47,67 +50,119 @@ class NoObserver:
         """Nothing happens."""
 
 
-def run(params: Params, normalized: Path, models: Path, observer: Observer) -> None:
+def check(params: Params, normalized: Path) -> tuple[distribution.Plan, dict[str, Any]]:
+    """Every check that needs no framework: what will train, and the statistics of what it will train on."""
+    statistics = files.read_json(normalized / "statistics.json", written_by="normalize", keys=STATISTICS)
+    plan = distribution.plan(params.train, params.batch_normalized, statistics["images"], os.environ)
+    check_memory(params, plan.batch_size)
+    return plan, statistics
+
+
+def launch(params: Params, normalized: Path, models: Path, command: list[str]) -> int:
+    """Run `command`, which runs this stage, as all the workers that the params ask for; the exit code."""
+    check(params, normalized)
+    with files.lock(models):
+        return workers.launch(command, params.train.workers, params.train.strategy, os.environ)
+
+
+def run(
+    params: Params, normalized: Path, models: Path, observer: Observer, checkpoints: Path, *, resume: bool = True
+) -> None:
     """Write history.csv (again after every epoch) and, at the end, model.keras and run.json.
 
-    Every check that needs no TensorFlow comes before its import.
+    An interrupted training goes on from its checkpoint (unless not `resume`), to the same bytes. Every check
+    that needs no framework comes before its import. Of several workers the chief alone writes and reports.
     """
-    with files.lock(models):
-        statistics = files.read_json(normalized / "statistics.json", written_by="normalize", keys=STATISTICS)
-        batch_size = strategies.check(params.train, statistics["images"])
-        check_memory(params, batch_size)
+    with ExitStack() as ending:
+        if workers.PARENT not in os.environ:  # else who launched this worker holds the folder
+            ending.enter_context(files.lock(models))
+        plan, statistics = check(params, normalized)
+        run = record.begun(params, normalized, statistics, __name__)
+        kept = Checkpoints(checkpoints, record.identity(run))
+        found = _found(kept, resume=resume)
         splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
-        record = _record(params, normalized, statistics)
+        watch = workers.roll_call(plan.cluster, _digests(run, found)) if plan.cluster else None
+        if not plan.chief:
+            observer = NoObserver()
+        distribution.prepare(plan)
+        place = distribution.open_distribution(plan)
+        ending.callback(place.close)
 
-        strategy = strategies.open_strategy(params.train)
-        from keras_pipeline import training
+        from keras_pipeline import fitting, training
 
         classes = len(statistics["class_names"])
-        steps = -(-len(splits[0].labels) // batch_size)
-        training.seed_everything(params.seed, params.train.precision)
-        with strategy.scope():
-            model = architectures.build(params.model, IMAGE_SHAPE, classes, synchronized=strategy.replicas > 1)
-            training.compile_model(model, params.train, steps)
-        record["strategy"] = {
-            "name": strategy.name,
-            "devices": list(strategy.devices),
-            "batch_per_replica": batch_size // strategy.replicas,
-        }
-        record["weights"] = model.count_params()
-        print(_summary(record, batch_size, strategy.replicas), flush=True)
+        weights = training.class_weights(splits[0].labels, classes, params.train.class_weights)
+        data = training.Data(splits[0], splits[1], weights, params.seed, plan.batch_size, plan.validation_batch)
+        model = training.new_network(params.model, params.train, params.seed, place, data.steps, classes)
+        run["strategy"] = record.strategy(plan, place, statistics=params.batch_normalized)
+        run["weights"] = model.count_params()
+        state, progress = found if found else (None, {})
+        run |= {name: progress.pop(name) for name in record.TAKEN_OVER if name in progress}
+        stand = fitting.Progress(**progress)
+        run["history"] = stand.history
+        if found:
+            run["resumed"].append(f"epoch {stand.epoch + 1} step {stand.step + 1}")
+        if plan.chief:
+            print("\n".join(_summary(params, plan, place, run)), flush=True)
+
+        def save(state: fitting.State, progress: dict[str, Any]) -> None:
+            if plan.chief:
+                kept.save(state, progress | {name: run[name] for name in record.TAKEN_OVER})
 
         def on_epoch(row: "Row") -> None:
-            record["history"].append({**row, "time": time.time()})
-            _write_history(models / "history.csv", record["history"])
-            observer.epoch(record["history"][-1])
+            if plan.chief:
+                _write_history(models / "history.csv", stand.history)
+                observer.epoch(row)
 
         try:
-            observer.started(record)
-            began = time.monotonic()
-            training.fit(
-                model,
-                training.batches(splits[0], classes, batch_size, params.seed),
-                training.in_order(splits[1], classes, strategy.replicas),
-                params.train,
-                steps,
-                on_epoch,
-            )
-            record |= {"ended": time.time(), "train_seconds": time.monotonic() - began}
-            record["best_epoch"] = training.best_epoch(record["history"], params.train.early_stopping)
-            trained = _write(params, model, classes, record, models)
+            observer.started(run)
+            # Workers are stopped together, by whoever started them: one alone would leave the others waiting.
+            with nullcontext([]) if plan.cluster else signals.deferred() as requests:
+                watcher = fitting.Watcher(save, on_epoch, lambda: bool(requests), quiet=not plan.chief)
+                try:
+                    fitting.fit(model, place, data, params.train, watcher, stand, state)
+                finally:
+                    requests.clear()
+            if watch:
+                watch.leave()
+            if not plan.chief:
+                return
+            run |= {"ended": time.time(), "train_seconds": stand.seconds}
+            run["best_epoch"] = training.best_epoch(stand.history, params.train.early_stopping)
+            place.close()
+            trained = _write(params, model, classes, run, models)
         except BaseException as error:
-            observer.ended("FAILED" if isinstance(error, Exception) else "KILLED", record, None)
+            killed = isinstance(error, StoppedError) or not isinstance(error, Exception)
+            observer.ended("KILLED" if killed else "FAILED", run, None)
             raise
-        observer.ended("FINISHED", record, trained)
-    best = record["history"][record["best_epoch"] - 1]
+        observer.ended("FINISHED", run, trained)
+        kept.remove()
+    best = run["history"][run["best_epoch"] - 1]
     print(
-        f"train: {len(record['history'])} epochs in {record['train_seconds']:.0f} s; weights of epoch "
-        f"{record['best_epoch']}, val/accuracy {best['val/accuracy']:.4f}, val/loss {best['val/loss']:.4f}"
+        f"train: {len(run['history'])} epochs in {run['train_seconds']:.0f} s; weights of epoch "
+        f"{run['best_epoch']}, val/accuracy {best['val/accuracy']:.4f}, val/loss {best['val/loss']:.4f}"
     )
 
 
+def _found(kept: Checkpoints, *, resume: bool) -> Any:
+    """The arrays and the progress of the training's checkpoint; None where there is none, or not `resume`."""
+    if not resume:
+        kept.remove()
+        return None
+    if differences := kept.differences():
+        print("train: begins anew; the newest checkpoint is of another training:", file=sys.stderr)
+        print("\n".join(f"  {line}" for line in differences), file=sys.stderr, flush=True)
+    return kept.latest()
+
+
+def _digests(run: dict[str, Any], found: Any) -> dict[str, str]:
+    """What all workers must have alike before they compute together."""
+    position = f"epoch {found[1]['epoch']} step {found[1]['step']}" if found else "none"
+    return {**run["sha256"], "checkpoint": position, "keras": run["versions"]["keras"]}
+
+
 def _write(
-    params: Params, model: "keras.Sequential", classes: int, record: dict[str, Any], models: Path
+    params: Params, model: "keras.Sequential", classes: int, run: dict[str, Any], models: Path
 ) -> "keras.Sequential":
     """Write the network and then the record; the network as it is kept: one copy without strategy, optimizer,
     synchronized BatchNormalization or the state of random generators."""
@@ -116,8 +171,8 @@ def _write(
     trained = architectures.build(params.model, IMAGE_SHAPE, classes)
     trained.set_weights(model.get_weights())
     model_file.save(trained, models / "model.keras")
-    record["sha256"]["model"] = files.sha256(models / "model.keras")
-    files.write_json(models / "run.json", record)
+    run["sha256"]["model"] = files.sha256(models / "model.keras")
+    files.write_json(models / "run.json", run)
     return trained
 
 
@@ -134,45 +189,34 @@ def check_memory(params: Params, batch_size: int) -> None:
         )
 
 
-def _record(params: Params, normalized: Path, statistics: dict[str, Any]) -> dict[str, Any]:
-    values = provenance.flat_params(
-        {
-            "seed": params.seed,
-            "fetch": params.fetch,
-            "normalize": params.normalize,
-            "model": params.model,
-            "train": params.train,
-        }
+def _summary(
+    params: Params, plan: distribution.Plan, place: distribution.Distribution, run: dict[str, Any]
+) -> Iterator[str]:
+    """What will be trained, on what, and what of it is worth a second look."""
+    images, where = run["dataset"]["images"], run["strategy"]
+    needed = layers.training_memory(
+        architectures.hidden_layers(params.model), IMAGE_SHAPE, plan.batch_size // place.replicas
     )
-    started = time.time()
-    return {
-        "key": uuid.uuid4().hex,
-        "name": f"{statistics['dataset']} {params.model.architecture}",
-        "started": started,
-        "params": values,
-        "dataset": {key: statistics[key] for key in ("dataset", "class_names", "images", "scaling", "sha256")},
-        "sha256": {
-            "params": provenance.params_digest(values),
-            "data": files.sha256(normalized / "statistics.json"),
-            "code": provenance.code_digest(__name__),
-        },
-        "git": provenance.git_state(),
-        "host": socket.gethostname(),
-        "versions": provenance.versions(),
-        "environment": provenance.environment(),
-        "reproducibility": "seeded",
-        "history": [],
-    }
-
-
-def _summary(record: dict[str, Any], batch_size: int, replicas: int) -> str:
-    values, images = record["params"], record["dataset"]["images"]
-    share = f" ({batch_size // replicas} on each of {replicas} devices)" if replicas > 1 else ""
-    return (
-        f"train: {values['model.architecture']}, {record['weights']:,} weights; {images['train']:,} training and "
-        f"{images['validation']:,} validation images of {record['dataset']['dataset']}; batches of "
-        f"{batch_size}{share}; strategy {record['strategy']['name']} on {', '.join(record['strategy']['devices'])}"
+    yield (
+        f"train: {params.model.architecture}, {run['weights']:,} weights, at least {needed / 1e6:.0f} MB a replica; "
+        f"{images['train']:,} training and {images['validation']:,} validation images of {run['dataset']['dataset']}"
     )
+    share = f", {where['batch_per_replica']} on each of {where['replicas']} replicas" if where["replicas"] > 1 else ""
+    of_each = " of each worker" if where["workers"] > 1 else ""
+    yield (
+        f"train: {where['backend']}, strategy {where['name']} on {', '.join(where['devices'])}{of_each}; "
+        f"batches of {plan.batch_size}{share}"
+    )
+    if where["replicas"] > 1 and params.batch_normalized:
+        yield f"train: BatchNormalization's statistics: {where['batch_statistics']}"
+    elif where["replicas"] > 1:
+        yield "train: no BatchNormalization in this network, so train.batch_statistics changes nothing"
+    if place.asked:
+        yield f"train: {place.asked} was asked for and is not there; one device trains instead, as params.yaml allows"
+    if params.train.precision != "float32" and where["devices"][0].startswith("/cpu"):
+        yield f"train: {params.train.precision} is slower than float32 on a CPU, and less exact"
+    if run["resumed"]:
+        yield f"train: goes on from its checkpoint at {run['resumed'][-1]}, in the same run"
 
 
 def _write_history(path: Path, history: list[dict[str, float]]) -> None:

@@ -2,19 +2,16 @@
 
 import json
 import os
-import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from keras_pipeline import files
+from keras_pipeline import files, signals
 from keras_pipeline.errors import MachineError, masked
 from keras_pipeline.preprocessing import Scaling
 from keras_pipeline.tracking import runs
@@ -46,12 +43,14 @@ class LiveTracker:
         self.system_metrics: Any = None
 
     def started(self, run: dict[str, Any]) -> None:
-        """Create the run, open for epochs."""
+        """Create the run, or open again the one of a training that was interrupted."""
 
         def start() -> None:
             self.store = connect(self.where, self.experiment)
             _mark(self.where, run["key"], self.experiment, "RUNNING")
             self.run_id = runs.ensure(self.store, run, os.environ.get("DVC_EXP_NAME"))
+            if run["resumed"]:
+                runs.reopen(self.store, self.run_id, run)
 
         self._attempt(start)
 
@@ -75,12 +74,13 @@ class LiveTracker:
         self._attempt(send)
 
     def ended(self, status: str, run: dict[str, Any], model: "keras.Sequential | None") -> None:
-        """Keep the model, and close the run with the truth."""
+        """Keep the model, if TensorFlow made it (`track` sees to the others), and close the run with the truth."""
 
         def end() -> None:
-            if model is not None:
+            if model is not None and run["strategy"]["backend"] == "tensorflow":
                 scaling = Scaling(**run["dataset"]["scaling"])
-                runs.log_model(self._reached, self.run_id, model, scaling)
+                if not runs.has_model(self._reached, self.run_id):  # a training that died after this one thing
+                    runs.log_model(self._reached, self.run_id, model, scaling)
             self._reached.client.set_terminated(self.run_id, status)
             if self.system_metrics is not None:
                 self.system_metrics.finish()
@@ -104,7 +104,8 @@ class LiveTracker:
         if self.failed and not always:
             return
         try:
-            with _uninterrupted():
+            # In the middle of a call an interruption would leave MLflow's database locked, and closing it would fail.
+            with signals.deferred():
                 action()
         except Exception as error:  # whatever MLflow raises: a training is worth more than its report
             if self.failed:
@@ -117,35 +118,6 @@ class LiveTracker:
                 "the stage track sends the run when the store is back.",
                 file=sys.stderr,
             )
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C and requests to end wait for the end of the block; a second one waits no longer.
-
-    In the middle of a call they would leave MLflow's database locked, and closing the run would fail.
-    """
-    waiting: list[int] = []
-    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
-
-    def wait(number: int, frame: FrameType | None) -> None:
-        waiting.append(number)
-        if len(waiting) > 1:
-            handlers[number](number, frame)
-
-    if threading.current_thread() is threading.main_thread():  # Python calls handlers in this one only
-        for request in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            handler = signal.getsignal(request)
-            if callable(handler):
-                handlers[request] = handler
-                signal.signal(request, wait)
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if waiting:
-            handlers[waiting[0]](waiting[0], None)
 
 
 def needs_repair(where: Location) -> list[Path]:

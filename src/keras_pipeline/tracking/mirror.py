@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from keras_pipeline import architectures, files, strategies
+from keras_pipeline import architectures, distribution, files
 from keras_pipeline.params import IMAGE_SHAPE, Params
 from keras_pipeline.preprocessing import Scaling
 from keras_pipeline.provenance import flat_params
@@ -142,7 +142,7 @@ def _log_model(store: Store, run_id: str, params: Params, models: Path, record: 
     """Keep the network from its file with the run: for a training that could not reach the store itself."""
     if files.sha256(models / "model.keras") != record["sha256"]["model"]:
         return
-    strategies.start_tensorflow()
+    distribution.start()
     from keras_pipeline import model_file, training
 
     training.seed_everything(params.seed, params.train.precision)

@@ -72,6 +72,14 @@ def _create(store: Store, record: dict[str, Any], experiment_name: str | None) -
     return run_id
 
 
+def reopen(store: Store, run_id: str, record: dict[str, Any]) -> None:
+    """Let a run that was closed with its interrupted training go on, with every epoch that it has by now."""
+    store.client.update_run(run_id, status="RUNNING")
+    store.client.set_tag(run_id, "resumed", ", ".join(record["resumed"]))
+    if record["history"]:
+        log_epochs(store, run_id, record["history"])
+
+
 def log_epochs(store: Store, run_id: str, rows: list[dict[str, float]]) -> None:
     """Each epoch's metrics with step = epoch, at the time they were known; sending them again changes nothing."""
     from mlflow.entities import Metric
@@ -148,6 +156,8 @@ def _tags(record: dict[str, Any]) -> dict[str, str]:
         "dataset": record["dataset"]["dataset"],
         "strategy": record["strategy"]["name"],
         "devices": ", ".join(record["strategy"]["devices"]),
+        "backend": record["strategy"]["backend"],
+        "replicas": str(record["strategy"]["replicas"]),
         "batch_per_replica": str(record["strategy"]["batch_per_replica"]),
         "reproducibility": record["reproducibility"],
         "host": record["host"],

@@ -1,0 +1,341 @@
+"""Where a network trains: the plan, the environment, and one function per strategy that opens it.
+
+Three steps. `plan` imports no framework and refuses, before anything starts, what cannot be shared by the
+replicas. `prepare` sets the environment, before the first import. `open_distribution` imports the framework,
+looks for the devices, and gives what `training` builds and fits with; it is the one path for all strategies.
+"""
+
+import importlib.metadata
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+from keras_pipeline import workers
+from keras_pipeline.errors import MachineError, ParamsError
+from keras_pipeline.params import Train
+from keras_pipeline.strategies import STRATEGIES
+
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "GLOG_minloglevel": "2"}
+"""What the frameworks' C++ parts read before their first line: errors only."""
+VALIDATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will train: the knobs, the sizes of batches of all replicas, and the workers if there are several."""
+
+    train: Train
+    batch_size: int
+    validation_batch: int
+    cluster: workers.Cluster | None = None
+
+    @property
+    def chief(self) -> bool:
+        """Whether this process writes files and reports; the others compute."""
+        return self.cluster is None or self.cluster.rank == 0
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """An opened strategy. Build and compile inside `scope()`, train with `fit`: as Keras', with a function that
+    begins to give the batches.
+
+    `devices`: those of this process. `rank` of `workers`: which part of each batch is this process's.
+    `loss_parts`: by how much the sum of a batch's losses is divided on its way into the weights.
+    `even`: whether every batch must have equal parts for all replicas. `whole_validation`: whether each worker
+    looks at all of the validation split, because what they find is not brought together.
+    `spread_noise(model)` gives each replica Dropout masks of its own, after weights or state were put in;
+    `average_statistics(model)` makes BatchNormalization's moving statistics one and the same on all replicas;
+    `mean(values)`: over the workers. `asked`: what it stands in for, if it does.
+    """
+
+    strategy: str
+    devices: tuple[str, ...]
+    rank: int = 0
+    workers: int = 1
+    loss_parts: int = 1
+    even: bool = False
+    whole_validation: bool = False
+    scope: Callable[[], AbstractContextManager[Any]] = nullcontext
+    fit: Callable[..., Any] = lambda model, batches, **options: model.fit(batches(), **options)
+    spread_noise: Callable[[Any], None] = lambda model: None
+    average_statistics: Callable[[Any], None] = lambda model: None
+    mean: Callable[[dict[str, float]], dict[str, float]] = lambda values: values
+    close: Callable[[], None] = lambda: None
+    asked: str = ""
+
+    @property
+    def replicas(self) -> int:
+        """How many copies of the network train together; each gets batch size / replicas images a step."""
+        return len(self.devices) * self.workers
+
+
+def plan(train: Train, batch_normalized: bool, images: Mapping[str, int], environ: Mapping[str, str]) -> Plan:
+    """What the knobs mean for splits of these sizes, in this environment; `batch_normalized`: the network has it.
+
+    Raises ParamsError where the training images do not make one batch or a batch cannot be shared as the
+    strategy needs it, where other workers are named than asked for; MachineError where a package is lacking.
+    """
+    _installed(train)
+    size, replicas = images["train"] if train.batch_size == "full" else train.batch_size, train.replicas
+    if size > images["train"]:
+        raise ParamsError(
+            f"params.yaml: train.batch_size: {size} is more than the {images['train']} training images. "
+            f"Expected: at most {images['train']}, or full."
+        )
+    if size % replicas:
+        raise ParamsError(
+            f"params.yaml: train.batch_size: full is {size} images, which {replicas} replicas cannot share "
+            f"evenly. Use a number that is a multiple of {replicas}, such as {size - size % replicas}."
+        )
+    if batch_normalized and not STRATEGIES[train.strategy].uneven and images["train"] % replicas:
+        raise ParamsError(
+            f"params.yaml: train.strategy: '{train.strategy}' fills up the last of the batches, which {replicas} "
+            f"replicas cannot share evenly with {images['train']} training images, and BatchNormalization would "
+            f"count what it is filled with. Change normalize.validation_share so that {replicas} divides the "
+            "training images, the number of replicas, or use a network without BatchNormalization."
+        )
+    cluster = workers.cluster(train.strategy, environ)
+    if cluster and cluster.count != train.workers:
+        raise ParamsError(
+            f"params.yaml: train.workers: {train.workers}, but the environment names {cluster.count} workers for "
+            f"strategy '{train.strategy}'. Expected: the same number in both."
+        )
+    batches = -(-images["validation"] // VALIDATION_BATCH)
+    return Plan(train, size, -(-images["validation"] // (batches * replicas)) * replicas, cluster)
+
+
+def _installed(train: Train) -> None:
+    try:
+        importlib.metadata.version(train.backend)
+    except importlib.metadata.PackageNotFoundError:
+        raise MachineError(
+            f"params.yaml: train.backend: {train.backend} is not installed. "
+            f"Install it: pip install -e '.[{train.backend}]', or use backend: tensorflow."
+        ) from None
+
+
+def prepare(chosen: Plan) -> None:
+    """Set the environment variables that the frameworks read at their first import."""
+    train = chosen.train
+    os.environ |= {"KERAS_BACKEND": train.backend}
+    if train.backend == "jax":
+        # XLA divides the CPU; its devices share a pool of threads and wait for each other: too few never end.
+        count = f"--xla_force_host_platform_device_count={train.devices}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {count}".strip()
+        os.environ.setdefault("NPROC", str(max(8, 2 * train.devices)))
+        if train.device_type == "cpu":
+            os.environ["JAX_PLATFORMS"] = "cpu"
+        if train.reproducibility != "fast":
+            os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+        if chosen.cluster:
+            os.environ.setdefault("JAX_CPU_COLLECTIVES_IMPLEMENTATION", "gloo")
+    if train.device_type == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    elif chosen.cluster and not STRATEGIES[train.strategy].devices:
+        # One process, one GPU: of those of its machine, the one with its number there.
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ.get("LOCAL_RANK", "0"))
+    if train.reproducibility == "deterministic":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        if train.backend == "jax":
+            os.environ["XLA_FLAGS"] += " --xla_gpu_deterministic_ops=true"
+
+
+def start(backend: str = "tensorflow", cluster: workers.Cluster | None = None) -> None:
+    """Import Keras with its backend and look for devices, without the lines that this prints unless it fails.
+
+    JAX must join its cluster before it looks.
+
+    TensorFlow's C++ part writes to file descriptor 2 before any log level counts: six lines in each process
+    that tell a user without a GPU, among other things, of an internal error.
+    """
+    for name, value in {**QUIET, "KERAS_BACKEND": backend}.items():
+        os.environ.setdefault(name, value)
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as withheld:
+        os.dup2(withheld.fileno(), 2)
+        try:
+            import keras
+
+            if backend == "jax" and cluster:
+                keras.distribution.initialize(",".join(cluster.addresses), cluster.count, cluster.rank)
+            _gpus(backend)
+        except BaseException:
+            withheld.seek(0)
+            os.write(standard_error, withheld.read())
+            raise
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+    if keras.backend.backend() != backend:
+        raise RuntimeError(f"Keras was imported with {keras.backend.backend()} before {backend} was asked for")
+
+
+def _gpus(backend: str) -> int:
+    """How many GPUs the backend can use in this process."""
+    if backend == "jax":
+        import jax
+
+        return len(jax.local_devices()) if jax.default_backend() == "gpu" else 0
+    if backend == "torch":
+        import torch
+
+        return torch.cuda.device_count()
+    import tensorflow as tf
+
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def open_distribution(chosen: Plan) -> Distribution:
+    """Import the framework and open the strategy on the devices asked for.
+
+    Raises MachineError naming what there is when a device is lacking, or opens one device in their place
+    where the params say so: the frameworks themselves would train on another device without a word, or hang.
+    """
+    train = chosen.train
+    start(train.backend, chosen.cluster)
+    gpus = _gpus(train.backend)
+    kind = train.device_type if train.device_type != "auto" else ("gpu" if gpus else "cpu")
+    asked = ""
+    if kind == "gpu" and gpus < train.devices:
+        if train.missing_devices == "error" or chosen.cluster:
+            raise MachineError(_lacking(train, gpus))
+        asked = f"{train.strategy} on {train.devices} GPU(s)"
+        kind = "gpu" if gpus else "cpu"
+        train = train.model_copy(update={"strategy": "none", "devices": 1})
+    _determine(train.backend, train.reproducibility)
+    if train.backend == "tensorflow" and kind == "cpu":
+        _divide_cpu(train.devices)
+    devices = [f"/{kind}:{number}" for number in range(train.devices)]
+    return replace(OPENED[train.strategy](devices, chosen.cluster), asked=asked)
+
+
+def _lacking(train: Train, gpus: int) -> str:
+    if gpus:
+        return (
+            f"params.yaml: train.devices: {train.devices} GPU(s) asked for, but this machine has {gpus} GPU(s) and "
+            f"one CPU. Use devices: {gpus}, device_type: cpu, or missing_devices: single."
+        )
+    return (
+        "params.yaml: train.device_type: gpu asked for, but this machine has no GPU, only a CPU. "
+        "Use device_type: auto or cpu, or missing_devices: single; for a GPU see `keras-pipeline doctor`."
+    )
+
+
+def _divide_cpu(count: int) -> None:
+    import tensorflow as tf
+
+    # A GPU that was not asked for must not be used in silence.
+    tf.config.set_visible_devices([], "GPU")
+    if count > 1:
+        whole = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(whole, [tf.config.LogicalDeviceConfiguration()] * count)
+
+
+def _determine(backend: str, level: str) -> None:
+    """Take from the framework the freedom that the level of reproducibility does not leave it."""
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_tensor_float_32_execution(level == "fast")
+        if level == "deterministic":
+            tf.config.experimental.enable_op_determinism()
+    elif backend == "torch":
+        import torch
+
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = level == "fast"
+        torch.use_deterministic_algorithms(level == "deterministic")
+
+
+# The strategies.
+
+
+def _none(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
+    return Distribution("none", tuple(devices))
+
+
+def _one_device(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
+    import tensorflow as tf
+
+    from keras_pipeline import replicas_tensorflow as replicas
+
+    return replicas.distribution("one_device", tf.distribute.OneDeviceStrategy(devices[0]), devices, None)
+
+
+def _mirrored(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
+    import tensorflow as tf
+
+    from keras_pipeline import replicas_tensorflow as replicas
+
+    strategy = tf.distribute.MirroredStrategy(devices)
+    return replicas.distribution("mirrored", strategy, devices, None)
+
+
+def _multi_worker(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
+    import tensorflow as tf
+
+    from keras_pipeline import replicas_tensorflow as replicas
+
+    # Without other workers TensorFlow's strategy is this one, in one process.
+    strategy = tf.distribute.MultiWorkerMirroredStrategy() if cluster else tf.distribute.MirroredStrategy(devices)
+    opened = replicas.distribution("multi_worker", strategy, devices, cluster)
+    return replace(opened, fit=replicas.own_fit(strategy))
+
+
+def _data_parallel(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
+    import keras
+
+    # Our batches are this process's share already.
+    layout = keras.distribution.DataParallel(devices=keras.distribution.list_devices(), auto_shard_dataset=False)
+    keras.distribution.set_distribution(layout)
+    rank, count = (cluster.rank, cluster.count) if cluster else (0, 1)
+    return Distribution(
+        "data_parallel",
+        tuple(devices),
+        rank=rank,
+        workers=count,
+        even=True,
+        close=lambda: keras.distribution.set_distribution(None),
+    )
+
+
+def _ddp(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
+    from keras_pipeline import replicas_torch as replicas
+
+    return replicas.distribution("ddp", devices, cluster)
+
+
+def _tpu(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
+    import tensorflow as tf
+
+    from keras_pipeline import replicas_tensorflow as replicas
+
+    print("train: strategy tpu follows TensorFlow's documentation; it was never tried on a TPU", flush=True)
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=os.environ.get("TPU_NAME", "local"))
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        strategy = tf.distribute.TPUStrategy(resolver)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+        raise MachineError(
+            f"params.yaml: train.strategy: 'tpu' needs a TPU, and this machine has none that answers ({reason}). "
+            "Use none or mirrored; on a machine with one, data_parallel with backend: jax is the better road."
+        ) from None
+    return replicas.distribution("tpu", strategy, devices, None)
+
+
+OPENED: dict[str, Callable[[list[str], workers.Cluster | None], Distribution]] = {
+    "none": _none,
+    "one_device": _one_device,
+    "mirrored": _mirrored,
+    "multi_worker": _multi_worker,
+    "data_parallel": _data_parallel,
+    "ddp": _ddp,
+    "tpu": _tpu,
+}

@@ -1,0 +1,263 @@
+"""The fit, watched step by step: where it stands, what is kept of it, and when it ends.
+
+A training is a function of its params, data and position (epoch, step): batch order and Dropout masks need no
+history. So what is kept is the position, the epochs' rows, and every number of the network and its optimizer.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from keras_pipeline.distribution import Distribution
+from keras_pipeline.errors import DivergedError, StoppedError
+from keras_pipeline.params import Train
+from keras_pipeline.training import Batch, Data, Row, best_epoch, finished, stands_still
+
+State = dict[str, NDArray[Any]]
+SPEED_STEPS = 20
+"""After how many steps of the first epoch its time is foretold; the first step compiles and is not counted."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands: epochs done, steps done in the next one, the epochs' rows, and seconds so far."""
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    history: list[Row] = field(default_factory=list)
+
+
+@dataclass
+class Watcher:
+    """Who is told: `save` keeps a state with its progress, `epoch` gets each epoch's row, `asked` says whether
+    somebody wants the training to end; `quiet`: nothing is printed."""
+
+    save: Callable[[State, dict[str, Any]], None] = lambda state, progress: None
+    epoch: Callable[[Row], None] = lambda row: None
+    asked: Callable[[], bool] = lambda: False
+    quiet: bool = False
+
+
+def fit(
+    model: keras.Sequential,
+    place: Distribution,
+    data: Data,
+    train: Train,
+    watcher: Watcher,
+    progress: Progress,
+    state: State | None = None,
+) -> None:
+    """Train the compiled model from `progress` to its end; `state` is what was kept there.
+
+    A row: epoch (counted from 1), train/loss, train/accuracy (means over the epoch while it trained, with
+    Dropout on), val/loss, val/accuracy (at its end), train/learning_rate (after its last step), time (seconds
+    since 1970). Both losses include the L2 penalty. With early stopping on, the weights of the best epoch are
+    in place at the end. `progress` is kept up to date.
+    Raises DivergedError at the first step whose loss is not a finite number, with `progress` at the last good
+    step kept; StoppedError when `watcher.asked`, after the step is kept.
+    """
+    start = progress.epoch, progress.step
+    course = _Course(place, data, train, watcher, progress, state)
+    held_out = data.held_out(place)
+    _make_variables(model, place, held_out)
+    if not finished(progress.history, train):
+        place.fit(
+            model,
+            lambda: data.batches(place, *start),
+            epochs=train.epochs,
+            initial_epoch=progress.epoch,
+            steps_per_epoch=data.steps,
+            validation_data=held_out,
+            validation_batch_size=len(held_out[0]) // data.validation_batches,
+            shuffle=False,
+            callbacks=[course],
+            verbose=0,
+        )
+    elif state is not None:
+        put_state(model, state, metrics=False)
+    if course.best:
+        model.set_weights(course.best)
+
+
+class _Course(keras.callbacks.Callback):  # type: ignore[misc]
+    """Looks at every step and epoch of a fit. On JAX, each look at `self.model` copies all state: not every step."""
+
+    def __init__(
+        self, place: Distribution, data: Data, train: Train, watcher: Watcher, progress: Progress, state: State | None
+    ) -> None:
+        super().__init__()
+        self.place, self.data, self.train, self.watcher = place, data, train, watcher
+        self.progress, self.state = progress, state
+        self.best = [state[name] for name in state if name.startswith("best/")] if state else []
+        self.own_statistics = place.replicas > 1 and train.batch_statistics == "per_replica"
+        self.lines = _Lines(train.epochs, data.steps, progress, shown=not watcher.quiet)
+        self.began = time.monotonic() - progress.seconds
+        self.step = 0
+
+    def on_train_begin(self, logs: Row | None = None) -> None:
+        if self.state is None:
+            self.place.spread_noise(self.model)
+
+    def on_epoch_begin(self, epoch: int, logs: Row | None = None) -> None:
+        self.step = self.progress.step
+        if self.state is not None:
+            put_state(self.model, self.state, metrics=self.step > 0)
+            self.place.spread_noise(self.model)
+            self.state = None
+        self.lines.epoch_begins(self.step)
+
+    def on_train_batch_end(self, batch: int, logs: Row | None = None) -> None:
+        self.step += 1
+        loss = (logs or {})["loss"]
+        self._check("train/loss", loss)
+        self.lines.step(self.step, loss)
+        last, every = self.step == self.data.steps, self.train.checkpoint_steps
+        due = bool(every) and self.step % every == 0 and not last
+        if self.own_statistics and (last or due):
+            self.place.average_statistics(self.model)
+        # Replicas with statistics of their own are the same again only where these are averaged.
+        asked = not last and not self.own_statistics and self.watcher.asked()
+        if due or asked:
+            self.progress.step = self.step
+            self._save()
+        if asked:
+            self._stop()
+        if last and self.params["steps"] > batch + 1:
+            self.model.stop_training = True  # ends the epoch that was resumed in its middle; see on_epoch_end
+
+    def on_epoch_end(self, epoch: int, logs: Row | None = None) -> None:
+        logs = logs or {}
+        self._check("val/loss", logs["val_loss"])
+        row = {"train/loss": logs["loss"], "train/accuracy": logs["accuracy"]}
+        row = {"epoch": epoch + 1, **self.place.mean(row)}
+        row |= {"val/loss": logs["val_loss"], "val/accuracy": logs["val_accuracy"]}
+        optimizer, history = self.model.optimizer, self.progress.history
+        row["train/learning_rate"] = rate = float(optimizer.learning_rate)
+        history.append({**row, "time": time.time()})
+        self.progress.epoch, self.progress.step = epoch + 1, 0
+        schedule, rule = self.train.schedule, self.train.early_stopping
+        if schedule.name == "reduce_on_plateau" and stands_still(history, schedule.patience):
+            optimizer.learning_rate = rate * schedule.factor
+        if rule.patience and best_epoch(history, rule) == len(history):
+            self.best = self.model.get_weights()
+        self._save()
+        self.lines.epoch_ends(row)
+        self.watcher.epoch(history[-1])
+        self.model.stop_training = finished(history, self.train)
+        if self.watcher.asked() and not self.model.stop_training:
+            self._stop()
+
+    def _save(self) -> None:
+        """All workers take part, because some states are sums over them; only the chief's watcher keeps it."""
+        self.progress.seconds = time.monotonic() - self.began
+        best = {f"best/{place:04}": one for place, one in enumerate(self.best)}
+        self.watcher.save({**state_of(self.model), **best}, asdict(self.progress))
+
+    def _stop(self) -> None:
+        self.lines.close()
+        at = f"step {self.progress.step} of epoch {self.progress.epoch + 1}"
+        raise StoppedError(
+            f"train: stopped as asked, after {at if self.progress.step else f'epoch {self.progress.epoch}'}. "
+            "A checkpoint is kept: the same command goes on from there."
+        )
+
+    def _check(self, name: str, value: float) -> None:
+        if math.isfinite(value):
+            return
+        self.lines.close()
+        rate = float(self.model.optimizer.learning_rate)
+        raise DivergedError(
+            f"training diverged: {name} is {value} at step {self.step} of epoch {self.progress.epoch + 1}, "
+            f"learning rate {rate:g}. Expected: a finite number. Try a tenth of train.optimizer.learning_rate, "
+            "a warm-up (train.schedule), train.optimizer.clipnorm: 1.0, or another normalize.scaling."
+        )
+
+
+class _Lines:
+    """What a user sees of a training: a bar on a terminal, one line per epoch elsewhere, and how long it will take."""
+
+    def __init__(self, epochs: int, steps: int, progress: Progress, *, shown: bool) -> None:
+        self.epochs, self.steps, self.progress, self.shown = epochs, steps, progress, shown
+        self.terminal = sys.stdout is not None and sys.stdout.isatty()
+        self.bar: Any = None
+        self.foretold = False
+        self.began = self.warm = time.monotonic()
+
+    def epoch_begins(self, step: int) -> None:
+        self.began = time.monotonic()
+        if self.shown and self.terminal:
+            name = f"Epoch {self.progress.epoch + 1}/{self.epochs}"
+            self.bar = tqdm(total=self.steps, initial=step, desc=name, unit="step", leave=False, file=sys.stdout)
+
+    def step(self, step: int, loss: float) -> None:
+        if self.bar is not None:
+            self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            self.bar.update()
+        if self.foretold or not self.shown:
+            return
+        if step == self.progress.step + 1:
+            self.warm = time.monotonic()
+        elif step == self.progress.step + 1 + SPEED_STEPS:
+            self.foretold = True
+            seconds = (time.monotonic() - self.warm) / SPEED_STEPS * self.steps
+            left = self.epochs - self.progress.epoch
+            self._print(f"train: about {seconds:.1f} s an epoch, {_minutes(seconds * left)} for {left} epochs")
+
+    def epoch_ends(self, row: Row) -> None:
+        self.close()
+        values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name.endswith(("loss", "accuracy")))
+        rate, seconds = row["train/learning_rate"], time.monotonic() - self.began
+        self._print(f"Epoch {row['epoch']}/{self.epochs}: {values}  learning rate {rate:.3g}  {seconds:.1f} s")
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def _print(self, text: str) -> None:
+        if self.shown:
+            tqdm.write(text, file=sys.stdout) if self.bar is not None else print(text, flush=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
+def _make_variables(model: keras.Sequential, place: Distribution, batch: Batch) -> None:
+    """Make the variables of optimizer and metrics, which Keras makes at their first use: a state can then be put in,
+    and a replica, which must not make any, finds them."""
+    images, targets, weights = (array[:1] for array in batch)
+    with place.scope():
+        model.optimizer.build(model.trainable_variables)
+        model.compute_metrics(images, targets, targets, weights)
+
+
+def state_of(model: keras.Sequential) -> State:
+    """Every number that a training needs to go on: weights, optimizer, metrics, and the state of random generators."""
+    # A copy: on some backends the array is a view of memory that the next step changes.
+    return {name: np.array(keras.ops.convert_to_numpy(one)) for name, one in _variables(model, metrics=True).items()}
+
+
+def put_state(model: keras.Sequential, state: State, *, metrics: bool) -> None:
+    """Put back what `state_of` gave; `metrics`: also the means over the epoch so far."""
+    for name, variable in _variables(model, metrics).items():
+        variable.assign(state[name])
+
+
+def _variables(model: keras.Sequential, metrics: bool) -> dict[str, Any]:
+    groups = {
+        "trainable": model.trainable_variables,
+        "other": model.non_trainable_variables,
+        "optimizer": model.optimizer.variables,
+        "metrics": model.metrics_variables if metrics else [],
+    }
+    return {f"{group}/{place:04}": one for group, variables in groups.items() for place, one in enumerate(variables)}
