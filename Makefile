@@ -55,6 +55,11 @@ test: $(READY)  ## every test, the fast ones first
 	@$(IN) pytest -m 'not slow'
 	@$(IN) pytest -m slow
 
+.PHONY: torch
+torch: $(READY)  ## PyTorch, a big package, for train.backend: torch (its tests are skipped without)
+	@$(ENVIRONMENT)/bin/python -c 'import torch' 2>/dev/null || \
+		$(ENVIRONMENT)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[torch]'
+
 .PHONY: browser
 browser:  ## Debian's Chromium, with which a test looks at MLflow's page (skipped without; needs root)
 	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; } >/dev/null

@@ -35,27 +35,32 @@ PARAMS = read_yaml("params.yaml")
 STAGES: dict[str, Any] = DVC["stages"]
 LOCK = read_yaml("dvc.lock")["stages"] if (ROOT / "dvc.lock").exists() else {}
 
-OF_ALL_PARAMS = {*(f"stages.{stage}" for stage in STAGES), "tracking.mirror", "status"}
+OF_ALL_PARAMS = {*(f"stages.{stage}" for stage in STAGES), "params", "record", "tracking.mirror", "status"}
 """The modules whose functions may be given all params; every other one is given single blocks."""
-PART_OF_STAGE = {"track": ["stages.track", "tracking.mirror"]}
+PART_OF_STAGE = {"track": ["stages.track", "tracking.mirror"], "train": ["stages.train", "record"]}
 """Which modules' reads of params are a stage's, where it is not its own module alone."""
 
 HEAVY: dict[str, set[str]] = {
-    "tensorflow": {"strategies", "training"},
-    "keras": {"architectures", "model_file", "strategies", "tracking.runs", "training"},
+    "tensorflow": {"distribution", "replicas_tensorflow"},
+    "jax": {"distribution"},
+    "torch": {"distribution", "replicas_torch"},
+    "keras": {
+        "architectures", "distribution", "fitting", "model_file", "replicas_tensorflow", "replicas_torch",
+        "tracking.runs", "training",
+    },
     "mlflow": {"tracking.live", "tracking.mirror", "tracking.runs", "tracking.store"},
     "matplotlib": {"figures"},
     "sklearn": {"datasets", "metrics"},
     "scipy": {"metrics"},
     "dvc": set(),
-}
+}  # fmt: skip
 """The only modules that import each of these, at whatever place in their source."""
-AT_ONCE = {"training", "model_file", "metrics", "figures"}
+AT_ONCE = {"training", "fitting", "replicas_tensorflow", "replicas_torch", "model_file", "metrics", "figures"}
 """The modules that import one of them as soon as they are imported; the others do so where they need it."""
 
 KNOWN_TO_PARAMS = {
-    "errors", "layers", "optimizers", "schema_faults", "schema_words", "strict_yaml", "yaml_nodes", "yaml_scalars",
-    "yaml_text",
+    "errors", "layers", "optimizers", "schema_faults", "schema_words", "strategies", "strict_yaml", "yaml_nodes",
+    "yaml_scalars", "yaml_text",
 }  # fmt: skip
 KNOW_TRACKING = {"commands", "doctor", "stages.track"}
 
@@ -223,6 +228,7 @@ def test_the_command_of_a_stage_uses_the_paths_of_dvc_yaml(stage: str) -> None:
     folders = {name: str(path) for name, path in options.items() if isinstance(path, Path)}
     assert folders.pop("params") == "params.yaml"  # DVC follows its values, by stage
     folders.pop("downloads", None)  # kept for the next time; nothing is made of them that the digests do not fix
+    folders.pop("checkpoints", None)  # of interrupted trainings; nothing is made of them that the others do not fix
     known = data_files(stage) | outputs(stage)
     for path in known:
         assert any(path == folder or path.startswith(f"{folder}/") for folder in folders.values()), path

@@ -34,10 +34,10 @@ CASES: list[dict[str, Any]] = [
 
 
 def built(changes: dict[str, Any], seed: int = 1) -> Any:
-    from keras_pipeline import training
+    from keras_pipeline import backends
 
     chosen = small.params(changes)
-    training.seed_everything(seed, chosen.train.precision)
+    backends.seed_everything(seed, chosen.train.precision)
     return architectures.build(chosen.model, IMAGE_SHAPE, 10), chosen
 
 

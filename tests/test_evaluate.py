@@ -30,7 +30,9 @@ CHANGES = {"model.l2": 0.001, "train.epochs": 3}
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate")
     small.normalized_digits(folder)
-    train.run(small.params(CHANGES), folder / "normalized", folder / "models", train.NoObserver())
+    train.run(
+        small.params(CHANGES), folder / "normalized", folder / "models", train.NoObserver(), folder / "checkpoints"
+    )
     return folder
 
 
@@ -72,9 +74,9 @@ def test_predictions_hold_outputs_labels_and_penalty(trained: Path) -> None:
 
 
 def test_a_network_that_learned_nothing_is_said(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from keras_pipeline import model_file, training
+    from keras_pipeline import backends, model_file
 
-    training.seed_everything(1, "float32")
+    backends.seed_everything(1, "float32")
     model = architectures.build(small.params(CHANGES).model, IMAGE_SHAPE, 10)
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     (trained / "idle").mkdir()

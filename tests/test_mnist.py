@@ -19,7 +19,7 @@ def test_the_default_network_is_as_good_as_the_readme_says(tmp_path: Path) -> No
     shipped = params.load(small.SHIPPED)
     fetch.run(shipped, tmp_path / "raw", tmp_path / "downloads")
     normalize.run(shipped, tmp_path / "raw", tmp_path / "normalized")
-    train.run(shipped, tmp_path / "normalized", tmp_path / "models", train.NoObserver())
+    train.run(shipped, tmp_path / "normalized", tmp_path / "models", train.NoObserver(), tmp_path / "checkpoints")
     evaluate.run(shipped, tmp_path / "normalized", tmp_path / "models", tmp_path / "reports")
     scores = files.read_json(tmp_path / "reports" / "metrics.json", "evaluate")
     assert scores["test/accuracy"] >= 0.984

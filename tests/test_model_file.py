@@ -20,17 +20,17 @@ pytestmark = pytest.mark.slow
 SAVE = """
 import sys; from pathlib import Path
 import small
-from keras_pipeline import architectures, model_file, training
+from keras_pipeline import architectures, backends, model_file
 from keras_pipeline.params import IMAGE_SHAPE
-training.seed_everything(3, "float32")
+backends.seed_everything(3, "float32")
 model_file.save(architectures.build(small.params().model, IMAGE_SHAPE, 10), Path(sys.argv[1]))
 """
 
 
 def network(seed: int = 3):  # type: ignore[no-untyped-def]
-    from keras_pipeline import training
+    from keras_pipeline import backends
 
-    training.seed_everything(seed, "float32")
+    backends.seed_everything(seed, "float32")
     return architectures.build(small.params().model, IMAGE_SHAPE, 10)
 
 

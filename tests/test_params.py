@@ -116,7 +116,8 @@ def test_the_place_of_a_fault_is_that_of_its_value() -> None:
         ("scaling", "minmax", "normalize.scaling", "'minmax' is not known. Allowed: none, unit, symmetric, standard."),
         ("architecture", "MLPP", "model.architecture", "'MLPP' is not known. "
          "Allowed: softmax_regression, mlp, cnn, layers. Did you mean 'mlp'?"),
-        ("strategy", "mirored", "train.strategy", "'mirored' is not known. Allowed: none, one_device, mirrored. "
+        ("strategy", "mirored", "train.strategy", "'mirored' is not known. Allowed: none, one_device, mirrored, "
+         "multi_worker, data_parallel, ddp, tpu. "
          "Did you mean 'mirrored'?"),
         ("loss", "categorical_crosentropy", "train.loss", "'categorical_crosentropy' is not known. Allowed: "
          "categorical_crossentropy, mean_squared_error, mean_absolute_error. "
@@ -161,7 +162,7 @@ def test_the_place_of_a_fault_is_that_of_its_value() -> None:
          "Expected: a whole number, 1 <= value <= 65536 or full."),
         # combinations
         ("devices", "2", "train.devices", "strategy 'none' trains on one device, not on 2. "
-         "Use strategy: mirrored, or devices: 1."),
+         "Use devices: 1, or one of the strategies mirrored, data_parallel, tpu."),
         ("output_activation", "sigmoid", "model.output_activation", "'sigmoid' gives values that are no probability "
          "distribution over the classes, which train.loss: categorical_crossentropy needs. "
          "Use softmax, or another loss."),
@@ -202,7 +203,7 @@ def test_a_warm_up_counts_only_where_the_schedule_has_one() -> None:
 
 def test_a_batch_that_the_devices_cannot_share() -> None:
     assert refusal(edited(strategy="mirrored", devices="3")) == (
-        f"{at('batch_size')}train.batch_size: 128 is the global batch and cannot be shared evenly by 3 devices. "
+        f"{at('batch_size')}train.batch_size: 128 is the global batch and cannot be shared evenly by 3 replicas. "
         "Use a multiple of 3."
     )
     assert read(edited(strategy="mirrored", devices="4")).train.devices == 4

@@ -385,7 +385,7 @@ def test_a_second_repro_is_refused_and_a_killed_dvc_takes_its_training_along(
     by_hand = workspace.run("keras-pipeline train", timeout=60)
     assert by_hand.code == 75
     assert f"models/ is being written by process {train.pid}" in by_hand.output
-    assert by_hand.output.endswith("keras-pipeline train: exit 75 (busy: run the same command again later)\n")
+    assert by_hand.output.endswith("keras-pipeline train: exit 75 (stopped or busy: run the same command again)\n")
     assert train.is_running(), log.read_text()
 
     dvc.kill()

@@ -1,114 +1,243 @@
-"""Strategies: what is refused before TensorFlow starts, and that the rest trains what it says."""
+"""Strategies: what is refused before a framework starts, and that what trains is what was asked for."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 import small
-from keras_pipeline import strategies
-from keras_pipeline.errors import ParamsError
+from keras_pipeline import distribution
+from keras_pipeline.errors import MachineError, ParamsError
+from keras_pipeline.strategies import REFUSED, STRATEGIES
 
 IMAGES = {"train": 1293, "validation": 144, "test": 360}
+EVEN = {**IMAGES, "train": 1200}
+
+
+def plan(changes: dict[str, Any], images: dict[str, int] = IMAGES, environ: dict[str, str] | None = None) -> Any:
+    chosen = small.params(changes)
+    return distribution.plan(chosen.train, images, environ or {})
+
+
+def refusal(changes: dict[str, Any], images: dict[str, int] = IMAGES, environ: dict[str, str] | None = None) -> str:
+    with pytest.raises((ParamsError, MachineError)) as refused:
+        plan(changes, images, environ)
+    return str(refused.value)
 
 
 def test_the_batch_size_of_full_is_every_training_image() -> None:
-    assert strategies.check(small.params({"train.batch_size": "full"}).train, IMAGES) == 1293
-    assert strategies.check(small.params({"train.batch_size": 100}).train, IMAGES) == 100
+    assert plan({"train.batch_size": "full"}).batch_size == 1293
+    assert plan({"train.batch_size": 100}).batch_size == 100
+
+
+@pytest.mark.parametrize(("validation", "replicas"), [(6000, 1), (6000, 4), (6000, 7), (144, 5), (3, 4), (1001, 2)])
+def test_validation_batches_are_even_and_not_much_more_than_the_images(validation: int, replicas: int) -> None:
+    changes = {"train.strategy": "mirrored", "train.devices": replicas, "train.batch_size": 10 * replicas}
+    size = plan(changes, {"train": 100 * replicas, "validation": validation}).validation_batch
+    assert size % replicas == 0
+    assert size <= distribution.VALIDATION_BATCH + replicas
+    batches = -(-validation // size)
+    assert batches * (size - replicas) < validation <= batches * size
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"train.batch_size": 1294},
-            "params.yaml: train.batch_size: 1294 is more than the 1293 training images. "
-            "Expected: at most 1293, or full.",
-        ),
+        ({"train.batch_size": 1294}, "train.batch_size: 1294 is more than the 1293 training images."),
         (
             {"train.batch_size": "full", "train.strategy": "mirrored", "train.devices": 2},
-            "params.yaml: train.batch_size: full is 1293 images, which 2 devices cannot share evenly. "
+            "train.batch_size: full is 1293 images, which 2 replicas cannot share evenly. "
             "Use a number that is a multiple of 2, such as 1292.",
         ),
+        ({"train.strategy": "mirrored", "train.devices": 3}, "cannot be shared evenly by 3 replicas"),
+        (
+            {"train.strategy": "none", "train.devices": 2},
+            "train.devices: strategy 'none' trains on one device, not on 2",
+        ),
+        (
+            {"train.strategy": "mirrored", "train.workers": 2},
+            "'mirrored' trains on one process, not on 2. Use workers: 1",
+        ),
+        ({"train.strategy": "ddp"}, "'ddp' does not work with backend tensorflow. Use backend: torch"),
+        ({"train.strategy": "mirrored", "train.backend": "jax"}, "'mirrored' does not work with backend jax"),
+        (
+            {"train.strategy": "data_parallel"},
+            "'data_parallel' does not work with backend tensorflow (keras.distribution trains on one device, without "
+            "a word, with TensorFlow and PyTorch). Use backend: jax",
+        ),
+        (
+            {"train.strategy": "ddp", "train.backend": "torch", "train.workers": 2},
+            "train.batch_statistics: 'synchronized' does not work with strategy 'ddp'. Use per_replica",
+        ),
+        (
+            {
+                "train.strategy": "data_parallel",
+                "train.backend": "jax",
+                "train.devices": 2,
+                "train.batch_statistics": "per_replica",
+            },
+            "train.batch_statistics: 'per_replica' does not work with strategy 'data_parallel'. Use synchronized",
+        ),
+        (
+            {"train.strategy": "data_parallel", "train.backend": "jax", "train.devices": 2},
+            "train.strategy: the last batch of 1293 training images cannot be shared evenly by 2 replicas",
+        ),
+        *(({"train.strategy": name}, f"'{name}' is refused: {reason}.") for name, reason in REFUSED.items()),
     ],
 )
-def test_batches_that_cannot_be_shared_are_refused(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(ParamsError) as refusal:
-        strategies.check(small.params(changes).train, IMAGES)
-    assert str(refusal.value) == message
+def test_what_would_train_something_else_is_refused(changes: dict[str, object], message: str) -> None:
+    assert message in refusal(changes)
 
 
-def test_every_strategy_of_the_params_has_a_row() -> None:
-    field = type(small.params().train).model_fields["strategy"]
-    assert set(strategies.STRATEGIES) == set(field.annotation.__args__)  # type: ignore[union-attr]
+def test_workers_in_the_environment_must_be_those_of_the_params() -> None:
+    cluster = {"cluster": {"worker": ["a:1", "b:1", "c:1"]}, "task": {"type": "worker", "index": 1}}
+    changes: dict[str, Any] = {"train.strategy": "multi_worker", "train.workers": 2}
+    assert "train.workers: 2, but the environment names 3 workers" in refusal(
+        changes, EVEN, {"TF_CONFIG": json.dumps(cluster)}
+    )
+    changes["train.workers"], changes["train.batch_size"] = 3, 99
+    made = plan(changes, EVEN, {"TF_CONFIG": json.dumps(cluster)})
+    assert (made.chief, made.cluster.rank, made.cluster.count) == (False, 1, 3)
 
 
-def train(folder: Path, name: str, changes: dict[str, object]) -> Path:
-    """Run the stage train in a process of its own: devices can be divided only before TensorFlow starts."""
-    (folder / f"{name}.yaml").write_bytes(small.params_text({**small.QUICK, **changes}))
+def test_a_backend_that_is_not_installed_is_refused_with_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", absent)
+    assert refusal({"train.backend": "torch"}) == (
+        "params.yaml: train.backend: torch is not installed. Install it: pip install -e '.[torch]', or use "
+        "backend: tensorflow."
+    )
+
+
+def test_every_strategy_is_a_row_and_a_function() -> None:
+    known = type(small.params().train).model_fields["strategy"].annotation.__args__  # type: ignore[union-attr]
+    assert set(known) == set(STRATEGIES) == set(distribution.OPENED)
+    for name, opened in distribution.OPENED.items():
+        assert opened.__name__ == f"_{name}"
+    assert not set(REFUSED) & set(STRATEGIES)
+
+
+def test_a_plan_takes_a_moment_and_no_framework() -> None:
     program = (
-        "import sys; from pathlib import Path; from keras_pipeline import params; "
-        "from keras_pipeline.stages import train; folder = Path(sys.argv[1]); name = sys.argv[2]; "
-        "train.run(params.load(folder / f'{name}.yaml'), folder / 'normalized', folder / name, train.NoObserver())"
+        "import sys, os, small; from keras_pipeline import distribution; chosen = small.params();"
+        "distribution.plan(chosen.train, {'train': 1293, 'validation': 144}, os.environ);"
+        "print([name for name in ('tensorflow', 'keras', 'jax', 'torch', 'mlflow') if name in sys.modules])"
     )
+    began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", program, folder, name], capture_output=True, text=True, timeout=180, check=False
+        [sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
     )
-    assert done.returncode == 0, done.stderr
-    return folder / name
+    assert done.stdout == "[]\n"
+    assert time.monotonic() - began < 10  # far from the seconds that any of them takes
+
+
+# With a framework, each in a process of its own: devices can be divided only before it starts.
+
+NOISE = """
+import numpy as np, os, small
+from keras_pipeline import distribution
+chosen = small.params({"train.strategy": "mirrored", "train.devices": 2, "model.layers": [
+    {"layer": "Flatten"}, {"layer": "Dropout", "rate": 0.5}], "model.architecture": "layers"})
+plan = distribution.plan(chosen.train, {"train": 100, "validation": 10}, os.environ)
+distribution.prepare(plan)
+place = distribution.open_distribution(plan)
+import tensorflow as tf
+from keras_pipeline import training
+model = training.new_network(chosen.model, chosen.train, chosen.seed, place, 1, 10)
+drop = model.layers[1]
+strategy = tf.distribute.MirroredStrategy(place.devices)
+with strategy.scope():
+    pass
+def masks():
+    made = model.distribute_strategy.run(lambda: drop(tf.ones([1, 400]), training=True))
+    return [one.numpy() != 0 for one in model.distribute_strategy.experimental_local_results(made)]
+alike = masks()
+place.spread_noise(model)
+own = masks()
+again = masks()
+print(bool((alike[0] == alike[1]).all()), bool((own[0] == own[1]).all()), bool((own[0] == again[0]).all()))
+print(abs((own[0] == own[1]).mean() - 0.5) < 0.15)
+"""
+
+
+@pytest.mark.slow
+def test_each_replica_has_masks_of_its_own() -> None:
+    """Keras starts all replicas' generators alike (the first line says so); `spread_noise` parts them."""
+    done = subprocess.run(
+        [sys.executable, "-c", NOISE],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.stdout.split() == ["True", "False", "False", "True"], done.stderr[-2000:]
+
+
+def train(folder: Path, changes: dict[str, object], environ: dict[str, str] | None = None) -> Any:
+    folder.mkdir(exist_ok=True)
+    (folder / "params.yaml").write_bytes(small.params_text({**small.QUICK, **changes}))
+    return subprocess.run(
+        [Path(sys.executable).parent / "keras-pipeline", "train", "--normalized", "../normalized"],
+        cwd=folder,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **(environ or {})},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = tmp_path_factory.mktemp("strategies")
-    small.normalized_digits(result, validation_share=0.0995)  # 1,294 training images: 10 × 128 + 2 × 7
+    small.normalized_digits(result)
     return result
 
 
 @pytest.mark.slow
-def test_mirrored_and_one_device_train_what_one_device_does(folder: Path) -> None:
-    """With BatchNormalization, L2 and a smaller last batch; without Dropout, whose masks are others there."""
-    changes = {"model.dropout": 0.0, "train.batch_size": 128, "train.epochs": 3}
-    alone = train(folder, "none", changes)
-    one = train(folder, "one_device", {**changes, "train.strategy": "one_device"})
-    two = train(folder, "mirrored", {**changes, "train.strategy": "mirrored", "train.devices": 2})
-    assert (one / "model.keras").read_bytes() == (alone / "model.keras").read_bytes()
-    assert (one / "history.csv").read_bytes() == (alone / "history.csv").read_bytes()
-    history = [np.loadtxt(path / "history.csv", delimiter=",", skiprows=1) for path in (alone, two)]
-    np.testing.assert_allclose(history[1][:, 1:3], history[0][:, 1:3], atol=1e-5)
-    # 143 validation images cannot be shared evenly: the odd one out weighs a little more.
-    np.testing.assert_allclose(history[1][:, 3:], history[0][:, 3:], atol=1e-4)
-    record = json.loads((two / "run.json").read_text())
-    assert record["strategy"] == {"name": "mirrored", "devices": ["/cpu:0", "/cpu:1"], "batch_per_replica": 64}
+def test_a_gpu_that_is_not_there_is_refused_or_replaced_as_the_params_say(folder: Path) -> None:
+    asked = {"train.strategy": "mirrored", "train.devices": 2, "train.device_type": "gpu"}
+    refused = train(folder / "refused", asked)
+    assert refused.returncode == 6
+    assert refused.stderr.startswith(
+        "params.yaml: train.device_type: gpu asked for, but this machine has no GPU, only a CPU. "
+        "Use device_type: auto or cpu, or missing_devices: single; for a GPU see `keras-pipeline doctor`.\n"
+    )
+    assert not (folder / "refused" / "models" / "model.keras").exists()
+
+    single = train(folder / "single", {**asked, "train.missing_devices": "single"})
+    assert single.returncode == 0, single.stderr
+    line = "mirrored on 2 GPU(s) was asked for and is not there; one device trains instead, as params.yaml allows"
+    assert f"train: {line}" in single.stdout
+    record = json.loads((folder / "single/models/run.json").read_text())["strategy"]
+    assert (record["name"], record["asked"]) == ("none", "mirrored on 2 GPU(s)")
+    assert (record["devices"], record["batch_per_replica"]) == (["/cpu:0"], 100)
 
 
 @pytest.mark.slow
-def test_a_gpu_that_is_not_there_is_refused_with_what_there_is(folder: Path) -> None:
-    (folder / "gpu.yaml").write_bytes(small.params_text({**small.QUICK, "train.device_type": "gpu"}))
-    done = subprocess.run(
-        [
-            Path(sys.executable).parent / "keras-pipeline",
-            "train",
-            "--params",
-            "gpu.yaml",
-            "--normalized",
-            "normalized",
-            "--models",
-            "gpu",
-        ],
-        cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": "-1", "HOME": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+def test_what_trains_is_said_before_it_does(folder: Path) -> None:
+    changes = {"train.strategy": "mirrored", "train.devices": 2, "train.precision": "mixed_float16", "train.epochs": 3}
+    done = train(folder / "said", {**changes, "train.batch_size": 16})
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(r"train: mlp, [\d,]+ weights, at least \d+ MB a replica; 1,293 training and .*", lines[0])
+    assert lines[1] == (
+        "train: tensorflow, strategy mirrored on /cpu:0, /cpu:1; batches of 16, 8 on each of 2 replicas"
     )
-    assert done.returncode == 6
-    assert done.stderr.startswith(
-        "params.yaml: train.device_type: gpu asked for, but this machine has no GPU, only a CPU. "
-        "Use device_type: auto or cpu; for a GPU see `keras-pipeline doctor`.\n"
-    )
-    assert not (folder / "gpu" / "model.keras").exists()
+    assert lines[2] == "train: BatchNormalization's statistics: synchronized"
+    assert lines[3] == "train: mixed_float16 is slower than float32 on a CPU, and less exact"
+    assert re.fullmatch(r"train: about [\d.]+ s an epoch, \d+ (s|minutes) for 3 epochs", lines[4])
+    assert re.match(r"Epoch 1/3: train/loss [\d.]+  train/accuracy ", lines[5])
+    assert "Traceback" not in done.stderr

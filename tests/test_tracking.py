@@ -928,9 +928,9 @@ def test_a_network_is_kept_as_it_is_served_and_comes_back_with_a_new_store(made:
 
 def train_and_save(checkout: Checkout, record: dict[str, Any]) -> tuple[Any, Callable[[Any], Any]]:
     """A network of the params with random weights everywhere, also in BatchNormalization, and its file."""
-    from keras_pipeline import architectures, files, strategies
+    from keras_pipeline import architectures, backends, files
 
-    strategies.start_tensorflow()
+    backends.start()
     from keras_pipeline import model_file
     from keras_pipeline.preprocessing import Scaling
 

@@ -1,5 +1,6 @@
 """The fit against stock Keras, closed forms and itself: batches, schedules, early stopping, divergence, learning."""
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -30,21 +31,29 @@ def splits(normalized: Path) -> dict[str, Split]:
     return {name: read_split(normalized, name, statistics) for name in ("train", "validation")}
 
 
-def fitted(changes: dict[str, Any], splits: dict[str, Split]) -> tuple[Any, list[dict[str, float]]]:
-    """A network trained with these params, and its history."""
-    from keras_pipeline import training
+def parts(changes: dict[str, Any], splits: dict[str, Split]) -> tuple[Any, Any, Any, Any]:
+    """The params, the device, the data and the new network that these changes ask for."""
+    from keras_pipeline import distribution, training
 
     chosen = small.params(changes)
-    size = len(splits["train"].labels) if chosen.train.batch_size == "full" else chosen.train.batch_size
-    steps = math.ceil(len(splits["train"].labels) / size)
-    training.seed_everything(chosen.seed, chosen.train.precision)
-    model = architectures.build(chosen.model, IMAGE_SHAPE, 10)
-    training.compile_model(model, chosen.train, steps)
-    history: list[dict[str, float]] = []
-    batches = training.batches(splits["train"], 10, size, chosen.seed)
-    validation = training.in_order(splits["validation"], 10, replicas=1)
-    training.fit(model, batches, validation, chosen.train, steps, history.append)
-    return model, history
+    place = distribution.Distribution("none", ("/cpu:0",))
+    images = {name: len(split.labels) for name, split in splits.items()}
+    plan = distribution.plan(chosen.train, images, {})
+    weights = training.class_weights(splits["train"].labels, 10, chosen.train.class_weights)
+    data = training.Data(
+        splits["train"], splits["validation"], weights, chosen.seed, plan.batch_size, plan.validation_batch
+    )
+    return chosen, place, data, training.new_network(chosen.model, chosen.train, chosen.seed, place, data.steps, 10)
+
+
+def fitted(changes: dict[str, Any], splits: dict[str, Split]) -> tuple[Any, list[dict[str, float]]]:
+    """A network trained with these params, and its history without times."""
+    from keras_pipeline import fitting
+
+    chosen, place, data, model = parts(changes, splits)
+    progress = fitting.Progress()
+    fitting.fit(model, place, data, chosen.train, fitting.Watcher(quiet=True), progress)
+    return model, [{name: row[name] for name in row if name != "time"} for row in progress.history]
 
 
 def test_batch_order_is_a_new_permutation_in_every_epoch() -> None:
@@ -58,42 +67,186 @@ def test_batch_order_is_a_new_permutation_in_every_epoch() -> None:
 
 
 def test_batches_are_the_images_in_that_order_with_a_smaller_last_one() -> None:
-    from keras_pipeline.training import batch_order, batches
+    from keras_pipeline import distribution
+    from keras_pipeline.training import Data, batch_order
 
     images = np.arange(25, dtype=np.float32).reshape(-1, 1, 1, 1)
     split = Split(images, np.arange(25) % 3)
-    taken = list(batches(split, 3, 10, seed=5).take(6).as_numpy_iterator())
-    assert [len(labels) for _, labels in taken] == [10, 10, 5, 10, 10, 5]
+    class_weights = np.array([1, 2, 3], np.float32)
+    data = Data(split, split, class_weights, seed=5, batch_size=10, validation_batch=10)
+    place = distribution.Distribution("none", ("/cpu:0",))
+    assert data.steps == 3
+    taken = list(itertools.islice(data.batches(place, 0, 0), 6))
+    assert [len(labels) for _, labels, _ in taken] == [10, 10, 5, 10, 10, 5]
     for epoch in (0, 1):
         order = batch_order(25, 5, epoch)
         three = taken[3 * epoch : 3 * epoch + 3]
-        np.testing.assert_array_equal(np.concatenate([one for one, _ in three]).ravel(), order)
-        np.testing.assert_array_equal(np.concatenate([one for _, one in three]), np.eye(3)[order % 3])
+        np.testing.assert_array_equal(np.concatenate([one for one, _, _ in three]).ravel(), order)
+        np.testing.assert_array_equal(np.concatenate([one for _, one, _ in three]), np.eye(3)[order % 3])
+        weights = np.concatenate([one * len(one) for _, _, one in three])
+        np.testing.assert_allclose(weights, class_weights[order % 3], rtol=1e-6)
+    # From a position on, they are what they would have been.
+    for (later, *_), (there, *_) in zip(itertools.islice(data.batches(place, 1, 2), 1), taken[5:], strict=True):
+        np.testing.assert_array_equal(later, there)
+
+
+def test_workers_share_each_batch() -> None:
+    from keras_pipeline import distribution
+    from keras_pipeline.training import Data
+
+    split = Split(np.arange(26, dtype=np.float32).reshape(-1, 1, 1, 1), np.arange(26) % 3)
+    data = Data(split, split, np.ones(3, np.float32), seed=5, batch_size=10, validation_batch=10)
+    whole = list(itertools.islice(data.batches(distribution.Distribution("none", ("/cpu:0",)), 0, 0), 3))
+    places = [distribution.Distribution("x", ("/cpu:0",), rank=rank, workers=2, loss_parts=2) for rank in (0, 1)]
+    shared = [list(itertools.islice(data.batches(place, 0, 0), 3)) for place in places]
+    for step, (images, labels, weights) in enumerate(whole):
+        halves = [half[step] for half in shared]
+        assert len(halves[0][0]) == len(halves[1][0]) == len(images) // 2
+        for place, one in ((0, images), (1, labels), (2, 2 * weights)):
+            np.testing.assert_array_equal(np.concatenate([half[place] for half in halves]), one)
+
+
+def test_validation_is_filled_up_to_batches_of_one_size_and_weighs_each_image_alike() -> None:
+    from keras_pipeline import distribution
+    from keras_pipeline.training import Data
+
+    split = Split(np.arange(25, dtype=np.float32).reshape(-1, 1, 1, 1), np.arange(25) % 3)
+    data = Data(split, split, np.full(3, 7, np.float32), seed=5, batch_size=10, validation_batch=10)
+    images, labels, weights = data.held_out(distribution.Distribution("none", ("/cpu:0",)))
+    assert (len(images), data.validation_batches) == (30, 3)
+    np.testing.assert_array_equal(images[:25], split.images)
+    assert not images[25:].any()
+    assert not labels[25:].any()
+    np.testing.assert_allclose(weights, [3 / 25] * 25 + [0] * 5)  # the mean over 3 batches of sums
 
 
 def test_the_fit_is_stock_keras_on_the_same_batches(splits: dict[str, Split]) -> None:
     """Three epochs against `train_on_batch` of the same network on batches cut by NumPy."""
     import keras
 
-    from keras_pipeline import training
+    from keras_pipeline import backends, training
 
     changes = {"train.epochs": 3, "train.schedule.name": "constant", "model.dropout": 0.0}
     model, history = fitted(changes, splits)
     chosen = small.params(changes)
-    training.seed_everything(chosen.seed, "float32")
+    backends.seed_everything(chosen.seed, "float32")
     stock = architectures.build(chosen.model, IMAGE_SHAPE, 10)
-    stock.compile(keras.optimizers.Adam(0.003), "categorical_crossentropy")
+    training.draw_weights(stock, chosen.seed)
+    stock.compile(keras.optimizers.Adam(0.003), "categorical_crossentropy", metrics=["accuracy"])
     targets = np.eye(10, dtype=np.float32)[splits["train"].labels]
     for epoch in range(3):
         order = training.batch_order(len(targets), chosen.seed, epoch)
+        seen = np.zeros(2)
         for start in range(0, len(order), 100):
             indices = order[start : start + 100]
-            stock.train_on_batch(splits["train"].images[indices], targets[indices])
+            stock.reset_metrics()
+            one = stock.train_on_batch(splits["train"].images[indices], targets[indices], return_dict=True)
+            seen += np.array([one["loss"], one["accuracy"]]) * len(indices) / len(order)
+        assert history[epoch]["train/loss"] == pytest.approx(seen[0], rel=1e-5)
+        assert history[epoch]["train/accuracy"] == pytest.approx(seen[1], rel=1e-5)
     for ours, theirs in zip(model.get_weights(), stock.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
-    validation = splits["validation"]
-    expected = stock.evaluate(validation.images, np.eye(10)[validation.labels], verbose=0)
-    assert history[-1]["val/loss"] == pytest.approx(expected, rel=1e-5)
+    loss, accuracy = stock_scores(stock, splits["validation"])
+    assert history[-1]["val/loss"] == pytest.approx(loss, rel=1e-5)
+    assert history[-1]["val/accuracy"] == pytest.approx(accuracy, rel=1e-6)
+
+
+def stock_scores(model: Any, split: Split) -> tuple[float, float]:
+    """Loss and accuracy as Keras' own evaluate has them, compiled as in any tutorial."""
+    model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
+    loss, accuracy = model.evaluate(split.images, np.eye(10)[split.labels], verbose=0)
+    return loss, accuracy
+
+
+@pytest.mark.parametrize("layer", ["Dense", "Conv2D"])
+def test_the_first_weights_are_glorot_s(layer: str) -> None:
+    """Against Keras' own initializer: the same limits and spread; biases 0, scales 1."""
+    import keras
+
+    from keras_pipeline import training
+
+    shape = (200, 300) if layer == "Dense" else (3, 3, 64, 128)
+    made = keras.layers.Dense(300) if layer == "Dense" else keras.layers.Conv2D(128, 3)
+    model = keras.Sequential(
+        [keras.Input((200,) if layer == "Dense" else (9, 9, 64)), made, keras.layers.BatchNormalization()]
+    )
+    training.draw_weights(model, seed=3)
+    stock = np.asarray(keras.initializers.GlorotUniform(seed=1)(shape))
+    drawn = made.get_weights()[0]
+    assert drawn.shape == shape
+    assert abs(drawn).max() == pytest.approx(abs(stock).max(), rel=1e-2)
+    assert drawn.std() == pytest.approx(stock.std(), rel=1e-2)
+    assert abs(drawn.mean()) < 1e-3
+    assert not made.get_weights()[1].any()
+    again = made.get_weights()[0].copy()
+    training.draw_weights(model, seed=3)
+    np.testing.assert_array_equal(made.get_weights()[0], again)
+    training.draw_weights(model, seed=4)
+    assert (made.get_weights()[0] != again).mean() > 0.99
+
+
+def test_balanced_class_weights_are_scikit_learn_s() -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    from keras_pipeline.training import class_weights
+
+    labels = np.array([0] * 70 + [1] * 20 + [2] * 10)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(class_weights(labels, 3, "balanced"), expected, rtol=1e-6)
+    np.testing.assert_array_equal(class_weights(labels, 3, "none"), 1)
+
+
+def test_the_plateau_rule_is_keras_own() -> None:
+    """Against keras.callbacks.ReduceLROnPlateau, fed with the same losses."""
+    import keras
+
+    from keras_pipeline.training import stands_still
+
+    random = np.random.default_rng(0)
+    for patience in (1, 2, 3):
+        for _ in range(50):
+            losses = np.round(random.choice([0.5, 0.49995, 0.4, 0.3, 0.6], 12) + random.choice([0, 1e-5], 12), 6)
+            model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+            model.compile(keras.optimizers.SGD(1.0), "mse")
+            stock = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=patience)
+            stock.set_model(model)
+            stock.on_train_begin()
+            rate, rows = 1.0, []
+            for epoch, loss in enumerate(losses):
+                rows.append({"val/loss": float(loss)})
+                stock.on_epoch_end(epoch, {"val_loss": float(loss)})
+                rate *= 0.5 if stands_still(rows, patience) else 1
+                assert float(model.optimizer.learning_rate) == rate, (losses, epoch)
+
+
+@pytest.mark.parametrize("monitor", ["val/loss", "val/accuracy"])
+def test_the_end_by_early_stopping_is_keras_own(monitor: str) -> None:
+    """Against keras.callbacks.EarlyStopping, fed with the same values."""
+    import keras
+
+    from keras_pipeline.training import best_epoch, finished
+
+    random = np.random.default_rng(1)
+    for patience in (1, 2, 4):
+        train = small.params(
+            {"train.early_stopping": {"monitor": monitor, "patience": patience}, "train.epochs": 30}
+        ).train
+        for _ in range(50):
+            values = random.choice([0.1, 0.2, 0.3, 0.4, 0.5], 30)
+            model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+            stock = keras.callbacks.EarlyStopping(
+                "value", patience=patience, mode="min" if monitor == "val/loss" else "max", restore_best_weights=True
+            )
+            stock.set_model(model)
+            stock.on_train_begin()
+            model.stop_training, rows = False, []
+            for epoch, value in enumerate(values):
+                rows.append({"val/loss": value, "val/accuracy": value})
+                stock.on_epoch_end(epoch, {"value": value})
+                assert finished(rows, train) == (model.stop_training or epoch == 29)
+                if model.stop_training:
+                    break
+            assert best_epoch(rows, train.early_stopping) == stock.best_epoch + 1
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(splits: dict[str, Split]) -> None:
@@ -174,7 +327,7 @@ def test_early_stopping_leaves_the_weights_of_the_best_epoch(splits: dict[str, S
     best = best_epoch(history, small.params(changes).train.early_stopping)
     assert len(history) == best + 2
     validation = splits["validation"]
-    loss, accuracy = model.evaluate(validation.images, np.eye(10)[validation.labels], verbose=0)
+    loss, accuracy = stock_scores(model, validation)
     assert loss == pytest.approx(history[best - 1]["val/loss"], rel=1e-4)
     assert accuracy == pytest.approx(history[best - 1]["val/accuracy"], rel=1e-6)
 
@@ -236,7 +389,7 @@ def test_the_stage_tells_its_observer_and_writes_the_contract(normalized: Path, 
     from keras_pipeline import files
 
     witness = Witness()
-    stage.run(small.params(), normalized, tmp_path, witness)
+    stage.run(small.params(), normalized, tmp_path, witness, tmp_path / "checkpoints")
     assert witness.told == ["started", "epoch 1", "epoch 2", "FINISHED with model"]
     record = files.read_json(tmp_path / "run.json", "train")
     assert record["sha256"]["model"] == files.sha256(tmp_path / "model.keras")
@@ -256,9 +409,9 @@ def test_a_training_that_fails_is_told_as_failed(
         def fail(*arguments: object, error: type[BaseException] = error) -> None:
             raise error
 
-        monkeypatch.setattr("keras_pipeline.training.fit", fail)
+        monkeypatch.setattr("keras_pipeline.fitting.fit", fail)
         with pytest.raises(error):
-            stage.run(small.params(), normalized, tmp_path, witness)
+            stage.run(small.params(), normalized, tmp_path, witness, tmp_path / "checkpoints")
         assert witness.told == ["started", f"{status} without model"]
         assert not (tmp_path / "model.keras").exists()
 

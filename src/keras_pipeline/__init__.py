@@ -10,9 +10,17 @@ strict_yaml.py             one YAML file against a schema: every fault with line
                            and schema_words.py say what the schema refuses
 datasets.py, download.py, idx.py      which images, from where, in which format
 preprocessing.py           the split, the scaling, the arrays on disk
-architectures.py, strategies.py, training.py, model_file.py     the network, its devices, its fit, its file
+architectures.py, model_file.py       the network, its file
+strategies.py, distribution.py        the devices: one row and one function per strategy; backends.py starts
+                           the framework, replicas_tensorflow.py and replicas_torch.py are its replicas
+training.py, fitting.py    what a training is made of; the fit, watched step by step
+checkpoints.py, record.py, signals.py what an interrupted training goes on from; models/run.json; requests to end
+workers.py                 several processes: their launcher, their roll call, the watch over them
 metrics.py, figures.py     predictions to numbers, numbers to pictures
 provenance.py              digests, versions, git: what a run was made of
+conformance.py, conformance_work.py, verdicts.py, determinism.py  is every strategy one device's training, and
+                           is a training repeated the same bytes: tables for docs/
+certify.py, differences.py, repetition.py  can a recorded run be repeated
 tracking/                  everything that knows MLflow
 status.py, doctor.py       what stands here, and what this machine has
 errors.py, files.py        what can go wrong; files that are complete or invisible

@@ -22,20 +22,23 @@ examples:
   dvc exp run -S model.dropout=0.5          the same with one value changed, as a named experiment
   keras-pipeline params check               every fault of params.yaml, with line and column
   keras-pipeline status                     which run the files here come from, and whether it is stale
+  keras-pipeline certify                    train that run again elsewhere: the same bytes?
   keras-pipeline ui                         look at all runs
   eval "$(keras-pipeline completion bash)"  complete commands with the tab key
 
-exit codes: 0 done, 2 bad params or usage, 3 bad data, 4 download failed, 5 training diverged,
-6 the machine lacks something, 7 model file damaged, 70 our bug, 75 stopped or busy: run again, 130 and 143\ninterrupted
+exit codes: 0 done, 1 certify or conformance: not as recorded, 2 bad params or usage, 3 bad data,
+4 download failed, 5 training diverged, 6 the machine lacks something, 7 model file damaged, 70 our bug,
+75 stopped or busy: run again, 130 and 143 interrupted
 """
 EXIT_MEANING = {
+    1: "certify or conformance: not as recorded",
     2: "bad params or usage",
     3: "bad data",
     4: "download failed",
     5: "training diverged",
     6: "the machine lacks something",
     7: "model file damaged",
-    75: "run the same command again",
+    75: "stopped or busy: run the same command again",
 }
 # fmt: off
 MACHINE_ERRORS = {
@@ -194,11 +197,43 @@ def _parser() -> argparse.ArgumentParser:
         "models",
         "reports",
     )
+    certify = add(
+        "certify",
+        _certify,
+        "can a run be repeated: train it again from its commit and compare",
+        "params",
+        "raw",
+        "downloads",
+        "normalized",
+        "models",
+    )
+    certify.add_argument(
+        "name",
+        nargs="?",
+        metavar="RUN",
+        help="a run's name in MLflow, or its key or the beginning of it (default: the run of models/run.json)",
+    )
+    certify.add_argument("--quick", action="store_true", help="compare what can be compared without training")
     add("doctor", _doctor, "what this machine has, and what to do where something is missing", "params", "raw")
     add("relocate", _relocate, "repair MLflow's artifact paths after the checkout was moved or copied")
     ui = add("ui", _ui, "open MLflow's page at the table of runs", "params")
     ui.add_argument("--port", type=int, default=0, help="port on this machine; 0: a free one (default)")
     ui.add_argument("--no-browser", action="store_true", help="only print the address")
+    determinism = add("determinism", _determinism, "does a repeated training give the same bytes: a matrix", "params")
+    determinism.add_argument("--runs", type=int, default=20, metavar="N", help="trainings a cell (default: 20)")
+    determinism.add_argument("--output", type=Path, metavar="PATH", help="write the matrix into this Markdown file")
+    determinism.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    conformance = add("conformance", _conformance, "prove every strategy equal to one device", "params")
+    conformance.add_argument(
+        "--strategy", action="append", default=[], metavar="NAME", help="only this one; repeatable"
+    )
+    conformance.add_argument("--feature", action="append", default=[], metavar="NAME", help="only this one; repeatable")
+    conformance.add_argument(
+        "--data", type=Path, metavar="PATH", help="all of these scaled arrays, and the network of the params"
+    )
+    conformance.add_argument("--epochs", type=int, default=5, metavar="N", help="of each training (default: 5)")
+    conformance.add_argument("--output", type=Path, metavar="PATH", help="write the tables into this Markdown file")
+    conformance.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     completion = add("completion", _completion, "print a completion script for the shell")
     completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
     return parser
@@ -248,11 +283,22 @@ def _train(chosen: argparse.Namespace) -> int:
     if chosen.workers is not None:
         values = params.with_workers(values, chosen.workers)
     if values.train.workers > 1 and workers.cluster(values.train.strategy, os.environ) is None:
-        command = [sys.executable, "-m", __name__, "train", *sys.argv[2:]]
+        command = [sys.executable, "-m", "keras_pipeline.commands", "train", *sys.argv[2:]]
         return train.launch(values, chosen.normalized, chosen.models, command)
     observer = live.LiveTracker(store.location(store.project_root()), values.tracking.experiment)
     train.run(values, chosen.normalized, chosen.models, observer, chosen.checkpoints, resume=not chosen.no_resume)
     return 0
+
+
+def _determinism(chosen: argparse.Namespace) -> None:
+    from keras_pipeline import determinism
+
+    if chosen.work:
+        determinism.work(chosen.work)
+        return
+    command = [sys.executable, "-m", "keras_pipeline.commands", "determinism", "--work"]
+    text = determinism.run(chosen.params, chosen.runs, command)
+    determinism.write(chosen.output, text) if chosen.output else print(text)
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
@@ -282,6 +328,21 @@ def _status(chosen: argparse.Namespace) -> None:
     status.show(params.load(chosen.params), chosen.normalized, chosen.models, chosen.reports)
 
 
+def _certify(chosen: argparse.Namespace) -> int:
+    from keras_pipeline import certify
+
+    if chosen.name is None:
+        run, found = certify.of_this_checkout(chosen.models, chosen.raw, chosen.normalized)
+    else:
+        from keras_pipeline import params
+        from keras_pipeline.tracking import lookup, store
+
+        experiment = params.load(chosen.params).tracking.experiment
+        run, logged = lookup.recorded(store.location(store.project_root()), experiment, chosen.name)
+        found = certify.of_a_store(run, logged)
+    return certify.certify(run, found, chosen.models / "model.keras", chosen.downloads, quick=chosen.quick)
+
+
 def _doctor(chosen: argparse.Namespace) -> None:
     from keras_pipeline import doctor
 
@@ -300,6 +361,21 @@ def _ui(chosen: argparse.Namespace) -> None:
     from keras_pipeline.tracking import ui
 
     ui.show(params.load(chosen.params).tracking.experiment, chosen.port, browser=not chosen.no_browser)
+
+
+def _conformance(chosen: argparse.Namespace) -> int:
+    from keras_pipeline import conformance, conformance_work, verdicts
+
+    if chosen.work:
+        conformance_work.run(chosen.work)
+        return 0
+    command = [sys.executable, "-m", "keras_pipeline.commands", "conformance", "--work"]
+    text, good = conformance.run(chosen.params, chosen.data, chosen.epochs, chosen.strategy, chosen.feature, command)
+    if chosen.output:
+        verdicts.write(chosen.output, "data" if chosen.data else "digits", text)
+    else:
+        print(text)
+    return 0 if good else 1
 
 
 def _completion(chosen: argparse.Namespace) -> None:

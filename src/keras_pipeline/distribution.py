@@ -7,20 +7,19 @@ looks for the devices, and gives what `training` builds and fits with; it is the
 
 import importlib.metadata
 import os
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from keras_pipeline import workers
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_pipeline import backends, workers
 from keras_pipeline.errors import MachineError, ParamsError
 from keras_pipeline.params import Train
 from keras_pipeline.strategies import STRATEGIES
 
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "GLOG_minloglevel": "2"}
-"""What the frameworks' C++ parts read before their first line: errors only."""
 VALIDATION_BATCH = 1000
 
 
@@ -39,6 +38,17 @@ class Plan:
         return self.cluster is None or self.cluster.rank == 0
 
 
+def _array(variable: Any) -> NDArray[Any]:
+    import keras
+
+    return np.array(keras.ops.convert_to_numpy(variable))
+
+
+def _assign(variables: list[Any], arrays: list[NDArray[Any]]) -> None:
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
 @dataclass(frozen=True)
 class Distribution:
     """An opened strategy. Build and compile inside `scope()`, train with `fit`: as Keras', with a function that
@@ -46,10 +56,12 @@ class Distribution:
 
     `devices`: those of this process. `rank` of `workers`: which part of each batch is this process's.
     `loss_parts`: by how much the sum of a batch's losses is divided on its way into the weights.
-    `even`: whether every batch must have equal parts for all replicas. `whole_validation`: whether each worker
+    `whole_validation`: whether each worker
     looks at all of the validation split, because what they find is not brought together.
     `spread_noise(model)` gives each replica Dropout masks of its own, after weights or state were put in;
-    `average_statistics(model)` makes BatchNormalization's moving statistics one and the same on all replicas;
+    `own_statistics`: whether each replica's BatchNormalization has moving statistics of its own, which
+    `average_statistics(model)` then makes one and the same. `gather(variables)`: of variables that each replica
+    has its own value of, the values of all replicas, stacked; `scatter(variables, arrays)` puts such back.
     `mean(values)`: over the workers. `asked`: what it stands in for, if it does.
     """
 
@@ -58,12 +70,14 @@ class Distribution:
     rank: int = 0
     workers: int = 1
     loss_parts: int = 1
-    even: bool = False
     whole_validation: bool = False
     scope: Callable[[], AbstractContextManager[Any]] = nullcontext
     fit: Callable[..., Any] = lambda model, batches, **options: model.fit(batches(), **options)
     spread_noise: Callable[[Any], None] = lambda model: None
+    own_statistics: bool = False
     average_statistics: Callable[[Any], None] = lambda model: None
+    gather: Callable[[list[Any]], list[NDArray[Any]]] = lambda variables: [_array(one) for one in variables]
+    scatter: Callable[[list[Any], list[NDArray[Any]]], None] = lambda variables, arrays: _assign(variables, arrays)
     mean: Callable[[dict[str, float]], dict[str, float]] = lambda values: values
     close: Callable[[], None] = lambda: None
     asked: str = ""
@@ -74,13 +88,13 @@ class Distribution:
         return len(self.devices) * self.workers
 
 
-def plan(train: Train, batch_normalized: bool, images: Mapping[str, int], environ: Mapping[str, str]) -> Plan:
-    """What the knobs mean for splits of these sizes, in this environment; `batch_normalized`: the network has it.
+def plan(train: Train, images: Mapping[str, int], environ: Mapping[str, str]) -> Plan:
+    """What the knobs mean for splits of these sizes, in this environment.
 
     Raises ParamsError where the training images do not make one batch or a batch cannot be shared as the
     strategy needs it, where other workers are named than asked for; MachineError where a package is lacking.
     """
-    _installed(train)
+    installed(train.backend)
     size, replicas = images["train"] if train.batch_size == "full" else train.batch_size, train.replicas
     if size > images["train"]:
         raise ParamsError(
@@ -92,12 +106,11 @@ def plan(train: Train, batch_normalized: bool, images: Mapping[str, int], enviro
             f"params.yaml: train.batch_size: full is {size} images, which {replicas} replicas cannot share "
             f"evenly. Use a number that is a multiple of {replicas}, such as {size - size % replicas}."
         )
-    if batch_normalized and not STRATEGIES[train.strategy].uneven and images["train"] % replicas:
+    if images["train"] % replicas:
         raise ParamsError(
-            f"params.yaml: train.strategy: '{train.strategy}' fills up the last of the batches, which {replicas} "
-            f"replicas cannot share evenly with {images['train']} training images, and BatchNormalization would "
-            f"count what it is filled with. Change normalize.validation_share so that {replicas} divides the "
-            "training images, the number of replicas, or use a network without BatchNormalization."
+            f"params.yaml: train.strategy: the last batch of {images['train']} training images cannot be shared evenly "
+            f"by {replicas} replicas, and Keras would report a loss that weighs unequal shares alike. Change "
+            f"normalize.validation_share so that {replicas} divides the training images, or the number of replicas."
         )
     cluster = workers.cluster(train.strategy, environ)
     if cluster and cluster.count != train.workers:
@@ -109,20 +122,20 @@ def plan(train: Train, batch_normalized: bool, images: Mapping[str, int], enviro
     return Plan(train, size, -(-images["validation"] // (batches * replicas)) * replicas, cluster)
 
 
-def _installed(train: Train) -> None:
+def installed(backend: str) -> None:
+    """Raise MachineError, with the line that installs it, where a backend's package is lacking."""
     try:
-        importlib.metadata.version(train.backend)
+        importlib.metadata.version(backend)
     except importlib.metadata.PackageNotFoundError:
         raise MachineError(
-            f"params.yaml: train.backend: {train.backend} is not installed. "
-            f"Install it: pip install -e '.[{train.backend}]', or use backend: tensorflow."
+            f"params.yaml: train.backend: {backend} is not installed. "
+            f"Install it: pip install -e '.[{backend}]', or use backend: tensorflow."
         ) from None
 
 
 def prepare(chosen: Plan) -> None:
     """Set the environment variables that the frameworks read at their first import."""
     train = chosen.train
-    os.environ |= {"KERAS_BACKEND": train.backend}
     if train.backend == "jax":
         # XLA divides the CPU; its devices share a pool of threads and wait for each other: too few never end.
         count = f"--xla_force_host_platform_device_count={train.devices}"
@@ -145,52 +158,6 @@ def prepare(chosen: Plan) -> None:
             os.environ["XLA_FLAGS"] += " --xla_gpu_deterministic_ops=true"
 
 
-def start(backend: str = "tensorflow", cluster: workers.Cluster | None = None) -> None:
-    """Import Keras with its backend and look for devices, without the lines that this prints unless it fails.
-
-    JAX must join its cluster before it looks.
-
-    TensorFlow's C++ part writes to file descriptor 2 before any log level counts: six lines in each process
-    that tell a user without a GPU, among other things, of an internal error.
-    """
-    for name, value in {**QUIET, "KERAS_BACKEND": backend}.items():
-        os.environ.setdefault(name, value)
-    sys.stderr.flush()
-    standard_error = os.dup(2)
-    with tempfile.TemporaryFile() as withheld:
-        os.dup2(withheld.fileno(), 2)
-        try:
-            import keras
-
-            if backend == "jax" and cluster:
-                keras.distribution.initialize(",".join(cluster.addresses), cluster.count, cluster.rank)
-            _gpus(backend)
-        except BaseException:
-            withheld.seek(0)
-            os.write(standard_error, withheld.read())
-            raise
-        finally:
-            os.dup2(standard_error, 2)
-            os.close(standard_error)
-    if keras.backend.backend() != backend:
-        raise RuntimeError(f"Keras was imported with {keras.backend.backend()} before {backend} was asked for")
-
-
-def _gpus(backend: str) -> int:
-    """How many GPUs the backend can use in this process."""
-    if backend == "jax":
-        import jax
-
-        return len(jax.local_devices()) if jax.default_backend() == "gpu" else 0
-    if backend == "torch":
-        import torch
-
-        return torch.cuda.device_count()
-    import tensorflow as tf
-
-    return len(tf.config.list_physical_devices("GPU"))
-
-
 def open_distribution(chosen: Plan) -> Distribution:
     """Import the framework and open the strategy on the devices asked for.
 
@@ -198,8 +165,8 @@ def open_distribution(chosen: Plan) -> Distribution:
     where the params say so: the frameworks themselves would train on another device without a word, or hang.
     """
     train = chosen.train
-    start(train.backend, chosen.cluster)
-    gpus = _gpus(train.backend)
+    backends.start(train.backend, lambda: _join(train.backend, chosen.cluster))
+    gpus = backends.gpus(train.backend)
     kind = train.device_type if train.device_type != "auto" else ("gpu" if gpus else "cpu")
     asked = ""
     if kind == "gpu" and gpus < train.devices:
@@ -212,7 +179,16 @@ def open_distribution(chosen: Plan) -> Distribution:
     if train.backend == "tensorflow" and kind == "cpu":
         _divide_cpu(train.devices)
     devices = [f"/{kind}:{number}" for number in range(train.devices)]
-    return replace(OPENED[train.strategy](devices, chosen.cluster), asked=asked)
+    opened = OPENED[train.strategy](devices, chosen.cluster)
+    own = opened.replicas > 1 and train.batch_statistics == "per_replica"
+    return replace(opened, asked=asked, own_statistics=own)
+
+
+def _join(backend: str, cluster: workers.Cluster | None) -> None:
+    import keras
+
+    if backend == "jax" and cluster:
+        keras.distribution.initialize(",".join(cluster.addresses), cluster.count, cluster.rank)
 
 
 def _lacking(train: Train, gpus: int) -> str:
@@ -262,18 +238,13 @@ def _none(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
 def _one_device(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
     import tensorflow as tf
 
-    from keras_pipeline import replicas_tensorflow as replicas
-
-    return replicas.distribution("one_device", tf.distribute.OneDeviceStrategy(devices[0]), devices, None)
+    return _replicated("one_device", tf.distribute.OneDeviceStrategy(devices[0]), devices)
 
 
 def _mirrored(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
     import tensorflow as tf
 
-    from keras_pipeline import replicas_tensorflow as replicas
-
-    strategy = tf.distribute.MirroredStrategy(devices)
-    return replicas.distribution("mirrored", strategy, devices, None)
+    return _replicated("mirrored", tf.distribute.MirroredStrategy(devices), devices)
 
 
 def _multi_worker(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
@@ -283,8 +254,28 @@ def _multi_worker(devices: list[str], cluster: workers.Cluster | None) -> Distri
 
     # Without other workers TensorFlow's strategy is this one, in one process.
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if cluster else tf.distribute.MirroredStrategy(devices)
-    opened = replicas.distribution("multi_worker", strategy, devices, cluster)
+    opened = _replicated("multi_worker", strategy, devices, cluster)
     return replace(opened, fit=replicas.own_fit(strategy))
+
+
+def _replicated(name: str, strategy: Any, devices: list[str], cluster: workers.Cluster | None = None) -> Distribution:
+    """Any of TensorFlow's strategies: each replica holds a copy of the network."""
+    from keras_pipeline import replicas_tensorflow as replicas
+
+    rank, count = (cluster.rank, cluster.count) if cluster else (0, 1)
+    first = rank * len(devices)
+    return Distribution(
+        name,
+        tuple(devices),
+        rank=rank,
+        workers=count,
+        scope=strategy.scope,
+        fit=replicas.fit,
+        spread_noise=lambda model: replicas.spread_noise(model, first),
+        average_statistics=lambda model: replicas.average_statistics(strategy, model),
+        gather=lambda variables: replicas.gather(strategy, variables, count),
+        scatter=lambda variables, arrays: replicas.scatter(variables, arrays, first),
+    )
 
 
 def _data_parallel(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
@@ -299,7 +290,6 @@ def _data_parallel(devices: list[str], cluster: workers.Cluster | None) -> Distr
         tuple(devices),
         rank=rank,
         workers=count,
-        even=True,
         close=lambda: keras.distribution.set_distribution(None),
     )
 
@@ -307,13 +297,28 @@ def _data_parallel(devices: list[str], cluster: workers.Cluster | None) -> Distr
 def _ddp(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
     from keras_pipeline import replicas_torch as replicas
 
-    return replicas.distribution("ddp", devices, cluster)
+    if cluster is None:
+        return Distribution("ddp", tuple(devices))
+    replicas.join(cluster)
+    return Distribution(
+        "ddp",
+        tuple(devices),
+        rank=cluster.rank,
+        workers=cluster.count,
+        loss_parts=cluster.count,
+        whole_validation=True,
+        fit=replicas.fit,
+        spread_noise=lambda model: replicas.spread_noise(model, cluster.rank),
+        average_statistics=replicas.average_statistics,
+        gather=replicas.gather,
+        scatter=lambda variables, arrays: replicas.scatter(cluster.rank, variables, arrays),
+        mean=replicas.mean,
+        close=replicas.leave,
+    )
 
 
 def _tpu(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
     import tensorflow as tf
-
-    from keras_pipeline import replicas_tensorflow as replicas
 
     print("train: strategy tpu follows TensorFlow's documentation; it was never tried on a TPU", flush=True)
     try:
@@ -327,7 +332,7 @@ def _tpu(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
             f"params.yaml: train.strategy: 'tpu' needs a TPU, and this machine has none that answers ({reason}). "
             "Use none or mirrored; on a machine with one, data_parallel with backend: jax is the better road."
         ) from None
-    return replicas.distribution("tpu", strategy, devices, None)
+    return _replicated("tpu", strategy, devices)
 
 
 OPENED: dict[str, Callable[[list[str], workers.Cluster | None], Distribution]] = {

@@ -60,9 +60,7 @@ def _tensorflow() -> Finding:
 
 
 def _keras() -> Finding:
-    good, text = _installed("keras")
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    return good and backend == "tensorflow", f"{text}, backend {backend}; expected tensorflow (KERAS_BACKEND)"
+    return _installed("keras")
 
 
 def _installed(name: str) -> Finding:

@@ -36,6 +36,22 @@ class Progress:
     history: list[Row] = field(default_factory=list)
 
 
+class NotFiniteError(DivergedError):
+    """`name`, a loss or "a weight", was `value` after `step` of `epoch`, both counted from 1; `rate`: the learning
+    rate then; `received`: all this as a sentence, without what to do."""
+
+    def __init__(self, name: str, value: float, epoch: int, step: int, rate: float) -> None:
+        self.name, self.value, self.epoch, self.step, self.rate = name, value, epoch, step, rate
+        self.received = (
+            f"training diverged: {name} is {value} at step {step} of epoch {epoch}, learning rate {rate:g}. "
+            "Expected: a finite number."
+        )
+        super().__init__(
+            f"{self.received} Try a tenth of train.optimizer.learning_rate, a warm-up (train.schedule), "
+            "train.optimizer.clipnorm: 1.0, or another normalize.scaling."
+        )
+
+
 @dataclass
 class Watcher:
     """Who is told: `save` keeps a state with its progress, `epoch` gets each epoch's row, `asked` says whether
@@ -62,8 +78,8 @@ def fit(
     Dropout on), val/loss, val/accuracy (at its end), train/learning_rate (after its last step), time (seconds
     since 1970). Both losses include the L2 penalty. With early stopping on, the weights of the best epoch are
     in place at the end. `progress` is kept up to date.
-    Raises DivergedError at the first step whose loss is not a finite number, with `progress` at the last good
-    step kept; StoppedError when `watcher.asked`, after the step is kept.
+    Raises NotFiniteError at the first step whose loss is not a finite number, and before a state is kept that has
+    such weights, with `progress` at the last good step kept; StoppedError when `watcher.asked`, after the step is kept.
     """
     start = progress.epoch, progress.step
     course = _Course(place, data, train, watcher, progress, state)
@@ -83,7 +99,8 @@ def fit(
             verbose=0,
         )
     elif state is not None:
-        put_state(model, state, metrics=False)
+        put_state(model, state, place, metrics=False)
+        model.optimizer.finalize_variable_values(model.trainable_weights)  # averages of weights, as the fit ends
     if course.best:
         model.set_weights(course.best)
 
@@ -98,19 +115,18 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
         self.place, self.data, self.train, self.watcher = place, data, train, watcher
         self.progress, self.state = progress, state
         self.best = [state[name] for name in state if name.startswith("best/")] if state else []
-        self.own_statistics = place.replicas > 1 and train.batch_statistics == "per_replica"
         self.lines = _Lines(train.epochs, data.steps, progress, shown=not watcher.quiet)
         self.began = time.monotonic() - progress.seconds
-        self.step = 0
+        self.epoch = self.step = 0
 
     def on_train_begin(self, logs: Row | None = None) -> None:
         if self.state is None:
             self.place.spread_noise(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Row | None = None) -> None:
-        self.step = self.progress.step
+        self.epoch, self.step = epoch + 1, self.progress.step
         if self.state is not None:
-            put_state(self.model, self.state, metrics=self.step > 0)
+            put_state(self.model, self.state, self.place, metrics=self.step > 0)
             self.place.spread_noise(self.model)
             self.state = None
         self.lines.epoch_begins(self.step)
@@ -122,10 +138,9 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
         self.lines.step(self.step, loss)
         last, every = self.step == self.data.steps, self.train.checkpoint_steps
         due = bool(every) and self.step % every == 0 and not last
-        if self.own_statistics and (last or due):
+        if last and self.place.own_statistics:
             self.place.average_statistics(self.model)
-        # Replicas with statistics of their own are the same again only where these are averaged.
-        asked = not last and not self.own_statistics and self.watcher.asked()
+        asked = not last and self.watcher.asked()
         if due or asked:
             self.progress.step = self.step
             self._save()
@@ -141,7 +156,7 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
         row = {"epoch": epoch + 1, **self.place.mean(row)}
         row |= {"val/loss": logs["val_loss"], "val/accuracy": logs["val_accuracy"]}
         optimizer, history = self.model.optimizer, self.progress.history
-        row["train/learning_rate"] = rate = float(optimizer.learning_rate)
+        row["train/learning_rate"] = rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
         history.append({**row, "time": time.time()})
         self.progress.epoch, self.progress.step = epoch + 1, 0
         schedule, rule = self.train.schedule, self.train.early_stopping
@@ -158,9 +173,13 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _save(self) -> None:
         """All workers take part, because some states are sums over them; only the chief's watcher keeps it."""
+        state = state_of(self.model, self.place)
+        # A step's loss is of the weights before it: they may be spoiled where it is still finite.
+        finite = all(np.isfinite(one).all() for name, one in state.items() if name.startswith("trainable/"))
+        self._check("a weight", 0.0 if finite else math.nan)
         self.progress.seconds = time.monotonic() - self.began
         best = {f"best/{place:04}": one for place, one in enumerate(self.best)}
-        self.watcher.save({**state_of(self.model), **best}, asdict(self.progress))
+        self.watcher.save({**state, **best}, asdict(self.progress))
 
     def _stop(self) -> None:
         self.lines.close()
@@ -171,15 +190,10 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
         )
 
     def _check(self, name: str, value: float) -> None:
-        if math.isfinite(value):
-            return
-        self.lines.close()
-        rate = float(self.model.optimizer.learning_rate)
-        raise DivergedError(
-            f"training diverged: {name} is {value} at step {self.step} of epoch {self.progress.epoch + 1}, "
-            f"learning rate {rate:g}. Expected: a finite number. Try a tenth of train.optimizer.learning_rate, "
-            "a warm-up (train.schedule), train.optimizer.clipnorm: 1.0, or another normalize.scaling."
-        )
+        if not math.isfinite(value):
+            self.lines.close()
+            rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            raise NotFiniteError(name, value, self.epoch, self.step, rate)
 
 
 class _Lines:
@@ -241,23 +255,39 @@ def _make_variables(model: keras.Sequential, place: Distribution, batch: Batch) 
         model.compute_metrics(images, targets, targets, weights)
 
 
-def state_of(model: keras.Sequential) -> State:
-    """Every number that a training needs to go on: weights, optimizer, metrics, and the state of random generators."""
+def state_of(model: keras.Sequential, place: Distribution) -> State:
+    """Every number that a training needs to go on: weights, optimizer, metrics, and the state of random generators.
+
+    Most are the same on all replicas; those of which each has its own stand stacked, replicas first, under "own/".
+    """
+    shared, own = _variables(model, place, metrics=True)
     # A copy: on some backends the array is a view of memory that the next step changes.
-    return {name: np.array(keras.ops.convert_to_numpy(one)) for name, one in _variables(model, metrics=True).items()}
+    state = {name: np.array(keras.ops.convert_to_numpy(one)) for name, one in shared.items()}
+    return state | dict(zip(own, place.gather(list(own.values())), strict=True))
 
 
-def put_state(model: keras.Sequential, state: State, *, metrics: bool) -> None:
+def put_state(model: keras.Sequential, state: State, place: Distribution, *, metrics: bool) -> None:
     """Put back what `state_of` gave; `metrics`: also the means over the epoch so far."""
-    for name, variable in _variables(model, metrics).items():
+    shared, own = _variables(model, place, metrics)
+    for name, variable in shared.items():
         variable.assign(state[name])
+    place.scatter(list(own.values()), [state[name] for name in own])
 
 
-def _variables(model: keras.Sequential, metrics: bool) -> dict[str, Any]:
-    groups = {
+def _variables(model: keras.Sequential, place: Distribution, metrics: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What all replicas share, and of what each has its own."""
+    statistics = {id(weight) for weight in model.non_trainable_weights} if place.own_statistics else set()
+    shared = {
         "trainable": model.trainable_variables,
-        "other": model.non_trainable_variables,
+        "other": [one for one in model.non_trainable_variables if id(one) not in statistics],
         "optimizer": model.optimizer.variables,
-        "metrics": model.metrics_variables if metrics else [],
     }
+    own = {
+        "own/statistics": [one for one in model.non_trainable_variables if id(one) in statistics],
+        "own/metrics": model.metrics_variables if metrics else [],
+    }
+    return _numbered(shared), _numbered(own)
+
+
+def _numbered(groups: dict[str, list[Any]]) -> dict[str, Any]:
     return {f"{group}/{place:04}": one for group, variables in groups.items() for place, one in enumerate(variables)}

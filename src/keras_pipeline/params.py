@@ -47,6 +47,14 @@ class Model(Block):
     output_activation: Literal["softmax", "sigmoid"]
     layers: Annotated[tuple[AnyLayer, ...], Field(max_length=100)]
 
+    @property
+    def batch_normalized(self) -> bool:
+        """Whether the network has a BatchNormalization."""
+        if self.architecture == "layers":
+            return any(isinstance(layer, BatchNormalization) for layer in self.layers)
+        hidden = self.hidden_units or self.architecture == "cnn"
+        return self.batch_normalization and self.architecture != "softmax_regression" and bool(hidden)
+
     @model_validator(mode="after")
     def _layers_fit(self) -> "Model":
         shape: Shape = IMAGE_SHAPE
@@ -147,7 +155,7 @@ class Train(Block):
         for key, count, several in (("devices", self.devices, row.devices), ("workers", self.workers, row.workers)):
             if count > 1 and not several:
                 others = [name for name, other in STRATEGIES.items() if getattr(other, key)]
-                thing = "device of each worker" if key == "devices" else "process"
+                thing = "device" if key == "devices" else "process"
                 yield KeyedError(
                     (key,),
                     f"strategy '{self.strategy}' trains on one {thing}, not on {count}. "
@@ -204,20 +212,13 @@ class Params(Block):
     @model_validator(mode="after")
     def _batch_statistics_fit_the_strategy(self) -> "Params":
         possible = STRATEGIES[self.train.strategy].statistics
-        if self.train.replicas > 1 and self.batch_normalized and self.train.batch_statistics not in possible:
+        if self.train.replicas > 1 and self.model.batch_normalized and self.train.batch_statistics not in possible:
             raise KeyedError(
                 ("train", "batch_statistics"),
                 f"'{self.train.batch_statistics}' does not work with strategy '{self.train.strategy}'. "
                 f"Use {possible[0]}, or a network without BatchNormalization.",
             )
         return self
-
-    @property
-    def batch_normalized(self) -> bool:
-        """Whether the network has a BatchNormalization."""
-        if self.model.architecture == "layers":
-            return any(isinstance(layer, BatchNormalization) for layer in self.model.layers)
-        return self.model.batch_normalization and self.model.architecture != "softmax_regression"
 
 
 def load(path: Path) -> Params:

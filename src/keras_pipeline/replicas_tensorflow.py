@@ -4,25 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
-
-from keras_pipeline.distribution import Distribution
-from keras_pipeline.workers import Cluster
-
-
-def distribution(name: str, strategy: Any, devices: list[str], cluster: Cluster | None) -> Distribution:
-    """What `training` needs of a strategy whose replicas each hold a copy of the network."""
-    rank, count = (cluster.rank, cluster.count) if cluster else (0, 1)
-    return Distribution(
-        name,
-        tuple(devices),
-        rank=rank,
-        workers=count,
-        scope=strategy.scope,
-        fit=fit,
-        spread_noise=lambda model: spread_noise(model, rank * len(devices)),
-        average_statistics=lambda model: average_statistics(strategy, model),
-    )
+from numpy.typing import NDArray
 
 
 def fit(model: keras.Sequential, batches: Callable[[], Iterator[Any]], **options: Any) -> None:
@@ -38,8 +22,7 @@ def spread_noise(model: keras.Sequential, first: int) -> None:
     """
     for layer in model.layers:
         if isinstance(layer, keras.layers.Dropout):
-            copies = getattr(layer.seed_generator.state.value, "values", (layer.seed_generator.state.value,))
-            for number, copy in enumerate(copies):
+            for number, copy in enumerate(_copies(layer.seed_generator.state)):
                 copy.assign(tf.cast([layer.seed + first + number, copy[1]], copy.dtype))
 
 
@@ -54,6 +37,24 @@ def average_statistics(strategy: Any, model: keras.Sequential) -> None:
 
     if statistics:
         tf.function(lambda: strategy.run(average))()
+
+
+def gather(strategy: Any, variables: list[Any], workers: int) -> list[NDArray[Any]]:
+    """Each replica's value of each variable, stacked: (replicas, …); every worker must ask."""
+    local = [np.stack([copy.numpy() for copy in _copies(variable)]) for variable in variables]
+    return local if workers == 1 else [strategy.gather(tf.constant(one), axis=0).numpy() for one in local]
+
+
+def scatter(variables: list[Any], arrays: list[NDArray[Any]], first: int) -> None:
+    """Give each replica of this process, numbered from `first`, its own of the stacked values."""
+    for variable, array in zip(variables, arrays, strict=True):
+        for number, copy in enumerate(_copies(variable)):
+            copy.assign(array[first + number])
+
+
+def _copies(variable: Any) -> Any:
+    """A Keras variable's values on the replicas of this process."""
+    return getattr(variable.value, "values", (variable.value,))
 
 
 def own_fit(strategy: Any) -> Callable[..., None]:

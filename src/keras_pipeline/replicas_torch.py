@@ -6,39 +6,33 @@ from typing import Any
 import keras
 import torch
 import torch.distributed as group
+from numpy.typing import NDArray
 
-from keras_pipeline.distribution import Distribution
 from keras_pipeline.workers import Cluster
 
 
-def distribution(name: str, devices: list[str], cluster: Cluster | None) -> Distribution:
-    """What `training` needs of processes that each hold a copy of the network and a share of every batch."""
-    rank, count = (cluster.rank, cluster.count) if cluster else (0, 1)
-    if cluster:
-        group.init_process_group("nccl" if torch.cuda.is_available() else "gloo", rank=rank, world_size=count)
+def join(cluster: Cluster) -> None:
+    """Meet the other processes; until `leave`, gradients and statistics are exchanged with them."""
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    group.init_process_group(backend, rank=cluster.rank, world_size=cluster.count)
 
-    def fit(model: keras.Sequential, batches: Callable[[], Iterator[Any]], **options: Any) -> None:
-        if cluster:
-            _average_gradients(model.optimizer)
-        model.fit(batches(), **options)
 
-    def mean(values: dict[str, float]) -> dict[str, float]:
-        total = _summed(torch.tensor(list(values.values()), dtype=torch.float64)) / count
-        return dict(zip(values, total.tolist(), strict=True))
+def leave() -> None:
+    """Part from the other processes, if they were met."""
+    if group.is_initialized():
+        group.destroy_process_group()
 
-    return Distribution(
-        name,
-        tuple(devices),
-        rank=rank,
-        workers=count,
-        loss_parts=count,
-        whole_validation=True,
-        fit=fit,
-        spread_noise=lambda model: spread_noise(model, rank),
-        average_statistics=lambda model: average_statistics(model, count) if cluster else None,
-        mean=mean if cluster else lambda values: values,
-        close=lambda: group.destroy_process_group() if group.is_initialized() else None,
-    )
+
+def fit(model: keras.Sequential, batches: Callable[[], Iterator[Any]], **options: Any) -> None:
+    """Keras' fit, with an optimizer that applies the mean of all processes' gradients."""
+    _average_gradients(model.optimizer)
+    model.fit(batches(), **options)
+
+
+def mean(values: dict[str, float]) -> dict[str, float]:
+    """The mean of each value over all processes, which have equal shares of every batch or nearly so."""
+    total = _summed(torch.tensor(list(values.values()), dtype=torch.float64)) / group.get_world_size()
+    return dict(zip(values, total.tolist(), strict=True))
 
 
 def spread_noise(model: keras.Sequential, rank: int) -> None:
@@ -49,11 +43,28 @@ def spread_noise(model: keras.Sequential, rank: int) -> None:
             state.assign([layer.seed + rank, int(keras.ops.convert_to_numpy(state)[1])])
 
 
-def average_statistics(model: keras.Sequential, count: int) -> None:
+def average_statistics(model: keras.Sequential) -> None:
     """Set BatchNormalization's moving statistics to their mean over all processes."""
     for weight in model.non_trainable_weights:
         if weight.dtype.startswith("float"):
-            weight.assign(_summed(weight.value.detach().clone()) / count)
+            weight.assign(_summed(weight.value.detach().clone()) / group.get_world_size())
+
+
+def gather(variables: list[Any]) -> list[NDArray[Any]]:
+    """Each process's value of each variable, stacked: (processes, …); every process must ask."""
+    result = []
+    for variable in variables:
+        value = variable.value.detach()
+        parts = [torch.empty_like(value) for _ in range(group.get_world_size())]
+        group.all_gather(parts, value)
+        result.append(torch.stack(parts).cpu().numpy())
+    return result
+
+
+def scatter(rank: int, variables: list[Any], arrays: list[NDArray[Any]]) -> None:
+    """Take this process's own of the stacked values."""
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array[rank])
 
 
 def _average_gradients(optimizer: keras.optimizers.Optimizer) -> None:

@@ -16,15 +16,12 @@ class Strategy:
     """What a strategy can do.
 
     `devices`: whether one process may use several; `workers`: whether there may be several processes;
-    `statistics`: what BatchNormalization's can be taken over where several replicas train; `uneven`: whether
-    the last batch of an epoch may give the replicas unequal shares; where not, it is filled up.
-    """
+    `statistics`: what BatchNormalization's can be taken over where several replicas train;"""
 
     backends: tuple[Backend, ...]
     devices: bool = False
     workers: bool = False
     statistics: tuple[BatchStatistics, ...] = ("synchronized", "per_replica")
-    uneven: bool = True
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -32,9 +29,9 @@ STRATEGIES: dict[str, Strategy] = {
     "one_device": Strategy(("tensorflow",)),
     "mirrored": Strategy(("tensorflow",), devices=True),
     "multi_worker": Strategy(("tensorflow",), workers=True),
-    "data_parallel": Strategy(("jax",), devices=True, workers=True, statistics=("synchronized",), uneven=False),
+    "data_parallel": Strategy(("jax",), devices=True, workers=True, statistics=("synchronized",)),
     "ddp": Strategy(("torch",), workers=True, statistics=("per_replica",)),
-    "tpu": Strategy(("tensorflow",), devices=True, uneven=False),
+    "tpu": Strategy(("tensorflow",), devices=True),
 }
 
 REFUSED = {

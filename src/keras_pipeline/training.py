@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_pipeline import architectures
+from keras_pipeline import architectures, backends
 from keras_pipeline.distribution import Distribution
 from keras_pipeline.params import IMAGE_SHAPE, EarlyStopping, Model, Schedule, Train
 from keras_pipeline.preprocessing import Split
@@ -20,17 +20,11 @@ LEAST_IMPROVEMENT = 1e-4
 """By how much val/loss must fall for reduce_on_plateau, as in keras.callbacks.ReduceLROnPlateau."""
 
 
-def seed_everything(seed: int, precision: str) -> None:
-    """Seed Python, NumPy and Keras, and set Keras' dtype policy: both are global, so before the build."""
-    keras.utils.set_random_seed(seed)
-    keras.config.set_dtype_policy(precision)
-
-
 def new_network(
     model: Model, train: Train, seed: int, place: Distribution, steps: int, classes: int
 ) -> keras.Sequential:
     """The network with its first weights, compiled, on the devices of `place`: ready for `fitting.fit`."""
-    seed_everything(seed, train.precision)
+    backends.seed_everything(seed, train.precision)
     # On JAX a batch is one array, whatever the devices: its statistics are over all of it without a word.
     several = place.replicas > 1 and keras.backend.backend() == "tensorflow"
     synchronized = several and train.batch_statistics == "synchronized"
@@ -90,15 +84,14 @@ class Data:
     def batches(self, place: Distribution, epoch: int, step: int) -> Iterator[Batch]:
         """Endless (images, one-hot labels, weights) from this step of this epoch on, both counted from 0.
 
-        The weights make the sum over a batch of all replicas the mean over its images, however unequal
-        the shares. Keras' own shuffle is not used: on TensorFlow it repeats one order in all epochs.
+        The weights make the sum over a batch of all replicas the mean over its images. Keras' own shuffle is not
+        used: on TensorFlow it repeats one order in all epochs.
         """
         while True:
             order = batch_order(len(self.training.labels), self.seed, epoch)
             for start in range(step * self.batch_size, len(order), self.batch_size):
                 indices = order[start : start + self.batch_size]
-                size = -(-len(indices) // place.replicas) * place.replicas if place.even else len(indices)
-                yield self._share(self.training, indices, size, self.weights / np.float32(len(indices)), place)
+                yield self._share(self.training, indices, self.weights / np.float32(len(indices)), place)
             epoch, step = epoch + 1, 0
 
     def held_out(self, place: Distribution) -> Batch:
@@ -111,23 +104,28 @@ class Data:
             place = replace(place, rank=0, workers=1, loss_parts=1)
         count, size = len(self.validation.labels), self.validation_batch
         weights = np.full_like(self.weights, self.validation_batches / count)
-        parts = [
-            self._share(self.validation, np.arange(at, min(at + size, count)), size, weights, place)
-            for at in range(0, count, size)
-        ]
-        images, targets, weights = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return images, targets, weights
+        parts = []
+        for start in range(0, count, size):
+            indices = np.arange(start, min(start + size, count))
+            parts.append(self._share(self.validation, indices, weights, place, size))
+        images, targets, factors = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return images, targets, factors
 
     def _share(
-        self, split: Split, indices: NDArray[np.int64], size: int, weights: NDArray[np.float32], place: Distribution
+        self,
+        split: Split,
+        indices: NDArray[np.int64],
+        weights: NDArray[np.float32],
+        place: Distribution,
+        size: int | None = None,
     ) -> Batch:
         """This process's part of a batch of `size`; what lies after the images given is empty: no label, weight 0."""
-        own = np.array_split(np.arange(size), place.workers)[place.rank]
-        own = indices[own[own < len(indices)]]
-        empty = len(np.array_split(np.arange(size), place.workers)[place.rank]) - len(own)
+        places = np.array_split(np.arange(size or len(indices)), place.workers)[place.rank]
+        own = indices[places[places < len(indices)]]
         labels = split.labels[own]
         targets = np.eye(len(weights), dtype=np.float32)[labels]
         batch = split.images[own], targets, weights[labels] * np.float32(place.loss_parts)
+        empty = len(places) - len(own)
         if not empty:
             return batch
         images, targets, factors = (

@@ -33,9 +33,8 @@ MOMENT_SECONDS = 10.0
 """For so long the workers may end by themselves once one of them has failed."""
 STOP_SECONDS = 5.0
 RUN_AGAIN = BusyError.exit_code
-MEANT_EXITS = {2, 3, 4, 5, 6, 7, RUN_AGAIN}
+MEANT_EXITS = {1, 2, 3, 4, 5, 6, 7, 70, RUN_AGAIN}
 LINE_BYTES = 65536
-FAULTS = (OSError, ValueError, RecursionError)
 MEND = "See what the workers printed, mend it, then start all of them again."
 VARIABLES = {
     "multi_worker": ("TF_CONFIG",),
@@ -130,7 +129,7 @@ def _number(name: str, text: str, least: int) -> int:
 
 
 def _is_address(text: str) -> bool:
-    matched = re.fullmatch(r"(?a:[\w.-]+|\[[\w:.]+\]):([0-9]{1,5})", text)
+    matched = re.fullmatch(r"(?a:(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?|\[[\w:.]+\]):([0-9]{1,5})", text)
     return matched is not None and 0 < int(matched[1]) < 65536
 
 
@@ -160,9 +159,10 @@ class _Link:
             self.socket.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self) -> dict[str, Any]:
-        """The next message. Raises one of FAULTS: TimeoutError for silence, others for an end or for nonsense."""
-        line = self._lines.readline(LINE_BYTES)
-        message = json.loads(line) if line.endswith(b"\n") else None
+        """The next message. Raises OSError: TimeoutError for silence, others for an end or for nonsense."""
+        message = None
+        with contextlib.suppress(ValueError, RecursionError):
+            message = json.loads(self._lines.readline(LINE_BYTES))
         if not isinstance(message, dict):
             raise ConnectionError("the connection ended, or what came makes no sense")
         return message
@@ -206,9 +206,7 @@ def _wait_for_workers(cluster: Cluster) -> dict[int, _Link]:
                 link = arrivals.get()
                 rank, name = link.peer["rank"], cluster.name(link.peer["rank"], link.peer["host"])
                 if not 0 < rank < cluster.count:
-                    _dismiss(
-                        link, ParamsError(f"{name}: the chief expects the workers 1 to {cluster.count - 1}. {MEND}")
-                    )
+                    _dismiss(link, ParamsError(f"{name}: the chief expects only 1 to {cluster.count - 1}. {MEND}"))
                     continue
                 if rank in present:  # its process was started again
                     _dismiss(present[rank], ParamsError(f"{name} came again and takes the place of this one. {MEND}"))
@@ -230,7 +228,7 @@ def _listener(cluster: Cluster) -> socket.socket:
 
 def _greet(link: _Link, arrivals: queue.Queue[_Link]) -> None:
     """Pass on a worker that says who it is; hang up on anybody else."""
-    with contextlib.suppress(*FAULTS):
+    with contextlib.suppress(OSError):
         link.peer = link.receive()
         rank, host, digests = (link.peer.get(name) for name in ("rank", "host", "digests"))
         if type(rank) is int and isinstance(host, str) and host.isprintable() and isinstance(digests, dict):
@@ -256,7 +254,7 @@ def _call_chief(cluster: Cluster, hello: Mapping[str, object]) -> _Link:
             link.send(**hello)
             verdict = link.receive()
             reason = "something else answers"  # TCP can connect a port to itself where nobody listens yet
-        except FAULTS as error:
+        except OSError as error:
             reason = getattr(error, "strerror", None) or str(error)
         if link and "chief" in verdict:
             link.peer = {"rank": 0, "host": verdict["chief"]}
@@ -332,7 +330,7 @@ class Watch:
                 if "died" in message:
                     self._end(str(message["died"]))
                 message = link.receive()
-        except FAULTS as error:
+        except OSError as error:
             name = self._cluster.name(link.peer["rank"], link.peer["host"])
             silent = f"it was silent for {SILENCE_SECONDS:g} s"
             self._end(f"{name} died: {silent if isinstance(error, TimeoutError) else 'its connection ended'}")

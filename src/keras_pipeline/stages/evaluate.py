@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_pipeline import architectures, distribution, files
+from keras_pipeline import architectures, backends, files
 from keras_pipeline.errors import DataError
 from keras_pipeline.params import IMAGE_SHAPE, Params
 from keras_pipeline.preprocessing import STATISTICS, Split, read_split
@@ -84,10 +84,10 @@ def report(params: Params, reports: Path, test: Split, class_names: list[str], h
 
 def _predict(params: Params, path: Path, test: Split, classes: int) -> tuple[np.ndarray, float]:
     """Outputs for the test images, and the L2 penalty, of the network of the params with the weights in `path`."""
-    distribution.start()
-    from keras_pipeline import model_file, training
+    backends.start()
+    from keras_pipeline import model_file
 
-    training.seed_everything(params.seed, params.train.precision)
+    backends.seed_everything(params.seed, params.train.precision)
     model = architectures.build(params.model, IMAGE_SHAPE, classes)
     model_file.load_weights(model, path)
     outputs = model.predict(test.images, batch_size=PREDICTION_BATCH, verbose=0)

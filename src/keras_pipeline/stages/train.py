@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,8 +14,8 @@ import psutil
 
 from keras_pipeline import architectures, distribution, files, layers, record, signals, workers
 from keras_pipeline.checkpoints import Checkpoints
-from keras_pipeline.errors import MachineError, StoppedError
-from keras_pipeline.params import IMAGE_SHAPE, Params
+from keras_pipeline.errors import DivergedError, MachineError, StoppedError
+from keras_pipeline.params import IMAGE_SHAPE, Params, Train
 from keras_pipeline.preprocessing import STATISTICS, read_split
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class NoObserver:
 def check(params: Params, normalized: Path) -> tuple[distribution.Plan, dict[str, Any]]:
     """Every check that needs no framework: what will train, and the statistics of what it will train on."""
     statistics = files.read_json(normalized / "statistics.json", written_by="normalize", keys=STATISTICS)
-    plan = distribution.plan(params.train, params.batch_normalized, statistics["images"], os.environ)
+    plan = distribution.plan(params.train, statistics["images"], os.environ)
     check_memory(params, plan.batch_size)
     return plan, statistics
 
@@ -88,13 +88,17 @@ def run(
         place = distribution.open_distribution(plan)
         ending.callback(place.close)
 
-        from keras_pipeline import fitting, training
+        from keras_pipeline import diagnosis, fitting, training
 
         classes = len(statistics["class_names"])
         weights = training.class_weights(splits[0].labels, classes, params.train.class_weights)
         data = training.Data(splits[0], splits[1], weights, params.seed, plan.batch_size, plan.validation_batch)
-        model = training.new_network(params.model, params.train, params.seed, place, data.steps, classes)
-        run["strategy"] = record.strategy(plan, place, statistics=params.batch_normalized)
+
+        def build(train: Train, place: distribution.Distribution) -> "keras.Sequential":
+            return training.new_network(params.model, train, params.seed, place, data.steps, classes)
+
+        model = build(params.train, place)
+        run["strategy"] = record.strategy(plan, place, statistics=params.model.batch_normalized)
         run["weights"] = model.count_params()
         state, progress = found if found else (None, {})
         run |= {name: progress.pop(name) for name in record.TAKEN_OVER if name in progress}
@@ -117,12 +121,19 @@ def run(
         try:
             observer.started(run)
             # Workers are stopped together, by whoever started them: one alone would leave the others waiting.
-            with nullcontext([]) if plan.cluster else signals.deferred() as requests:
-                watcher = fitting.Watcher(save, on_epoch, lambda: bool(requests), quiet=not plan.chief)
-                try:
-                    fitting.fit(model, place, data, params.train, watcher, stand, state)
-                finally:
-                    requests.clear()
+            held: AbstractContextManager[list[int]] = nullcontext([]) if plan.cluster else signals.deferred()
+            try:
+                with held as requests:
+                    watcher = fitting.Watcher(save, on_epoch, lambda: bool(requests), quiet=not plan.chief)
+                    try:
+                        fitting.fit(model, place, data, params.train, watcher, stand, state)
+                    finally:
+                        requests.clear()
+            except fitting.NotFiniteError as fault:
+                run["diverged"] = fault.received  # all that is known, should the search be interrupted
+                found_out = diagnosis.explain(fault, kept, build, place, data, params.train)
+                run["diverged"] = found_out.cause
+                raise DivergedError(found_out.message) from None
             if watch:
                 watch.leave()
             if not plan.chief:
@@ -207,7 +218,7 @@ def _summary(
         f"train: {where['backend']}, strategy {where['name']} on {', '.join(where['devices'])}{of_each}; "
         f"batches of {plan.batch_size}{share}"
     )
-    if where["replicas"] > 1 and params.batch_normalized:
+    if where["replicas"] > 1 and params.model.batch_normalized:
         yield f"train: BatchNormalization's statistics: {where['batch_statistics']}"
     elif where["replicas"] > 1:
         yield "train: no BatchNormalization in this network, so train.batch_statistics changes nothing"

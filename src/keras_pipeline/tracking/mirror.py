@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from keras_pipeline import architectures, distribution, files
+from keras_pipeline import architectures, backends, files
 from keras_pipeline.params import IMAGE_SHAPE, Params
 from keras_pipeline.preprocessing import Scaling
 from keras_pipeline.provenance import flat_params
@@ -142,10 +142,10 @@ def _log_model(store: Store, run_id: str, params: Params, models: Path, record: 
     """Keep the network from its file with the run: for a training that could not reach the store itself."""
     if files.sha256(models / "model.keras") != record["sha256"]["model"]:
         return
-    distribution.start()
-    from keras_pipeline import model_file, training
+    backends.start()
+    from keras_pipeline import model_file
 
-    training.seed_everything(params.seed, params.train.precision)
+    backends.seed_everything(params.seed, params.train.precision)
     model = architectures.build(params.model, IMAGE_SHAPE, len(record["dataset"]["class_names"]))
     model_file.load_weights(model, models / "model.keras")
     runs.log_model(store, run_id, model, Scaling(**record["dataset"]["scaling"]))

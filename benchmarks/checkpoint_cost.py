@@ -1,0 +1,69 @@
+"""What checkpoints cost: trainings with and without them in turn, of the shipped params on data/normalized.
+
+python benchmarks/checkpoint_cost.py [--pairs 5] [--epochs 3]
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from keras_pipeline import distribution, files, params
+from keras_pipeline.checkpoints import Checkpoints
+from keras_pipeline.preprocessing import read_split
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--normalized", type=Path, default=Path("data/normalized"))
+    chosen = parser.parse_args()
+    values = params.load(Path("params.yaml"))
+    train = values.train.model_copy(update={"epochs": chosen.epochs})
+    statistics_of_data = files.read_json(chosen.normalized / "statistics.json", "normalize")
+    splits = [read_split(chosen.normalized, name, statistics_of_data) for name in ("train", "validation")]
+    plan = distribution.plan(train, statistics_of_data["images"], os.environ)
+    distribution.prepare(plan)
+    place = distribution.open_distribution(plan)
+
+    from keras_pipeline import fitting, training
+
+    weights = training.class_weights(splits[0].labels, 10, train.class_weights)
+    data = training.Data(splits[0], splits[1], weights, values.seed, plan.batch_size, plan.validation_batch)
+    in_saves = [0.0]
+
+    def seconds(kept: Checkpoints | None) -> float:
+        def save(state: fitting.State, progress: dict[str, object]) -> None:
+            began = time.perf_counter()
+            if kept:
+                kept.save(state, progress)
+            in_saves[0] += time.perf_counter() - began
+
+        model = training.new_network(values.model, train, values.seed, place, data.steps, 10)
+        began = time.perf_counter()
+        fitting.fit(model, place, data, train, fitting.Watcher(save=save, quiet=True), fitting.Progress())
+        return time.perf_counter() - began
+
+    seconds(None)  # the first one compiles
+    ratios, shares = [], []
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        for pair in range(chosen.pairs):
+            without = seconds(None)
+            in_saves[0] = 0.0
+            with_them = seconds(Checkpoints(Path(folder), {"pair": pair}))
+            ratios.append(with_them / without)
+            shares.append(in_saves[0] / with_them)
+            print(
+                f"without {without:.2f} s, with {with_them:.2f} s, of it in writing {100 * shares[-1]:.2f} %",
+                flush=True,
+            )
+    print(
+        f"median ratio {statistics.median(ratios):.4f}, median share of writing {100 * statistics.median(shares):.2f} %"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What Keras computes with: starting it, its devices, its global state."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "GLOG_minloglevel": "2"}
+"""What the frameworks' C++ parts read before their first line: errors only."""
+
+
+def start(backend: str = "tensorflow", join: Callable[[], None] = lambda: None) -> None:
+    """Import Keras with its backend and look for devices, without the lines that this prints unless it fails.
+
+    `join` is called in between: JAX must join its cluster before it looks.
+
+    TensorFlow's C++ part writes to file descriptor 2 before any log level counts: six lines in each process
+    that tell a user without a GPU, among other things, of an internal error.
+    """
+    os.environ["KERAS_BACKEND"] = backend
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as withheld:
+        os.dup2(withheld.fileno(), 2)
+        try:
+            import keras
+
+            join()
+            gpus(backend)
+        except BaseException:
+            withheld.seek(0)
+            os.write(standard_error, withheld.read())
+            raise
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+    if keras.backend.backend() != backend:
+        raise RuntimeError(f"Keras was imported with {keras.backend.backend()} before {backend} was asked for")
+
+
+def gpus(backend: str) -> int:
+    """How many GPUs the backend can use in this process."""
+    if backend == "jax":
+        import jax
+
+        return len(jax.local_devices()) if jax.default_backend() == "gpu" else 0
+    if backend == "torch":
+        import torch
+
+        return torch.cuda.device_count()
+    import tensorflow as tf
+
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def seed_everything(seed: int, precision: str) -> None:
+    """Seed Python, NumPy and Keras, and set Keras' dtype policy: both are global, so before the build."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(precision)

@@ -1,0 +1,329 @@
+"""The conformance check: every strategy against one device, feature by feature, in tables for docs/strategies.md.
+
+Each strategy is one process (or one launch of workers) that trains all features in turn; the process that compares
+them imports no framework. What is compared with is strategy none on the same backend, with the same seed, the same
+global batches and the same images.
+"""
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_pipeline import datasets, distribution, files, params, preprocessing, provenance, verdicts, workers
+from keras_pipeline.conformance_work import Job, Results
+from keras_pipeline.errors import MachineError, ParamsError
+from keras_pipeline.preprocessing import STATISTICS, Split
+from keras_pipeline.verdicts import Cell, Tolerance
+
+SMALL_IMAGES, SMALL_VALIDATION = 512, 141
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a network trains: a strategy with its backend, on `devices` of each of `workers`."""
+
+    strategy: str
+    backend: str
+    devices: int = 1
+    workers: int = 1
+
+    @property
+    def name(self) -> str:
+        """Such as `mirrored, 2 devices`."""
+        if self.workers > 1:
+            return f"{self.strategy}, {self.workers} workers"
+        return f"{self.strategy}, {self.devices} devices" if self.devices > 1 else f"{self.strategy}, {self.backend}"
+
+    @property
+    def replicas(self) -> int:
+        """How many copies of the network train together."""
+        return self.devices * self.workers
+
+
+PLACES = (
+    Place("one_device", "tensorflow"),
+    Place("mirrored", "tensorflow", devices=2),
+    Place("mirrored", "tensorflow", devices=4),
+    Place("multi_worker", "tensorflow", workers=2),
+    Place("data_parallel", "jax", devices=2),
+    Place("data_parallel", "jax", devices=4),
+    Place("data_parallel", "jax", workers=2),
+    Place("ddp", "torch", workers=2),
+)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One thing that replicas could get wrong.
+
+    `changes`: of the params; `last_batch`: how many images the last batch of an epoch has, given the replicas;
+    `uneven_classes`: whether the classes have unequal numbers of images; `differs`: why replicas may differ from
+    one device (not on JAX, where a batch is one array however it is divided).
+    """
+
+    title: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    last_batch: Callable[[int], int] | None = None
+    uneven_classes: bool = False
+    differs: str = ""
+    tolerance: Tolerance = Tolerance()  # noqa: RUF009
+
+
+PLAIN: dict[str, Any] = {
+    "model.architecture": "mlp",
+    "model.dropout": 0.0,
+    "model.batch_normalization": False,
+    "model.l2": 0.0,
+    "model.output_activation": "softmax",
+    "train.loss": "categorical_crossentropy",
+    "train.schedule": {"name": "constant"},
+    "train.early_stopping": {"monitor": "val/loss", "patience": 0},
+    "train.class_weights": "none",
+    "train.precision": "float32",
+    "train.missing_devices": "error",
+    "train.batch_statistics": "synchronized",
+    "train.reproducibility": "seeded",
+    "train.checkpoint_steps": 0,
+}
+"""What the features are changes of; the rest is as params.yaml has it, and with the small images as in `SMALL`."""
+SMALL: dict[str, Any] = {
+    "seed": 1,
+    "model.hidden_units": [32],
+    "model.activation": "relu",
+    "train.batch_size": 64,
+    "train.optimizer": {"name": "adam", "learning_rate": 0.003},
+}
+NORMALIZED = {"model.batch_normalization": True}
+MIXED = Tolerance(losses=2e-2, weights=1e-1)
+"""Half precision keeps 8 or 11 bits of a number: another order of adding up is another rounding in the third digit."""
+FEATURES: dict[str, Feature] = {
+    "plain": Feature("plain"),
+    "dropout": Feature("Dropout", {"model.dropout": 0.3}, differs="each replica draws masks of its own"),
+    "synchronized": Feature("BatchNormalization, synchronized", NORMALIZED),
+    "synchronized_uneven": Feature("the same, a smaller last batch", NORMALIZED, last_batch=lambda replicas: 24),
+    "per_replica": Feature(
+        "BatchNormalization, per replica",
+        {**NORMALIZED, "train.batch_statistics": "per_replica"},
+        differs="each replica normalizes by the statistics of its own share of a batch",
+    ),
+    "l2": Feature("L2", {"model.l2": 0.001}),
+    "smaller_batch": Feature("a smaller last batch", last_batch=lambda replicas: 24),
+    "one_more": Feature("a last batch of one image more than replicas", last_batch=lambda replicas: replicas + 1),
+    "cosine": Feature("schedule: cosine", {"train.schedule": {"name": "cosine", "warmup_epochs": 1}}),
+    "exponential": Feature("schedule: exponential", {"train.schedule": {"name": "exponential", "decay_rate": 0.7}}),
+    "reduce_on_plateau": Feature(
+        "schedule: reduce_on_plateau",
+        {
+            # So slow that val/loss stands still for certain.
+            "train.schedule": {"name": "reduce_on_plateau", "patience": 1, "factor": 0.5},
+            "train.optimizer": {"name": "sgd", "learning_rate": 1e-5},
+        },
+    ),
+    "early_stopping": Feature(
+        "early stopping, best weights",
+        {
+            "train.early_stopping": {"monitor": "val/accuracy", "patience": 1},
+            "train.optimizer": {"name": "adam", "learning_rate": 0.03},
+        },
+    ),
+    "class_weights": Feature("class weights, uneven classes", {"train.class_weights": "balanced"}, uneven_classes=True),
+    "mixed_bfloat16": Feature("mixed_bfloat16", {"train.precision": "mixed_bfloat16"}, tolerance=MIXED),
+    "mixed_float16": Feature("mixed_float16", {"train.precision": "mixed_float16"}, tolerance=MIXED),
+}
+COMPARED_BACKENDS = ("plain", "synchronized")
+"""The features for which the backends are compared with each other."""
+
+Cells = dict[tuple[str, Place], Cell]
+Tasks = dict[Place, dict[str, Job]]
+Trained = dict[Place, Mapping[str, Results] | Cell]
+
+
+def run(
+    params_file: Path,
+    data: Path | None,
+    epochs: int,
+    strategies: Sequence[str],
+    features: Sequence[str],
+    command: Sequence[str],
+) -> tuple[str, bool]:
+    """The tables as Markdown, and whether all is as it must be.
+
+    `data`: a folder as normalize writes it, for the network of `params_file`; None: small images and a small network.
+    `strategies` and `features`: which, none for all. `command` with a folder behind it is `conformance_work.run`
+    in a process. A line for each place goes to standard error. Raises ParamsError, DataError.
+    """
+    values = params.load(params_file).model_dump(exclude_unset=True, mode="json")
+    for key, value in {**PLAIN, **({} if data else SMALL), "train.epochs": epochs}.items():
+        set_value(values, key, value)
+    places = [place for place in PLACES if not strategies or place.strategy in strategies]
+    names = list(features or FEATURES)
+    with tempfile.TemporaryDirectory(prefix="conformance-") as temporary:
+        folder = Path(temporary)
+        data = (data or small_images(folder)).absolute()
+        images = files.read_json(data / "statistics.json", "normalize", STATISTICS)["images"]
+        cells, tasks = planned(values, places, names, images)
+        trained: Trained = {}
+        for count, (place, jobs) in enumerate(tasks.items(), 1):
+            print(f"conformance: {count} of {len(tasks)}: {place.name}: ", end="", file=sys.stderr, flush=True)
+            began = time.monotonic()
+            trained[place] = _train(place, jobs, data, folder / str(count), command)
+            print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    for place, name in itertools.product(places, names):
+        if (name, place) not in cells:
+            cells[name, place] = _cell(name, place, trained)
+    lines = [_conditions(values, images, trained), "", *_strategies(names, places, cells), *_backends(names, trained)]
+    return "\n".join(lines), not any(cell.wrong for cell in cells.values())
+
+
+def small_images(folder: Path) -> Path:
+    """Write some of the digits inside scikit-learn as normalize writes them; gives `folder`."""
+    digits = datasets.digits()
+    pixels, labels = digits["train-images"], digits["train-labels"].astype(np.int64)
+    scaled = preprocessing.fit_scaling("unit", pixels).apply(pixels)
+    digests: dict[str, str] = {}
+    for name, part in (("train", slice(SMALL_IMAGES)), ("validation", slice(-SMALL_VALIDATION, None))):
+        digests |= preprocessing.write_split(folder, name, Split(scaled[part], labels[part]))
+    statistics = {**dict.fromkeys(STATISTICS), "sha256": digests}
+    statistics["images"] = {"train": SMALL_IMAGES, "validation": SMALL_VALIDATION}
+    files.write_json(folder / "statistics.json", statistics)
+    return folder
+
+
+def planned(
+    values: Mapping[str, Any], places: Sequence[Place], names: Sequence[str], images: Mapping[str, int]
+) -> tuple[Cells, Tasks]:
+    """The cells that need no training, and what each place trains for the others: one device first."""
+    cells: Cells = {}
+    tasks: Tasks = {}
+    for place, name in itertools.product(places, names):
+        alone, key = Place("none", place.backend), _key(name, place.replicas)
+        one, reference = (job(values, at, FEATURES[name], place.replicas, images["train"]) for at in (place, alone))
+        refused = refusal(one, {**images, "train": one.images})
+        if refused:
+            cells[name, place] = refused
+        else:
+            tasks.setdefault(place, {})[key] = one
+        if not refused or (name in COMPARED_BACKENDS and not refusal(reference, images)):
+            tasks.setdefault(alone, {})[key] = reference
+    return cells, dict(sorted(tasks.items(), key=lambda task: task[0].strategy != "none"))
+
+
+def _key(name: str, replicas: int) -> str:
+    """The name of a training; what does not depend on the replicas is trained once on one device."""
+    last = FEATURES[name].last_batch
+    return f"{name}-{last(replicas)}" if last else name
+
+
+def job(values: Mapping[str, Any], place: Place, feature: Feature, replicas: int, images: int) -> Job:
+    """The training of a feature at a place, with `images` at most; the last batch is as so many replicas have it."""
+    where = {f"train.{key}": getattr(place, key) for key in ("strategy", "backend", "devices", "workers")}
+    changed: dict[str, Any] = json.loads(json.dumps(values))
+    for key, value in {**feature.changes, **where}.items():
+        set_value(changed, key, value)
+    if feature.uneven_classes:
+        images //= 2
+    if feature.last_batch:
+        size = changed["train"]["batch_size"]
+        images = (images // size - 1) * size + feature.last_batch(replicas)
+    return Job(changed, images, feature.uneven_classes)
+
+
+def set_value(values: dict[str, Any], key: str, value: Any) -> None:
+    """Replace the value at a dotted key; of a block only the keys given, but an optimizer as a whole."""
+    *blocks, last = key.split(".")
+    for name in blocks:
+        values = values[name]
+    values[last] = {**values[last], **value} if isinstance(value, dict) and last != "optimizer" else value
+
+
+def refusal(one: Job, images: Mapping[str, int]) -> Cell | None:
+    """Why this training is not begun, by our own refusal; None where it is."""
+    try:
+        chosen = one.params()
+        distribution.plan(chosen.train, images, {})
+    except ParamsError as error:
+        return Cell(f"refused: {re.sub(r'^[^ ]*: ', '', str(error)).split('. ')[0]}")
+    except MachineError:
+        return Cell(f"not installed: pip install -e '.[{one.values['train']['backend']}]'")
+    return None
+
+
+def _train(
+    place: Place, jobs: Mapping[str, Job], data: Path, folder: Path, command: Sequence[str]
+) -> Mapping[str, Results] | Cell:
+    """The results of all jobs; a cell where the place is not to be had, or failed."""
+    files.write_json(folder / "task.json", {"data": str(data), "jobs": {name: vars(one) for name, one in jobs.items()}})
+    ours = {workers.ROLL_CALL, *itertools.chain(*workers.VARIABLES.values())}
+    environ = {name: value for name, value in os.environ.items() if name not in ours}
+    if place.workers > 1:
+        code = workers.launch([*command, str(folder)], place.workers, place.strategy, environ)
+    else:
+        environ[workers.PARENT] = str(os.getpid())
+        code = subprocess.run([*command, str(folder)], env=environ, check=False).returncode
+    if code:
+        for log in sorted(folder.glob("log-*.txt")):
+            print("", *log.read_text(errors="replace").splitlines()[-5:], sep="\n  ", file=sys.stderr)
+        if code == MachineError.exit_code:
+            return Cell("not here: this machine lacks something")
+        return Cell(f"**FAILED** with exit {code}", wrong=True)
+    results: dict[str, Results] = {}
+    for name in jobs:
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
+            results[name] = dict(arrays)
+    return results
+
+
+def _cell(name: str, place: Place, trained: Trained) -> Cell:
+    reference, found = trained[Place("none", place.backend)], trained[place]
+    if isinstance(reference, Cell):
+        return reference
+    if isinstance(found, Cell):
+        return found
+    key, feature = _key(name, place.replicas), FEATURES[name]
+    may_differ = bool(feature.differs) and place.replicas > 1 and place.backend != "jax"
+    return verdicts.compared(reference[key], found[key], feature.tolerance, may_differ=may_differ)
+
+
+def _conditions(values: Mapping[str, Any], images: Mapping[str, int], trained: Trained) -> str:
+    train, versions = values["train"], provenance.versions()
+    libraries = [name for name in versions if name == "keras" or name in {place.backend for place in trained}]
+    return (
+        f"{train['epochs']} epochs of {images['train']:,} images in batches of {train['batch_size']}, seed "
+        f"{values['seed']}, hidden units {values['model']['hidden_units']}, {train['optimizer']['name']} with "
+        f"learning rate {train['optimizer']['learning_rate']:g}; {os.cpu_count()} cores, {versions['system']}, "
+        f"{', '.join(f'{name} {versions[name]}' for name in libraries)}."
+    )
+
+
+def _strategies(names: Sequence[str], places: Sequence[Place], cells: Cells) -> Iterator[str]:
+    rows = (
+        [FEATURES[name].title, FEATURES[name].tolerance.text, *(cells[name, place].text for place in places)]
+        for name in names
+    )
+    yield from verdicts.table(["feature", "tolerance", *(place.name for place in places)], rows)
+
+
+def _backends(names: Sequence[str], trained: Trained) -> Iterator[str]:
+    """The backends against each other, where several were trained."""
+    alone = {place.backend: results for place, results in trained.items() if place.strategy == "none"}
+    backends = {backend: results for backend, results in alone.items() if not isinstance(results, Cell)}
+    pairs = list(itertools.combinations(backends, 2))
+    shared = [name for name in COMPARED_BACKENDS if name in names]
+    if pairs and shared:
+        rows = (
+            [FEATURES[name].title, *(verdicts.agreement(*(backends[one][name] for one in pair)) for pair in pairs)]
+            for name in shared
+        )
+        yield ""
+        yield from verdicts.table(["on one device", *(", ".join(pair) for pair in pairs)], rows)

@@ -1,0 +1,94 @@
+"""A recorded run, found in MLflow's store by its key or its name."""
+
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_pipeline import files, provenance
+from keras_pipeline.errors import DataError, MachineError, ParamsError, PipelineError, masked
+from keras_pipeline.tracking.runs import EPOCH_METRICS, KEY
+from keras_pipeline.tracking.store import Location, connect, reason
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+SHORTEST_KEY = 6
+
+
+def recorded(where: Location, experiment: str, wanted: str) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """The record of the run `wanted`, from its artifact run.json, and the epochs that were logged with it.
+
+    `wanted`: a run's name, its key, or at least 6 characters that its key begins with, in any experiment of the
+    store. Raises ParamsError where none or several match, DataError where the run has no record or MLflow was told
+    other digests than the record has, MachineError where the store cannot be reached.
+    """
+    if where.database and not where.database.exists():
+        raise ParamsError(f"{where.uri}: there is no store yet, so no run '{wanted}'. Without RUN: models/run.json.")
+    try:
+        client = connect(where, experiment).client
+        found = _matching(client, wanted)
+        if len(found) == 1:
+            return _record(client, found[0]), _epochs(client, found[0])
+    except PipelineError:
+        raise
+    except Exception as error:  # whatever MLflow raises
+        raise MachineError(
+            f"MLflow at {masked(where.uri)} is not available ({reason(error)}). Start it or correct "
+            "MLFLOW_TRACKING_URI; without RUN the run of models/run.json is certified."
+        ) from None
+    if not found:
+        raise ParamsError(
+            f"MLflow at {masked(where.uri)} has no run '{wanted}'. Expected: a run's name, or its key (`keras-pipeline "
+            f"status` shows it) or at least {SHORTEST_KEY} characters that the key begins with."
+        )
+    lines = [f"  {run.data.tags[KEY]}  {run.info.run_name}  {_moment(run)}" for run in found[:10]]
+    raise ParamsError("\n".join([f"{len(found)} runs are called '{wanted}'. Name one by its key:", *lines]))
+
+
+def _matching(client: "MlflowClient", wanted: str) -> list["Run"]:
+    """The runs of this pipeline whose name is `wanted` or whose key begins with it, newest first."""
+    filters = []
+    if "'" not in wanted:
+        filters.append(f"attributes.run_name = '{wanted}'")
+    if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_KEY},32}}", wanted):
+        filters.append(f"tags.`{KEY}` LIKE '{wanted}%'")
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    found = {run.info.run_id: run for text in filters for run in client.search_runs(experiments, text)}
+    return sorted(
+        (run for run in found.values() if KEY in run.data.tags), key=lambda run: run.info.start_time, reverse=True
+    )
+
+
+def _record(client: "MlflowClient", run: "Run") -> dict[str, Any]:
+    name = f"MLflow's run '{run.info.run_name}'"
+    if not any(one.path == "run.json" for one in client.list_artifacts(run.info.run_id)):
+        raise DataError(
+            f"{name} has no artifact run.json: its training did not end, or was not sent yet. Where its files are, "
+            "run `keras-pipeline track`; after a move of the checkout, `keras-pipeline relocate`."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(client.download_artifacts(run.info.run_id, "run.json", folder))
+        record: dict[str, Any] = files.read_json(path, written_by="track", keys=provenance.RECORD)
+    for digest, value in dict(record["sha256"]).items():
+        if run.data.tags.get(f"sha256.{digest}", value) != value:
+            raise DataError(
+                f"{name}: its artifact run.json says sha256.{digest} {value[:12]}…, its tag says "
+                f"{run.data.tags[f'sha256.{digest}'][:12]}…: one of them was changed. Where the run's files are, "
+                "`keras-pipeline track --again` sends both anew."
+            )
+    return record
+
+
+def _epochs(client: "MlflowClient", run: "Run") -> list[dict[str, float]]:
+    rows: dict[int, dict[str, float]] = {}
+    for name in EPOCH_METRICS:
+        for metric in client.get_metric_history(run.info.run_id, name):
+            rows.setdefault(metric.step, {"epoch": metric.step})[name] = metric.value
+    return [rows[epoch] for epoch in sorted(rows)]
+
+
+def _moment(run: "Run") -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.info.start_time / 1000))
