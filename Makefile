@@ -58,7 +58,7 @@ test: $(READY)  ## every test, the fast ones first
 .PHONY: torch
 torch: $(READY)  ## PyTorch, a big package, for train.backend: torch (its tests are skipped without)
 	@$(ENVIRONMENT)/bin/python -c 'import torch' 2>/dev/null || \
-		$(ENVIRONMENT)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[torch]'
+		$(ENVIRONMENT)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[torch]'
 
 .PHONY: browser
 browser:  ## Debian's Chromium, with which a test looks at MLflow's page (skipped without; needs root)

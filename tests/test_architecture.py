@@ -35,18 +35,20 @@ PARAMS = read_yaml("params.yaml")
 STAGES: dict[str, Any] = DVC["stages"]
 LOCK = read_yaml("dvc.lock")["stages"] if (ROOT / "dvc.lock").exists() else {}
 
-OF_ALL_PARAMS = {*(f"stages.{stage}" for stage in STAGES), "params", "record", "tracking.mirror", "status"}
+OF_ALL_PARAMS = {
+    *(f"stages.{stage}" for stage in STAGES), "stages.debug", "params", "record", "tracking.mirror", "status",
+}  # fmt: skip
 """The modules whose functions may be given all params; every other one is given single blocks."""
 PART_OF_STAGE = {"track": ["stages.track", "tracking.mirror"], "train": ["stages.train", "record"]}
 """Which modules' reads of params are a stage's, where it is not its own module alone."""
 
 HEAVY: dict[str, set[str]] = {
-    "tensorflow": {"distribution", "replicas_tensorflow"},
-    "jax": {"distribution"},
-    "torch": {"distribution", "replicas_torch"},
+    "tensorflow": {"backends", "distribution", "profiling", "replicas_tensorflow"},
+    "jax": {"backends", "profiling"},
+    "torch": {"backends", "distribution", "profiling", "replicas_torch"},
     "keras": {
-        "architectures", "distribution", "fitting", "model_file", "replicas_tensorflow", "replicas_torch",
-        "tracking.runs", "training",
+        "architectures", "backends", "diagnosis", "distribution", "fitting", "inspection", "model_file", "profiling",
+        "replicas_tensorflow", "replicas_torch", "tracking.runs", "training",
     },
     "mlflow": {"tracking.live", "tracking.mirror", "tracking.runs", "tracking.store"},
     "matplotlib": {"figures"},
@@ -55,7 +57,10 @@ HEAVY: dict[str, set[str]] = {
     "dvc": set(),
 }  # fmt: skip
 """The only modules that import each of these, at whatever place in their source."""
-AT_ONCE = {"training", "fitting", "replicas_tensorflow", "replicas_torch", "model_file", "metrics", "figures"}
+AT_ONCE = {
+    "diagnosis", "figures", "fitting", "inspection", "metrics", "model_file", "profiling", "replicas_tensorflow",
+    "replicas_torch", "training",
+}  # fmt: skip
 """The modules that import one of them as soon as they are imported; the others do so where they need it."""
 
 KNOWN_TO_PARAMS = {
@@ -296,7 +301,7 @@ def test_imports_have_no_cycle() -> None:
 
 
 def test_nothing_but_the_commands_imports_a_stage_and_nothing_the_commands() -> None:
-    assert importers(r"keras_pipeline\.stages") == {"commands"}
+    assert importers(r"keras_pipeline\.stages") == {"commands", "stages.debug"}  # which is train, for debugging
     assert importers(r"keras_pipeline\.commands") == set()
 
 
@@ -337,6 +342,8 @@ def test_fetch_and_normalize_reach_no_framework(stage: str) -> None:
 
 FORBIDDEN_CALLS = {
     "load_model", "eval", "exec", "__import__", "import_module", "mktemp", "os.system", "os.popen",
+    # These of Keras give wrong numbers under a strategy, or go on where they should not, without a word.
+    "train_on_batch", "predict_on_batch", "test_on_batch", "BackupAndRestore", "TerminateOnNaN",
 }  # fmt: skip
 FORBIDDEN_KEYWORDS = {"allow_pickle": True, "shell": True, "safe_mode": False, "verify": False}
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "joblib", "dill", "cloudpickle", "marshal", "shelve", "yaml", "importlib"}
@@ -369,6 +376,7 @@ def forbidden(source: ast.AST) -> Iterator[str]:
         "keras.models.load_model(path)", "eval(text)", "exec(text)", "__import__(name)", "os.system(text)",
         "np.load(path, allow_pickle=True)", "subprocess.run(text, shell=True)", "requests.get(url, verify=False)",
         "keras.saving.deserialize_keras_object(x, safe_mode=False)", "assert x", "import pickle",
+        "model.train_on_batch(x)", "keras.callbacks.BackupAndRestore(path)",
         "from joblib import load", "import yaml", "import importlib", "def f():\n    import dill",
     ],
 )  # fmt: skip
@@ -378,7 +386,8 @@ def test_what_is_forbidden_is_found(line: str) -> None:
 
 @pytest.mark.parametrize("module", SOURCES)
 def test_nothing_forbidden_is_done(module: str) -> None:
-    assert list(forbidden(tree(module))) == []
+    found = [one for one in forbidden(tree(module)) if not (short(module) == "inspection" and "train_on_batch" in one)]
+    assert found == []  # inspection looks at a copy of the network, on one device
 
 
 @pytest.mark.parametrize("module", sorted(PACKAGES))

@@ -22,6 +22,7 @@ examples:
   dvc exp run -S model.dropout=0.5          the same with one value changed, as a named experiment
   keras-pipeline params check               every fault of params.yaml, with line and column
   keras-pipeline status                     which run the files here come from, and whether it is stale
+  keras-pipeline debug one-batch            does everything run? in seconds; more in debug --help
   keras-pipeline certify                    train that run again elsewhere: the same bytes?
   keras-pipeline ui                         look at all runs
   eval "$(keras-pipeline completion bash)"  complete commands with the tab key
@@ -29,6 +30,21 @@ examples:
 exit codes: 0 done, 1 certify or conformance: not as recorded, 2 bad params or usage, 3 bad data,
 4 download failed, 5 training diverged, 6 the machine lacks something, 7 model file damaged, 70 our bug,
 75 stopped or busy: run again, 130 and 143 interrupted
+"""
+DEBUG = """\
+A quick training with params.yaml as it is, which answers one question and writes into debug/MODE only.
+
+modes:
+  one-batch  does everything run? One training and one validation batch, once, and the network is written.
+  overfit    is there a bug? The first four batches over and over, without Dropout, L2, early stopping and schedule.
+             A sound network learns them by heart (exit 0); one that does not in 1,000 steps has something wrong: the
+             learning rate, the labels, the loss, a layer that lets nothing through (exit 5).
+  limited    does it learn at all? All as in params.yaml, on a tenth (--share) of the training images, the same of
+             each class.
+  profile    where does the time go? 10 steps, then 50 by the clock: batch, wait, step, callbacks, in ms (times.csv);
+             then 20 into a trace for TensorBoard's page Profile.
+
+The run, with the trace, is in MLflow under the experiment's name with the word debug behind it.
 """
 EXIT_MEANING = {
     1: "certify or conformance: not as recorded",
@@ -184,6 +200,13 @@ def _parser() -> argparse.ArgumentParser:
         "models",
         "reports",
     )
+    debug = add("debug", _debug, "a quick training that answers one question", "params", "normalized")
+    debug.description, debug.formatter_class = DEBUG, argparse.RawDescriptionHelpFormatter
+    debug.add_argument("mode", choices=["one-batch", "overfit", "limited", "profile"], metavar="MODE")
+    debug.add_argument(
+        "--debug", type=Path, default=Path("debug"), metavar="PATH", help="where MODE/ is written (default: debug)"
+    )
+    debug.add_argument("--share", type=_share, default=0.1, help="limited: of the training images (default: 0.1)")
     track = add("track", _track, "make MLflow say what the files say", "params", "models", "reports")
     track.add_argument("--again", action="store_true", help="send everything, also where nothing has changed")
     check = add("params", _params, "check params.yaml without running anything", "params")
@@ -231,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     conformance.add_argument(
         "--data", type=Path, metavar="PATH", help="all of these scaled arrays, and the network of the params"
     )
-    conformance.add_argument("--epochs", type=int, default=5, metavar="N", help="of each training (default: 5)")
+    conformance.add_argument("--epochs", type=int, default=3, metavar="N", help="of each training (default: 3)")
     conformance.add_argument("--output", type=Path, metavar="PATH", help="write the tables into this Markdown file")
     conformance.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     completion = add("completion", _completion, "print a completion script for the shell")
@@ -288,6 +311,26 @@ def _train(chosen: argparse.Namespace) -> int:
     observer = live.LiveTracker(store.location(store.project_root()), values.tracking.experiment)
     train.run(values, chosen.normalized, chosen.models, observer, chosen.checkpoints, resume=not chosen.no_resume)
     return 0
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no share. Expected: a number above 0, 1 at most")
+    return value
+
+
+def _debug(chosen: argparse.Namespace) -> None:
+    from keras_pipeline import params
+    from keras_pipeline.stages import debug
+    from keras_pipeline.tracking import live, store
+
+    values = params.load(chosen.params)
+    observer = live.LiveTracker(store.location(store.project_root()), f"{values.tracking.experiment} debug")
+    debug.run(values, chosen.normalized, chosen.debug, observer, chosen.mode, chosen.share)
 
 
 def _determinism(chosen: argparse.Namespace) -> None:

@@ -102,19 +102,21 @@ SMALL: dict[str, Any] = {
     "model.hidden_units": [32],
     "model.activation": "relu",
     "train.batch_size": 64,
-    "train.optimizer": {"name": "adam", "learning_rate": 0.003},
+    "train.optimizer": {"name": "adam", "learning_rate": 0.01},
 }
 NORMALIZED = {"model.batch_normalization": True}
 MIXED = Tolerance(losses=2e-2, weights=1e-1)
 """Half precision keeps 8 or 11 bits of a number: another order of adding up is another rounding in the third digit."""
 FEATURES: dict[str, Feature] = {
     "plain": Feature("plain"),
-    "dropout": Feature("Dropout", {"model.dropout": 0.3}, differs="each replica draws masks of its own"),
+    "dropout": Feature(
+        "Dropout", {"model.dropout": 0.3, "train.epochs": 6}, differs="each replica draws masks of its own"
+    ),
     "synchronized": Feature("BatchNormalization, synchronized", NORMALIZED),
     "synchronized_uneven": Feature("the same, a smaller last batch", NORMALIZED, last_batch=lambda replicas: 24),
     "per_replica": Feature(
         "BatchNormalization, per replica",
-        {**NORMALIZED, "train.batch_statistics": "per_replica"},
+        {**NORMALIZED, "train.batch_statistics": "per_replica", "train.epochs": 6},
         differs="each replica normalizes by the statistics of its own share of a batch",
     ),
     "l2": Feature("L2", {"model.l2": 0.001}),
@@ -127,15 +129,12 @@ FEATURES: dict[str, Feature] = {
         {
             # So slow that val/loss stands still for certain.
             "train.schedule": {"name": "reduce_on_plateau", "patience": 1, "factor": 0.5},
-            "train.optimizer": {"name": "sgd", "learning_rate": 1e-5},
+            "train.optimizer": {"name": "sgd", "learning_rate": 1e-6},
         },
     ),
     "early_stopping": Feature(
         "early stopping, best weights",
-        {
-            "train.early_stopping": {"monitor": "val/accuracy", "patience": 1},
-            "train.optimizer": {"name": "adam", "learning_rate": 0.03},
-        },
+        {"train.early_stopping": {"monitor": "val/accuracy", "patience": 1}, "train.epochs": 12},
     ),
     "class_weights": Feature("class weights, uneven classes", {"train.class_weights": "balanced"}, uneven_classes=True),
     "mixed_bfloat16": Feature("mixed_bfloat16", {"train.precision": "mixed_bfloat16"}, tolerance=MIXED),

@@ -31,7 +31,7 @@ PLACES = (
     Place("none", "torch"),
     Place("ddp", "torch", workers=2),
 )
-THREADS = (1, 2, 4)
+THREADS = (1, 2)
 PROCESSES = 2
 EPOCHS = 2
 
@@ -82,11 +82,12 @@ def work(folder: Path) -> None:
     classes = int(train.labels.max()) + 1
     weights = training.class_weights(train.labels, classes, "none")
     split = training.Data(train, validation, weights, chosen.seed, plan.batch_size, plan.validation_batch)
+    model = training.new_network(chosen.model, chosen.train, chosen.seed, place, split.steps, classes)
+    first = fitting.first_state(model, place, split)
     digests = []
     for _ in range(task["runs"]):
-        model = training.new_network(chosen.model, chosen.train, chosen.seed, place, split.steps, classes)
         progress = fitting.Progress()
-        fitting.fit(model, place, split, chosen.train, fitting.Watcher(quiet=True), progress)
+        fitting.fit(model, place, split, chosen.train, fitting.Watcher(quiet=True), progress, first)
         digest = hashlib.sha256(json.dumps([{**row, "time": 0} for row in progress.history]).encode())
         for array in model.get_weights():
             digest.update(array.tobytes())

@@ -255,6 +255,13 @@ def _make_variables(model: keras.Sequential, place: Distribution, batch: Batch) 
         model.compute_metrics(images, targets, targets, weights)
 
 
+def first_state(model: keras.Sequential, place: Distribution, data: Data) -> State:
+    """The state of a network that was compiled and not trained yet, to begin from it again."""
+    _make_variables(model, place, data.held_out(place))
+    place.spread_noise(model)
+    return state_of(model, place)
+
+
 def state_of(model: keras.Sequential, place: Distribution) -> State:
     """Every number that a training needs to go on: weights, optimizer, metrics, and the state of random generators.
 

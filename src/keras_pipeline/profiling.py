@@ -1,5 +1,6 @@
 """Where the time of a training step goes: a table by the clock, and a trace that TensorBoard shows."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -20,14 +21,30 @@ TRACED_STEPS = 20
 """Traced, and not timed: tracing costs time itself."""
 STEPS = WARM_STEPS + TIMED_STEPS + TRACED_STEPS
 
+PARTS = {
+    "batch": "cut a batch from the arrays",
+    "wait": "wait between two steps",
+    "step": "forward, backward, update",
+    "callbacks": "callbacks",
+}
+"""What takes the time, in words."""
+XPROF = "To see it: pip install tensorboard xprof; tensorboard --logdir {folder}; then the page Profile."
+LOOK = {
+    "tensorflow": XPROF,
+    "jax": XPROF,
+    "torch": "To see it: open its file in https://ui.perfetto.dev, or pip install tensorboard torch-tb-profiler; "
+    "tensorboard --logdir {folder}; then the page PyTorch Profiler.",
+}
+"""By backend: how to look at a trace in a folder."""
+
 Mark = Callable[[int], AbstractContextManager[Any]]
 """Makes a step, by its number, one in the trace."""
 
 
 @dataclass
 class Clock:
-    """Seconds of the timed steps. `batch`: to cut one from the arrays; `wait`: from the end of a step to the begin
-    of the next; `step`: forward, backward and update, on TensorFlow with the wait for the batch; `callbacks`."""
+    """Seconds of each timed step, by its parts, and of each `batch` that was cut: on TensorFlow beside the steps, on
+    JAX within `step`, on PyTorch within `wait`, which is from the end of a step to the begin of the next."""
 
     seconds: dict[str, list[float]] = field(
         default_factory=lambda: {"batch": [], "wait": [], "step": [], "callbacks": []}
@@ -36,7 +53,7 @@ class Clock:
     def table(self) -> list[tuple[str, float, float]]:
         """Each part with the median and the 95th percentile of its milliseconds a step."""
         return [
-            (part, *(1000 * float(np.percentile(values, share)) for share in (50, 95)))
+            (part, 1000 * float(np.median(values)), 1000 * float(np.percentile(values, 95)))
             for part, values in self.seconds.items()
         ]
 
@@ -73,6 +90,9 @@ class _Steps:
         self.mark: Mark | None = None
         self.marked = ExitStack()
 
+    def begin_epoch(self) -> None:
+        self.ended = time.perf_counter()  # what is between two epochs is no wait for a batch
+
     def begin(self) -> None:
         self.begun = time.perf_counter()
 
@@ -95,7 +115,7 @@ class _Steps:
         if self.done == WARM_STEPS + TIMED_STEPS:
             self.mark = self.start()
         if self.mark:
-            self.marked.enter_context(self.mark(self.done))
+            self.marked.enter_context(self.mark(self.done + 1))
         self.begun, self.ended = None, time.perf_counter()
 
 
@@ -105,6 +125,9 @@ class _Begin(keras.callbacks.Callback):  # type: ignore[misc]
     def __init__(self, steps: _Steps) -> None:
         super().__init__()
         self.steps = steps
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.steps.begin_epoch()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self.steps.begin()
@@ -144,6 +167,7 @@ def _jax(folder: Path) -> Iterator[Mark]:
 def _torch(folder: Path) -> Iterator[Mark]:
     import torch
 
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else it tells when it starts and stops
     with torch.profiler.profile(on_trace_ready=torch.profiler.tensorboard_trace_handler(str(folder))):
         yield lambda step: torch.profiler.record_function(f"ProfilerStep#{step}")
 

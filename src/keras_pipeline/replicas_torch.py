@@ -25,8 +25,12 @@ def leave() -> None:
 
 def fit(model: keras.Sequential, batches: Callable[[], Iterator[Any]], **options: Any) -> None:
     """Keras' fit, with an optimizer that applies the mean of all processes' gradients."""
-    _average_gradients(model.optimizer)
-    model.fit(batches(), **options)
+    apply = model.optimizer.apply
+    model.optimizer.apply = _averaging(apply)
+    try:
+        model.fit(batches(), **options)
+    finally:
+        model.optimizer.apply = apply
 
 
 def mean(values: dict[str, float]) -> dict[str, float]:
@@ -67,9 +71,8 @@ def scatter(rank: int, variables: list[Any], arrays: list[NDArray[Any]]) -> None
         variable.assign(array[rank])
 
 
-def _average_gradients(optimizer: keras.optimizers.Optimizer) -> None:
-    """Let the optimizer apply the mean of all processes' gradients: one exchange of all of them a step."""
-    apply = optimizer.apply
+def _averaging(apply: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    """An optimizer's `apply` that takes the mean of all processes' gradients: one exchange of all of them a step."""
 
     def apply_mean(gradients: Any, variables: Any = None) -> None:
         gradients = list(gradients)
@@ -77,7 +80,7 @@ def _average_gradients(optimizer: keras.optimizers.Optimizer) -> None:
         parts = torch.split(flat, [one.numel() for one in gradients])
         apply([part.reshape(one.shape) for part, one in zip(parts, gradients, strict=True)], variables)
 
-    optimizer.apply = apply_mean
+    return apply_mean
 
 
 def _summed(values: torch.Tensor) -> torch.Tensor:

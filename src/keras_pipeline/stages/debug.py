@@ -1,100 +1,290 @@
 """The verb debug: a training that answers one question, in a folder of its own; nothing else is touched."""
 
+import csv
+import io
 import math
 import os
 import shutil
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from keras_pipeline import distribution, files, layers, record
+import numpy as np
+
+from keras_pipeline import distribution, files, record
 from keras_pipeline.errors import DivergedError, ParamsError, PipelineError, StoppedError
-from keras_pipeline.params import Model, Params, Train
+from keras_pipeline.layers import Dropout
+from keras_pipeline.params import Params, Train
 from keras_pipeline.preprocessing import Split, read_split, stratified_split
-from keras_pipeline.stages import train as training_stage
+from keras_pipeline.stages import train as stage
 
 if TYPE_CHECKING:
     import keras
 
-    from keras_pipeline.training import Row
+    from keras_pipeline.training import Data, Row
 
 Mode = Literal["one-batch", "overfit", "limited", "profile"]
 OVERFIT_BATCHES = 4
-OVERFIT_IMAGES = 1024
-"""Instead of batches, where the batch is all images."""
+OVERFIT_FULL = 256
+"""The batch where params.yaml says full: all images cannot be a few batches."""
 OVERFIT_STEPS = 1000
-"""How long it may take to learn the few batches by heart; a sound network needs some ten to a hundred steps."""
+"""How long it may take to learn them by heart; the default network takes some 30 steps."""
 SHOWN_EPOCHS = 10
-"""Of the many short epochs in which it does, every so manyth is told."""
+"""Of the many short epochs of this, every so manyth is told."""
 
 
 class NotLearnedError(PipelineError):
-    """A network that cannot learn a few batches by heart: something of it, its data or its optimizer is wrong."""
+    """The network cannot learn a few batches by heart: something of it, its data or its optimizer is wrong."""
 
     exit_code = 5
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What a mode trains: so many images, with these params, for so many epochs of a schedule that stays as it is."""
+class _Training:
+    """A network that is ready to be trained with `params`, and the record of it."""
 
-    images: dict[str, int]
     params: Params
-    epochs: int
+    place: distribution.Distribution
+    data: "Data"
+    build: Callable[[Train, distribution.Distribution], "keras.Sequential"]
+    model: "keras.Sequential"
+    run: dict[str, Any]
+    own: Path
+
+    def fit(self, train: Train, on_epoch: Callable[["Row"], None], **options: Any) -> None:
+        """As `fitting.fit`, keeping nothing; the options are `asked` and `quiet` of its watcher, and `place`."""
+        from keras_pipeline import diagnosis, fitting
+
+        place = options.pop("place", self.place)
+        began = time.monotonic()
+        watcher = fitting.Watcher(epoch=on_epoch, **options)
+        train = train.model_copy(update={"checkpoint_steps": 0})
+        try:
+            fitting.fit(self.model, place, self.data, train, watcher, fitting.Progress(history=self.run["history"]))
+        except fitting.NotFiniteError as fault:
+            self.run["diverged"] = fault.received
+            found = diagnosis.explain(fault, None, self.build, self.place, self.data, self.params.train)
+            self.run["diverged"] = found.cause
+            raise DivergedError(found.message) from None
+        finally:
+            self.run.update(ended=time.time(), train_seconds=time.monotonic() - began)
 
 
-def run(
-    params: Params, normalized: Path, folder: Path, observer: training_stage.Observer, mode: Mode, share: float
-) -> None:
-    """Train for the mode's question, in one process; write `folder`/mode/run.json (and the trace and the times, or
-    the network where it was trained to its end), keep no checkpoint.
+def run(params: Params, normalized: Path, folder: Path, observer: stage.Observer, mode: Mode, share: float) -> None:
+    """Train for the mode's question in one process; write into `folder`/mode only, and keep no checkpoint.
 
-    `share`: for limited, of the training images, the same of each class. Raises ParamsError for several workers and
-    a share that makes no batch, NotLearnedError where overfit's batches are not learned, and what the stage train does.
+    The record, run.json; the trained network where it is trained as params.yaml says; the trace and the times of
+    profile. `share`: for limited, of the training images, the same of each class. Raises ParamsError for several
+    workers and a share that makes no batch, NotLearnedError, and what the stage train raises.
     """
     if params.train.workers > 1:
         raise ParamsError(
             f"params.yaml: train.workers: {params.train.workers}, but debug trains in one process. "
-            "Set train.workers: 1 while you debug; the global batch, and so the training, stays the same."
+            "Set train.workers: 1 while you debug; batch_size is that of all workers, so the training stays the same."
         )
-    plan, statistics = training_stage.check(params, normalized)
-    work = _work(mode, params, statistics["images"], plan.batch_size, share)
+    plan, statistics = stage.check(params, normalized)
+    images = _images(mode, params.train, statistics["images"], plan, share)
+    asked = _without_regularization(params, images) if mode == "overfit" else params
     own = folder / mode
     with files.lock(own), ExitStack() as ending:
-        splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
-        plan = distribution.plan(work.params.train, work.params.model.batch_normalized, work.images, os.environ)
-        run = record.begun(params, normalized, {**statistics, "images": work.images}, __name__)
+        run = record.begun(params, normalized, {**statistics, "images": images}, __name__)
         run |= {"debug": mode, "name": f"{run['name']} {mode}"}
+        splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
+        plan = distribution.plan(asked.train, images, os.environ)
         distribution.prepare(plan)
         place = distribution.open_distribution(plan)
         ending.callback(place.close)
+        training = _prepared(asked, plan, place, _cut(mode, splits, images, params.seed), run, own)
+        print("\n".join(stage._summary(asked, plan, place, run)), flush=True)
         try:
-            _train(work, splits, plan, place, run, observer, own, mode)
+            observer.started(run)
+            print(MODES[mode](training, observer.epoch), flush=True)
+            files.write_json(own / "run.json", run)
         except BaseException as error:
-            if "weights" in run:
-                observer.ended("FAILED" if isinstance(error, Exception) else "KILLED", run, None)
+            observer.ended("FAILED" if isinstance(error, Exception) else "KILLED", run, None)
             raise
         observer.ended("FINISHED", run, None)
 
 
-def _work(mode: Mode, params: Params, images: dict[str, int], batch_size: int, share: float) -> _Work:
-    train, count = params.train, images["train"]
+def _images(mode: Mode, train: Train, images: dict[str, int], plan: distribution.Plan, share: float) -> dict[str, int]:
+    """How many images of each split the mode looks at: whole batches, or a number that the replicas share evenly."""
+    count = images["train"]
     if mode == "one-batch":
-        return _Work({**images, "train": batch_size, "validation": min(images["validation"], batch_size)}, params, 1)
+        return {**images, "train": plan.batch_size, "validation": min(plan.validation_batch, images["validation"])}
+    if mode == "overfit":
+        few = min(OVERFIT_BATCHES * _overfit_batch(train), count // train.replicas * train.replicas)
+        return {**images, "train": few, "validation": few}
     if mode == "limited":
         few = round(count * share) // train.replicas * train.replicas
-        if train.batch_size != "full" and few < train.batch_size:
+        if few < (1 if train.batch_size == "full" else train.batch_size):
+            least = math.ceil(1000 * plan.batch_size / count) / 1000
             raise ParamsError(
                 f"--share {share:g}: {few} of {count} training images do not make a batch of {train.batch_size}. "
-                f"Expected: at least {math.ceil(1000 * train.batch_size / count) / 1000:g}, or a smaller "
-                "train.batch_size."
+                f"Expected: a share of at least {least:g}, or a smaller train.batch_size."
             )
-        return _Work({**images, "train": few}, params, train.epochs)
+        return {**images, "train": few}
+    return images
+
+
+def _cut(mode: Mode, splits: list[Split], images: dict[str, int], seed: int) -> list[Split]:
+    """So many images of training and validation."""
+    from keras_pipeline.training import batch_order
+
+    training, validation = splits
+    few = batch_order(len(training.labels), seed, 0)[: images["train"]]  # those of the first batches
+    if mode == "limited":
+        _, few = stratified_split(training.labels.astype(np.uint8), len(few) / len(training.labels), seed)
+    if mode != "profile":
+        training = Split(training.images[few], training.labels[few])
+    if mode == "overfit":
+        return [training, training]
+    count = images["validation"]
+    return [training, Split(validation.images[:count], validation.labels[:count])]
+
+
+def _overfit_batch(train: Train) -> int:
+    return OVERFIT_FULL // train.replicas * train.replicas if train.batch_size == "full" else train.batch_size
+
+
+def _without_regularization(params: Params, images: dict[str, int]) -> Params:
+    """Without Dropout, L2, early stopping and schedule, for OVERFIT_STEPS."""
+    model, train = params.model, params.train
+    layers = [one for one in model.layers if not isinstance(one, Dropout)]
+    layers = [one.model_copy(update={"l2": 0.0}) if hasattr(one, "l2") else one for one in layers]
+    size = min(_overfit_batch(train), images["train"])
+    changes = {
+        "batch_size": size,
+        "epochs": OVERFIT_STEPS // -(-images["train"] // size),
+        "schedule": train.schedule.model_copy(update={"name": "constant"}),
+        "early_stopping": train.early_stopping.model_copy(update={"patience": 0}),
+    }
+    return params.model_copy(
+        update={
+            "model": model.model_copy(update={"dropout": 0.0, "l2": 0.0, "layers": tuple(layers)}),
+            "train": train.model_copy(update=changes),
+        }
+    )
+
+
+def _prepared(
+    params: Params,
+    plan: distribution.Plan,
+    place: distribution.Distribution,
+    splits: list[Split],
+    run: dict[str, Any],
+    own: Path,
+) -> _Training:
+    from keras_pipeline import training
+
+    classes = len(run["dataset"]["class_names"])
+    weights = training.class_weights(splits[0].labels, classes, params.train.class_weights)
+    data = training.Data(splits[0], splits[1], weights, params.seed, plan.batch_size, plan.validation_batch)
+
+    def build(train: Train, place: distribution.Distribution) -> "keras.Sequential":
+        return training.new_network(params.model, train, params.seed, place, data.steps, classes)
+
+    model = build(params.train, place)
+    run["strategy"] = record.strategy(plan, place, statistics=params.model.batch_normalized)
+    run["weights"] = model.count_params()
+    return _Training(params, place, data, build, model, run, own)
+
+
+# The modes: each trains, and gives what is to be said at the end.
+
+
+def _one_batch(training: _Training, on_epoch: Callable[["Row"], None]) -> str:
+    training.fit(training.params.train.model_copy(update={"epochs": 1}), on_epoch)
+    _write(training)
+    return (
+        f"debug: everything runs: one batch of {training.data.batch_size} was trained on, one of "
+        f"{len(training.data.validation.labels)} validated, and the network written to {training.own}/."
+    )
+
+
+def _overfit(training: _Training, on_epoch: Callable[["Row"], None]) -> str:
+    history, train, data = training.run["history"], training.params.train, training.data
+    count = len(data.training.labels)
+
+    def show(row: "Row") -> None:
+        if row["epoch"] % SHOWN_EPOCHS == 0 or learned():
+            on_epoch(row)
+            print(f"debug: step {row['epoch'] * data.steps}: {_row(row, 'train')}", flush=True)
+
+    def learned() -> bool:
+        return bool(history) and history[-1]["train/accuracy"] == 1.0
+
+    print(f"debug: {count} images over and over, without Dropout, L2, schedule and early stopping", flush=True)
+    with suppress(StoppedError):
+        training.fit(train, show, asked=learned, quiet=True)
+    steps = len(history) * data.steps
+    if learned():
+        return f"debug: learned by heart: all {count} images are answered right after {steps} steps."
+    best = max(row["train/accuracy"] for row in history)
+    raise NotLearnedError(
+        f"debug: not learned: after {steps} steps {best:.1%} of the {count} images are answered right at best, "
+        f"train/loss {history[-1]['train/loss']:.4g}. Expected: all of them, which a sound network without Dropout and "
+        f"L2 learns by heart. Look at train.optimizer.learning_rate ({train.optimizer.learning_rate:g}: ten times as "
+        "much, and a tenth), at the number of units and filters, at train.loss with model.output_activation, and "
+        "whether the labels belong to the images."
+    )
+
+
+def _limited(training: _Training, on_epoch: Callable[["Row"], None]) -> str:
+    training.fit(training.params.train, on_epoch)
+    _write(training)
+    history = training.run["history"]
+    count = len(training.data.training.labels)
+    return (
+        f"debug: {len(history)} epochs of {count:,} images in {training.run['train_seconds']:.0f} s; the network, in "
+        f"{training.own}/, has the weights of epoch {training.run['best_epoch']}: "
+        f"{_row(history[training.run['best_epoch'] - 1], 'val')}"
+    )
+
+
+def _profile(training: _Training, on_epoch: Callable[["Row"], None]) -> str:
+    from keras_pipeline import profiling
+
+    trace, train, clock = training.own / "trace", training.params.train, profiling.Clock()
+    shutil.rmtree(trace, ignore_errors=True)
     unstopped = train.early_stopping.model_copy(update={"patience": 0})
-    if mode == "profile":
-        steps = -(-count // batch_size)
-        from keras_pipeline import profiling
-        return _Work(images, params, -(-1 // steps))
-    return _Work(images, params, 1)
+    changes = {"early_stopping": unstopped, "epochs": -(-profiling.STEPS // training.data.steps)}
+    place = profiling.watched(training.place, train.backend, trace, clock)
+    with suppress(StoppedError):
+        training.fit(train.model_copy(update=changes), on_epoch, quiet=True, place=place)
+    training.run["trace"] = str(trace)
+    table = clock.table()
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("part", "median_ms", "p95_ms"), *table])
+    files.write_atomically(training.own / "times.csv", text.getvalue().encode())
+    lines = [f"{'ms a step':>34}  median     95 %"]
+    lines += [f"{profiling.PARTS[part]:>34} {median:7.2f}  {high:7.2f}" for part, median, high in table]
+    total = sum(median for part, median, _ in table if part != "batch")
+    speed = training.data.batch_size / total * 1000
+    lines.append(f"debug: {profiling.TIMED_STEPS} steps of {training.data.batch_size}: {speed:,.0f} images a second")
+    lines.append(f"debug: a trace of {profiling.TRACED_STEPS} more steps is in {trace}/.")
+    lines.append(f"debug: {profiling.LOOK[train.backend].format(folder=trace)}")
+    return "\n".join(lines)
+
+
+MODES: dict[Mode, Callable[[_Training, Callable[["Row"], None]], str]] = {
+    "one-batch": _one_batch,
+    "overfit": _overfit,
+    "limited": _limited,
+    "profile": _profile,
+}
+
+
+def _row(row: "Row", split: str) -> str:
+    return f"{split}/accuracy {row[f'{split}/accuracy']:.4f}, {split}/loss {row[f'{split}/loss']:.4f}"
+
+
+def _write(training: _Training) -> None:
+    from keras_pipeline.training import best_epoch
+
+    training.run["best_epoch"] = best_epoch(training.run["history"], training.params.train.early_stopping)
+    training.place.close()
+    classes = len(training.run["dataset"]["class_names"])
+    stage._write(training.params, training.model, classes, training.run, training.own)

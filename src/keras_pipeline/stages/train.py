@@ -100,18 +100,19 @@ def run(
         model = build(params.train, place)
         run["strategy"] = record.strategy(plan, place, statistics=params.model.batch_normalized)
         run["weights"] = model.count_params()
-        state, progress = found if found else (None, {})
+        state, progress = _of_these_devices(found, place)
         run |= {name: progress.pop(name) for name in record.TAKEN_OVER if name in progress}
         stand = fitting.Progress(**progress)
         run["history"] = stand.history
-        if found:
+        if state:
             run["resumed"].append(f"epoch {stand.epoch + 1} step {stand.step + 1}")
         if plan.chief:
             print("\n".join(_summary(params, plan, place, run)), flush=True)
 
         def save(state: fitting.State, progress: dict[str, Any]) -> None:
             if plan.chief:
-                kept.save(state, progress | {name: run[name] for name in record.TAKEN_OVER})
+                taken_over = {name: run[name] for name in record.TAKEN_OVER}
+                kept.save(state, {**progress, **taken_over, "devices": list(place.devices)})
 
         def on_epoch(row: "Row") -> None:
             if plan.chief:
@@ -164,6 +165,18 @@ def _found(kept: Checkpoints, *, resume: bool) -> Any:
         print("train: begins anew; the newest checkpoint is of another training:", file=sys.stderr)
         print("\n".join(f"  {line}" for line in differences), file=sys.stderr, flush=True)
     return kept.latest()
+
+
+def _of_these_devices(found: Any, place: distribution.Distribution) -> tuple[Any, dict[str, Any]]:
+    """What was found, unless it was computed on other devices, which `device_type: auto` and `single` can choose."""
+    if not found:
+        return None, {}
+    state, progress = found
+    before, now = progress.pop("devices"), list(place.devices)
+    if before == now:
+        return state, progress
+    print(f"train: begins anew; the checkpoint is of {', '.join(before)}, this is {', '.join(now)}", file=sys.stderr)
+    return None, {}
 
 
 def _digests(run: dict[str, Any], found: Any) -> dict[str, str]:

@@ -81,8 +81,10 @@ class LiveTracker:
                 scaling = Scaling(**run["dataset"]["scaling"])
                 if not runs.has_model(self._reached, self.run_id):  # a training that died after this one thing
                     runs.log_model(self._reached, self.run_id, model, scaling)
-            if "diverged" in run:
-                self._reached.client.set_tag(self.run_id, "diverged", run["diverged"])
+            for tag in run.keys() & {"debug", "diverged"}:
+                self._reached.client.set_tag(self.run_id, tag, run[tag])
+            if "trace" in run:
+                self._reached.client.log_artifacts(self.run_id, run["trace"], "trace")
             self._reached.client.set_terminated(self.run_id, status)
             if self.system_metrics is not None:
                 self.system_metrics.finish()
