@@ -247,7 +247,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(folder: Path, backend: str) -> dict[str, Any]:
     """What became of the backend's scenarios, in a process of their own."""
     done = subprocess.run(
-        [sys.executable, __file__, folder, backend], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, __file__, folder, backend], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads((folder / f"{backend}.json").read_text())

@@ -123,6 +123,11 @@ def points(plots: Any, name: str, revision: str, column: str | None = None) -> l
     return [point for point in values if (point["rev"], point.get("field")) == (revision, column)]
 
 
+def of_the_training(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Without those of the machine, which a training that lasts some seconds has too."""
+    return {name: value for name, value in metrics.items() if not name.startswith("system/")}
+
+
 def start_long_training(workspace: Workspace) -> tuple["subprocess.Popen[bytes]", Path, psutil.Process]:
     """`dvc repro` in the middle of a training of many epochs: it, its output, and the process that trains."""
     workspace.set(train__epochs=10_000, train__early_stopping__patience=0)
@@ -322,8 +327,9 @@ def test_a_removed_store_is_rebuilt_from_the_files(workspace: Workspace, finishe
     shutil.rmtree(workspace.folder / "mlruns")
     assert stages_run(workspace.good("dvc repro")) == ["track"]
     [old], [new] = finished.runs(), workspace.runs()
-    assert (new.name, new.status, new.params, new.epochs) == (old.name, old.status, old.params, old.epochs)
-    assert new.metrics == old.metrics
+    assert (new.name, new.status, new.params) == (old.name, old.status, old.params)
+    assert new.epochs == of_the_training(old.epochs)
+    assert new.metrics == of_the_training(old.metrics)
     assert new.tags == old.tags
     assert len(new.models) == 1
     assert (new.models[0] / "MLmodel").is_file()
