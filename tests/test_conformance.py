@@ -26,6 +26,7 @@ def results(**changes: Any) -> dict[str, Any]:
     made = {
         "train/loss": np.array([1.0, 0.5, 0.3]),
         "val/loss": np.array([0.9, 0.6, 0.4]),
+        "val/accuracy": np.array([0.6, 0.8, 0.9]),
         "train/learning_rate": np.array([0.1, 0.1, 0.1]),
         "weights/0": np.zeros((2, 3)),
         "weights/1": np.ones(3),
@@ -70,12 +71,12 @@ def test_weights_that_are_missing_or_too_many_are_wrong() -> None:
 
 
 def test_what_may_differ_must_be_finite_and_learn_alike() -> None:
-    other = {"train/loss": np.array([1.1, 0.6, 0.35]), "val/loss": np.array([0.9, 0.6, 0.42])}
+    other = {"train/loss": np.array([1.1, 0.6, 0.35]), "val/accuracy": np.array([0.5, 0.8, 0.81])}
     assert verdict(results(**other), may_differ=True).text.startswith("differs, as it must: ")
     assert not verdict(results(**other), may_differ=True).wrong
     assert verdict(results(**other)).wrong
     assert verdict(results(**{**other, "train/loss": np.array([1.1, 1.1, 1.1])}), may_differ=True).wrong
-    assert verdict(results(**{**other, "val/loss": np.array([0.9, 0.6, 0.9])}), may_differ=True).wrong
+    assert verdict(results(**{**other, "val/accuracy": np.array([0.6, 0.8, 0.79])}), may_differ=True).wrong
     assert verdict(results(**{**other, "weights/1": np.full(3, np.inf)}), may_differ=True).wrong
 
 
@@ -114,6 +115,40 @@ def test_one_device_is_trained_first_and_what_is_refused_not_at_all() -> None:
     }  # fmt: skip
     assert not any(cell.wrong for cell in cells.values())
     assert not any(name == "plain" for name, _ in refused)
+
+
+def test_a_refusal_is_said_once_below_the_table() -> None:
+    cells, _ = planned("per_replica", "synchronized")
+    places = [place for place in PLACES if place.strategy in ("data_parallel", "ddp")]
+    cells |= {
+        (name, place): verdicts.Cell("equal 0") for name in ("per_replica", "synchronized") for place in places
+    } | cells
+    lines = list(conformance._strategies(["per_replica", "synchronized"], places, cells))
+    assert [line.split(" | ", 2)[2] for line in lines[2:4]] == [
+        "refused (1) | refused (1) | refused (1) | equal 0 |",
+        "equal 0 | equal 0 | equal 0 | refused (2) |",
+    ]
+    assert lines[-2:] == [
+        "1. train.batch_statistics: 'per_replica' does not work with strategy 'data_parallel'.",
+        "2. train.batch_statistics: 'synchronized' does not work with strategy 'ddp'.",
+    ]
+
+
+def test_a_backend_that_is_not_installed_is_said_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    version = importlib.metadata.version
+
+    def without_jax(name: str) -> str:
+        if name == "jax":
+            raise importlib.metadata.PackageNotFoundError
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", without_jax)
+    cells, tasks = planned("plain", "synchronized")
+    assert {place.backend for place in tasks} == {"tensorflow", "torch"} & INSTALLED
+    absent = {cell for (_, place), cell in cells.items() if place.backend == "jax"}
+    assert absent == {verdicts.Cell("not installed: pip install -e '.[jax]'")}
 
 
 def test_every_several_of_the_strategies_is_checked() -> None:
@@ -175,6 +210,41 @@ def test_every_strategy_trains_what_one_device_does(tmp_path: Path) -> None:
         else:
             assert per_replica.startswith("refused" if place.strategy == "data_parallel" else "differs, as it must")
             assert one_more.startswith("refused")
+
+
+FAULTS = """\
+from dataclasses import replace
+from keras_pipeline import architectures, distribution
+
+ddp, build = distribution.OPENED["ddp"], architectures.build
+# Each process takes the mean over its own share for that over the batch.
+distribution.OPENED["ddp"] = lambda devices, cluster: replace(ddp(devices, cluster), loss_parts=1)
+# Statistics are of each replica, whatever the params say.
+architectures.build = lambda *values, synchronized=False, **others: build(*values, **others)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("torch" not in INSTALLED, reason="PyTorch is not installed")
+def test_a_strategy_that_trains_something_else_is_found(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_bytes(small.params_text({}))
+    (tmp_path / "sitecustomize.py").write_text(FAULTS)  # which each process of the command imports when it starts
+    options = ["--strategy", "ddp", "--strategy", "multi_worker", "--feature", "plain", "--feature", "synchronized"]
+    done = subprocess.run(
+        [PROGRAM, "conformance", *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr[-3000:]
+    plain, synchronized = (line.strip("| ").split(" | ")[2:] for line in done.stdout.splitlines()[4:6])
+    assert plain[0].startswith("equal")
+    assert plain[1].startswith("**DIFFERS** ")
+    assert synchronized[0].startswith("**DIFFERS** ")
+    assert synchronized[1] == "refused (1)"
 
 
 @pytest.mark.slow

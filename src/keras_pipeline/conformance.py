@@ -99,7 +99,7 @@ PLAIN: dict[str, Any] = {
 """What the features are changes of; the rest is as params.yaml has it, and with the small images as in `SMALL`."""
 SMALL: dict[str, Any] = {
     "seed": 1,
-    "model.hidden_units": [32],
+    "model.hidden_units": [64],
     "model.activation": "relu",
     "train.batch_size": 64,
     "train.optimizer": {"name": "adam", "learning_rate": 0.01},
@@ -110,7 +110,7 @@ MIXED = Tolerance(losses=2e-2, weights=1e-1)
 FEATURES: dict[str, Feature] = {
     "plain": Feature("plain"),
     "dropout": Feature(
-        "Dropout", {"model.dropout": 0.3, "train.epochs": 6}, differs="each replica draws masks of its own"
+        "Dropout", {"model.dropout": 0.3, "train.epochs": 8}, differs="each replica draws masks of its own"
     ),
     "synchronized": Feature("BatchNormalization, synchronized", NORMALIZED),
     "synchronized_uneven": Feature("the same, a smaller last batch", NORMALIZED, last_batch=lambda replicas: 24),
@@ -252,7 +252,7 @@ def refusal(one: Job, images: Mapping[str, int]) -> Cell | None:
         chosen = one.params()
         distribution.plan(chosen.train, images, {})
     except ParamsError as error:
-        return Cell(f"refused: {re.sub(r'^[^ ]*: ', '', str(error)).split('. ')[0]}")
+        return Cell("refused", note=f"{re.sub(r'^[^ ]*: ', '', str(error)).split('. ')[0]}.")
     except MachineError:
         return Cell(f"not installed: pip install -e '.[{one.values['train']['backend']}]'")
     return None
@@ -306,11 +306,20 @@ def _conditions(values: Mapping[str, Any], images: Mapping[str, int], trained: T
 
 
 def _strategies(names: Sequence[str], places: Sequence[Place], cells: Cells) -> Iterator[str]:
+    """A row for each feature, and below what is said of a cell, once."""
+    ordered = [cells[name, place] for name, place in itertools.product(names, places)]
+    notes = list(dict.fromkeys(cell.note for cell in ordered if cell.note))
     rows = (
-        [FEATURES[name].title, FEATURES[name].tolerance.text, *(cells[name, place].text for place in places)]
+        [FEATURES[name].title, FEATURES[name].tolerance.text, *(_shown(cells[name, place], notes) for place in places)]
         for name in names
     )
     yield from verdicts.table(["feature", "tolerance", *(place.name for place in places)], rows)
+    yield ""
+    yield from (f"{number}. {note}" for number, note in enumerate(notes, 1))
+
+
+def _shown(cell: Cell, notes: Sequence[str]) -> str:
+    return f"{cell.text} ({notes.index(cell.note) + 1})" if cell.note else cell.text
 
 
 def _backends(names: Sequence[str], trained: Trained) -> Iterator[str]:
