@@ -165,7 +165,8 @@ class Workspace:
         path = self.folder / "mlruns" / "mlflow.db"
         if not path.exists():
             return []
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as database:
+        # Not read-only: what a killed process left half written is rolled back by whoever reads next.
+        with closing(sqlite3.connect(path, timeout=30)) as database:
             found = database.execute("SELECT run_uuid, name, status, artifact_uri FROM runs ORDER BY start_time")
             return [_run(database, *row) for row in found.fetchall()]
 

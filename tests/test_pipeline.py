@@ -123,6 +123,12 @@ def points(plots: Any, name: str, revision: str, column: str | None = None) -> l
     return [point for point in values if (point["rev"], point.get("field")) == (revision, column)]
 
 
+def queue_is_done(workspace: Workspace) -> bool:
+    """Whether nothing is queued or runs; DVC fails where it reads a task's file that is being written just then."""
+    status = workspace.run("dvc queue status")
+    return status.code == 0 and not re.search("Queued|Running", status.output)
+
+
 def of_the_training(metrics: dict[str, Any]) -> dict[str, Any]:
     """Without those of the machine, which a training that lasts some seconds has too."""
     return {name: value for name, value in metrics.items() if not name.startswith("system/")}
@@ -138,7 +144,7 @@ def start_long_training(workspace: Workspace) -> tuple["subprocess.Popen[bytes]"
         assert dvc.poll() is None, log.read_text()
         return bool(list(alive.glob("*.json"))) and history.exists() and len(history.read_text().split()) > 3
 
-    wait_until(trains, 120, "the first epochs")
+    wait_until(trains, 300, "the first epochs")
     [marker] = alive.glob("*.json")
     return dvc, log, psutil.Process(files.read_json(marker, written_by="train")["pid"])
 
@@ -301,9 +307,7 @@ def test_a_queue_in_a_fresh_clone_fills_one_store_and_the_same_seed_gives_the_sa
     clone.good("dvc exp run --queue -S seed=2 -n other")
     clone.good("dvc queue start -j 2", **ONE_THREAD)
     try:
-        wait_until(
-            lambda: not re.search("Queued|Running", clone.good("dvc queue status")), 240, "the queue is done", every=3
-        )
+        wait_until(lambda: queue_is_done(clone), 900, "the queue is done", every=3)
     finally:
         clone.good("dvc queue stop --kill")
     runs = {run.name: run for run in clone.runs()}
@@ -359,7 +363,7 @@ def test_a_store_that_is_down_costs_a_warning_and_gets_everything_later(workspac
 def test_a_training_killed_without_warning_leaves_no_open_run(workspace: Workspace, finished: Workspace) -> None:
     dvc, log, train = start_long_training(workspace)
     train.kill()
-    assert dvc.wait(30) != 0, log.read_text()
+    assert dvc.wait(120) != 0, log.read_text()
     assert [run.status for run in workspace.runs()] == ["FINISHED", "RUNNING"]
     done = workspace.run("keras-pipeline track")
     assert done.code == 3
@@ -372,7 +376,7 @@ def test_a_training_killed_without_warning_leaves_no_open_run(workspace: Workspa
 def test_a_training_asked_to_end_says_so_and_closes_its_run(workspace: Workspace, finished: Workspace) -> None:
     dvc, log, train = start_long_training(workspace)
     train.terminate()
-    assert dvc.wait(30) != 0
+    assert dvc.wait(120) != 0
     assert re.search(r"train: stopped as asked, after .*\. A checkpoint is kept", log.read_text())
     assert "keras-pipeline train: exit 75 (stopped or busy: run the same command again)" in log.read_text()
     assert "Traceback" not in log.read_text()

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from importlib.metadata import distributions
 from pathlib import Path
@@ -28,11 +29,19 @@ PROGRAM = Path(sys.executable).parent / "keras-pipeline"
 CHANGES: dict[str, Any] = {
     "fetch.dataset": "digits",
     "model.hidden_units": [64],
-    "train.epochs": 4,
+    "train.epochs": 10,  # long enough not to be over when a busy machine looks late
     "train.batch_size": 16,
     "train.checkpoint_steps": 7,
 }
 REPRODUCED = ("model.keras", "history.csv")
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Ctrl-C reaches the processes started here, also where whoever started the tests ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
