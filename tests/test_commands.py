@@ -422,17 +422,20 @@ def test_a_signal_ends_a_stage_at_once_and_frees_its_folder(mirror: FaultServer,
 
 
 @pytest.mark.slow
-def test_a_stage_of_dvc_does_not_outlive_it(mirror: FaultServer, tmp_path: Path) -> None:
-    environment = {**os.environ, "DVC_STAGE": "fetch"}
+@pytest.mark.parametrize("line", ['exec "$@"', '"$@" & wait'], ids=["shell steps aside", "shell waits"])
+def test_a_stage_of_dvc_does_not_outlive_it(line: str, mirror: FaultServer, tmp_path: Path) -> None:
+    start = "import os, subprocess, sys; subprocess.run(sys.argv[1:], env={**os.environ, 'DVC_STAGE': 'fetch'})"
     with (tmp_path / "err").open("w") as err:
-        shell = subprocess.Popen(
-            ["sh", "-c", '"$@" & wait', "sh", *fetching(tmp_path)], env=environment, stdout=subprocess.PIPE, stderr=err
+        dvc = subprocess.Popen(
+            [sys.executable, "-c", start, "sh", "-c", line, "sh", *fetching(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=err,
         )
         wait_for(lambda: len(mirror.requests) == 1)
         started = time.monotonic()
-        shell.kill()
+        dvc.kill()
         # The stage has the other end of this pipe: it ends with the stage.
-        assert shell.communicate(timeout=60) == (b"", None)
+        assert dvc.communicate(timeout=60) == (b"", None)
     assert time.monotonic() - started < 5
     assert (tmp_path / "err").read_text() == "keras-pipeline fetch: interrupted, exit 143\n"
 

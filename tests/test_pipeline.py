@@ -134,10 +134,12 @@ def of_the_training(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if not name.startswith("system/")}
 
 
-def start_long_training(workspace: Workspace) -> tuple["subprocess.Popen[bytes]", Path, psutil.Process]:
+def start_long_training(
+    workspace: Workspace, **variables: str
+) -> tuple["subprocess.Popen[bytes]", Path, psutil.Process]:
     """`dvc repro` in the middle of a training of many epochs: it, its output, and the process that trains."""
     workspace.set(train__epochs=10_000, train__early_stopping__patience=0)
-    dvc, log = workspace.start("dvc repro")
+    dvc, log = workspace.start("dvc repro", **variables)
     alive, history = workspace.folder / "mlruns" / "alive", workspace.folder / "models" / "history.csv"
 
     def trains() -> bool:
@@ -389,7 +391,7 @@ def test_a_training_asked_to_end_says_so_and_closes_its_run(workspace: Workspace
 def test_a_second_repro_is_refused_and_a_killed_dvc_takes_its_training_along(
     workspace: Workspace, finished: Workspace
 ) -> None:
-    dvc, log, train = start_long_training(workspace)
+    dvc, log, train = start_long_training(workspace, SHELL="/bin/sh")  # Debian's stays between DVC and the stage
     second = workspace.run("dvc repro", timeout=60)
     assert second.code != 0
     assert re.search(r"is busy, it is being blocked by|Unable to acquire lock", second.output)

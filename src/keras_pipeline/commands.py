@@ -1,6 +1,7 @@
 """The command line: `keras-pipeline --help`. Reads the params, calls one stage or tool, maps faults to exit codes."""
 
 import argparse
+import contextlib
 import errno
 import os
 import signal
@@ -12,6 +13,8 @@ import traceback
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+
+import psutil
 
 from keras_pipeline import workers
 from keras_pipeline.errors import PipelineError, masked
@@ -84,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     if workers.PARENT in os.environ:
         workers.end_with_parent(int(os.environ[workers.PARENT]))
     elif "DVC_STAGE" in os.environ:
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_end_with_dvc, daemon=True).start()
     try:
         code = chosen.run(chosen) or 0
         print(end="", flush=True)
@@ -145,10 +148,20 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated(number)
 
 
-def _end_with_parent(parent: int) -> None:
-    """DVC does not take its stages along when it is killed: end as after SIGTERM when the parent is gone."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _end_with_dvc() -> None:
+    """DVC does not take its stages along when it is killed: end as after SIGTERM when it is gone.
+
+    Between DVC and this process there may be the shell that DVC starts every stage with: bash steps aside for the
+    command, dash waits for it. Like everything below DVC, that shell has DVC_STAGE in its environment.
+    """
+    child = psutil.Process()
+    with contextlib.suppress(psutil.Error):
+        while (parent := child.parent()) and "DVC_STAGE" in parent.environ():
+            child = parent
+    with contextlib.suppress(psutil.NoSuchProcess):
+        dvc = child.ppid()
+        while child.ppid() == dvc:
+            time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
