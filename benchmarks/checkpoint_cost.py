@@ -29,14 +29,14 @@ def main() -> None:
     distribution.prepare(plan)
     place = distribution.open_distribution(plan)
 
-    from keras_pipeline import fitting, training
+    from keras_pipeline import fitting, training, training_state
 
     weights = training.class_weights(splits[0].labels, 10, train.class_weights)
     data = training.Data(splits[0], splits[1], weights, values.seed, plan.batch_size, plan.validation_batch)
     in_saves = [0.0]
 
     def seconds(kept: Checkpoints | None) -> float:
-        def save(state: fitting.State, progress: dict[str, object]) -> None:
+        def save(state: training_state.State, progress: dict[str, object]) -> None:
             began = time.perf_counter()
             if kept:
                 kept.save(state, progress)

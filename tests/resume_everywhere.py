@@ -29,7 +29,7 @@ def main(normalized: Path, changes: dict[str, Any]) -> None:
     place = distribution.open_distribution(plan)
     import keras
 
-    from keras_pipeline import fitting, training
+    from keras_pipeline import fitting, training, training_state
 
     weights = training.class_weights(few[0].labels, 10, chosen.train.class_weights)
     data = training.Data(few[0], few[1], weights, chosen.seed, plan.batch_size, plan.validation_batch)
@@ -40,7 +40,7 @@ def main(normalized: Path, changes: dict[str, Any]) -> None:
         backends.seed_everything(len(kept) + 17, chosen.train.precision)
         fitting.fit(model, place, data, chosen.train, watcher, progress, state)
         digest = hashlib.sha256(json.dumps([{**row, "time": 0} for row in progress.history]).encode())
-        state = fitting.state_of(model, place)
+        state = training_state.state_of(model, place)
         state = {name: array for name, array in state.items() if not name.startswith("own/metrics")}
         for array in state.values():
             digest.update(array.tobytes())

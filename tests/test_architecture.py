@@ -36,10 +36,11 @@ STAGES: dict[str, Any] = DVC["stages"]
 LOCK = read_yaml("dvc.lock")["stages"] if (ROOT / "dvc.lock").exists() else {}
 
 OF_ALL_PARAMS = {
-    *(f"stages.{stage}" for stage in STAGES), "stages.debug", "params", "record", "tracking.mirror", "status",
+    *(f"stages.{stage}" for stage in STAGES), "stages.debug", "params", "preparation", "record", "tracking.mirror",
+    "status",
 }  # fmt: skip
 """The modules whose functions may be given all params; every other one is given single blocks."""
-PART_OF_STAGE = {"track": ["stages.track", "tracking.mirror"], "train": ["stages.train", "record"]}
+PART_OF_STAGE = {"track": ["stages.track", "tracking.mirror"], "train": ["stages.train", "preparation", "record"]}
 """Which modules' reads of params are a stage's, where it is not its own module alone."""
 
 HEAVY: dict[str, set[str]] = {
@@ -48,7 +49,7 @@ HEAVY: dict[str, set[str]] = {
     "torch": {"backends", "distribution", "profiling", "replicas_torch"},
     "keras": {
         "architectures", "backends", "diagnosis", "distribution", "fitting", "inspection", "model_file", "profiling",
-        "replicas_tensorflow", "replicas_torch", "tracking.runs", "training",
+        "replicas_tensorflow", "replicas_torch", "tracking.runs", "training", "training_state",
     },
     "mlflow": {"tracking.live", "tracking.mirror", "tracking.runs", "tracking.store"},
     "matplotlib": {"figures"},
@@ -59,7 +60,7 @@ HEAVY: dict[str, set[str]] = {
 """The only modules that import each of these, at whatever place in their source."""
 AT_ONCE = {
     "diagnosis", "figures", "fitting", "inspection", "metrics", "model_file", "profiling", "replicas_tensorflow",
-    "replicas_torch", "training",
+    "replicas_torch", "training", "training_state",
 }  # fmt: skip
 """The modules that import one of them as soon as they are imported; the others do so where they need it."""
 
@@ -301,7 +302,7 @@ def test_imports_have_no_cycle() -> None:
 
 
 def test_nothing_but_the_commands_imports_a_stage_and_nothing_the_commands() -> None:
-    assert importers(r"keras_pipeline\.stages") == {"commands", "stages.debug"}  # which is train, for debugging
+    assert importers(r"keras_pipeline\.stages") == {"commands"}
     assert importers(r"keras_pipeline\.commands") == set()
 
 

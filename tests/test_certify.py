@@ -296,7 +296,7 @@ def test_data_that_were_made_anew_since_are_said(checkout: Callable[[], list[Any
 def test_what_differs_of_the_machine_is_named(
     edit: Edit, expected: list[tuple[str, str]], run: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in repetition.SETTINGS.values():
+    for variable in record.SETTINGS.values():
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(differences, "GPU_FILES", ())
     run["machine"] = record.machine()

@@ -134,11 +134,12 @@ def spoiled(normalized: Path, own: Path, split: str, index: int) -> Path:
 def diverged(normalized: Path, own: Path, chosen: Params) -> dict[str, Any]:
     """Train into the scenario; what was said, and what was kept."""
     from keras_pipeline.errors import DivergedError
+    from keras_pipeline.observer import Observer
     from keras_pipeline.stages import train
     from keras_pipeline.tracking import live, store
 
     tracked = own.name == "validation_pixel"
-    witness = Witness(live.LiveTracker(store.location(own), "diverging") if tracked else train.NoObserver())
+    witness = Witness(live.LiveTracker(store.location(own), "diverging") if tracked else Observer())
     try:
         train.run(chosen, normalized, own / "models", witness, own / "checkpoints")
     except DivergedError as error:

@@ -8,6 +8,7 @@ import pytest
 import small
 from keras_pipeline import architectures, files
 from keras_pipeline.errors import DataError, ModelFileError
+from keras_pipeline.observer import Observer
 from keras_pipeline.params import IMAGE_SHAPE
 from keras_pipeline.preprocessing import read_split
 from keras_pipeline.stages import evaluate, train
@@ -30,9 +31,7 @@ CHANGES = {"model.l2": 0.001, "train.epochs": 3}
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate")
     small.normalized_digits(folder)
-    train.run(
-        small.params(CHANGES), folder / "normalized", folder / "models", train.NoObserver(), folder / "checkpoints"
-    )
+    train.run(small.params(CHANGES), folder / "normalized", folder / "models", Observer(), folder / "checkpoints")
     return folder
 
 

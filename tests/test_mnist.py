@@ -7,6 +7,7 @@ import pytest
 
 import small
 from keras_pipeline import files, params
+from keras_pipeline.observer import Observer
 from keras_pipeline.stages import evaluate, fetch, normalize, train
 
 HERE = os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",")
@@ -19,7 +20,7 @@ def test_the_default_network_is_as_good_as_the_readme_says(tmp_path: Path) -> No
     shipped = params.load(small.SHIPPED)
     fetch.run(shipped, tmp_path / "raw", tmp_path / "downloads")
     normalize.run(shipped, tmp_path / "raw", tmp_path / "normalized")
-    train.run(shipped, tmp_path / "normalized", tmp_path / "models", train.NoObserver(), tmp_path / "checkpoints")
+    train.run(shipped, tmp_path / "normalized", tmp_path / "models", Observer(), tmp_path / "checkpoints")
     evaluate.run(shipped, tmp_path / "normalized", tmp_path / "models", tmp_path / "reports")
     scores = files.read_json(tmp_path / "reports" / "metrics.json", "evaluate")
     assert scores["test/accuracy"] >= 0.984

@@ -416,9 +416,10 @@ def test_a_training_that_fails_is_told_as_failed(
         assert not (tmp_path / "model.keras").exists()
 
 
-def test_a_network_beyond_this_machine_is_refused() -> None:
+def test_a_network_beyond_this_machine_is_refused(normalized: Path) -> None:
+    from keras_pipeline import preparation
     from keras_pipeline.errors import MachineError
 
     huge = small.params({"model.hidden_units": [65536] * 20})
     with pytest.raises(MachineError, match=r"params.yaml: model: a training step needs at least [\d.]+ GB of memory"):
-        stage.check_memory(huge, 100)
+        preparation.check(huge, normalized)

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from keras_pipeline import workers
+from keras_pipeline import clusters, roll_call, workers
 from keras_pipeline.errors import MachineError, ParamsError
 
 LIMIT = 60
@@ -31,18 +31,18 @@ NAMES = {
 
 WORKER = """\
 import json, os, signal, subprocess, sys, time
-from keras_pipeline import errors, workers
+from keras_pipeline import clusters, errors, roll_call, workers
 
 if "KERAS_PIPELINE_PARENT" in os.environ:
     workers.end_with_parent(int(os.environ["KERAS_PIPELINE_PARENT"]))
 settings = json.loads(sys.argv[1])
 rank = int(os.environ["RANK"])
-workers.ROLL_CALL_SECONDS = settings.get("roll_call", 40)
-workers.SILENCE_SECONDS = settings.get("silence_of", [settings.get("silence", 25)] * 9)[rank]
+roll_call.ROLL_CALL_SECONDS = settings.get("roll_call", 40)
+roll_call.SILENCE_SECONDS = settings.get("silence_of", [settings.get("silence", 25)] * 9)[rank]
 print("pid", os.getpid(), flush=True)
 print("a word on standard error", file=sys.stderr)
 try:
-    watch = workers.roll_call(workers.cluster("ddp", os.environ), settings["digests"][rank])
+    watch = roll_call.attend(clusters.from_environment("ddp", os.environ), settings["digests"][rank])
 except errors.PipelineError as error:
     print(type(error).__name__, error, file=sys.stderr)
     sys.exit(error.exit_code)
@@ -77,8 +77,8 @@ def free_port() -> int:
 
 
 def place(rank: int, count: int, meeting: str) -> dict[str, str]:
-    cluster = workers.Cluster(rank, count, ("127.0.0.1:9",), meeting)
-    return workers.environment("ddp", cluster)
+    cluster = clusters.Cluster(rank, count, ("127.0.0.1:9",), meeting)
+    return clusters.environment("ddp", cluster)
 
 
 class Started:
@@ -205,25 +205,25 @@ def pids(launcher: Started, count: int) -> list[int]:
 @pytest.mark.parametrize(("rank", "count"), [(0, 1), (0, 2), (2, 3)])
 def test_a_place_in_the_cluster_survives_the_variables(strategy: str, rank: int, count: int) -> None:
     addresses = tuple(f"host-{number}.example:{4000 + number}" for number in range(1 if strategy == "ddp" else count))
-    cluster = workers.Cluster(rank, count, addresses, "host-0.example:5000")
-    environ = workers.environment(strategy, cluster)
+    cluster = clusters.Cluster(rank, count, addresses, "host-0.example:5000")
+    environ = clusters.environment(strategy, cluster)
     assert list(environ) == [*NAMES[strategy], "KERAS_PIPELINE_ROLL_CALL"]
-    assert workers.cluster(strategy, {"PATH": "/bin", **environ}) == cluster
+    assert clusters.from_environment(strategy, {"PATH": "/bin", **environ}) == cluster
 
 
 def test_the_variables_are_those_of_the_frameworks() -> None:
-    cluster = workers.Cluster(1, 2, ("a:1", "b:2"), "a:3")
-    assert json.loads(workers.environment("multi_worker", cluster)["TF_CONFIG"]) == {
+    cluster = clusters.Cluster(1, 2, ("a:1", "b:2"), "a:3")
+    assert json.loads(clusters.environment("multi_worker", cluster)["TF_CONFIG"]) == {
         "cluster": {"worker": ["a:1", "b:2"]},
         "task": {"type": "worker", "index": 1},
     }
-    assert workers.environment("data_parallel", cluster) == {
+    assert clusters.environment("data_parallel", cluster) == {
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": "a:1,b:2",
         "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
         "KERAS_DISTRIBUTION_PROCESS_ID": "1",
         "KERAS_PIPELINE_ROLL_CALL": "a:3",
     }
-    assert workers.environment("ddp", workers.Cluster(1, 2, ("[::1]:1",), "a:3")) == {
+    assert clusters.environment("ddp", clusters.Cluster(1, 2, ("[::1]:1",), "a:3")) == {
         "MASTER_ADDR": "[::1]",
         "MASTER_PORT": "1",
         "WORLD_SIZE": "2",
@@ -234,18 +234,18 @@ def test_the_variables_are_those_of_the_frameworks() -> None:
 
 def test_without_variables_and_without_workers_there_is_no_cluster() -> None:
     for strategy in (*NAMES, "none", "mirrored"):
-        assert workers.cluster(strategy, {"LOCAL_RANK": "0", "KERAS_PIPELINE_ROLL_CALL": "a:1"}) is None
-    assert workers.cluster("mirrored", {"TF_CONFIG": "nonsense"}) is None
+        assert clusters.from_environment(strategy, {"LOCAL_RANK": "0", "KERAS_PIPELINE_ROLL_CALL": "a:1"}) is None
+    assert clusters.from_environment("mirrored", {"TF_CONFIG": "nonsense"}) is None
 
 
 def test_the_roll_call_is_by_default_beside_the_chief() -> None:
     environ = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "WORLD_SIZE": "2", "RANK": "1"}
-    assert workers.cluster("ddp", environ) == workers.Cluster(1, 2, ("10.0.0.1:29500",), "10.0.0.1:29501")
+    assert clusters.from_environment("ddp", environ) == clusters.Cluster(1, 2, ("10.0.0.1:29500",), "10.0.0.1:29501")
 
 
 def test_the_chief_alone_may_be_known() -> None:
     environ = dict(zip(NAMES["data_parallel"], ("a:1", "3", "2"), strict=True))
-    assert workers.cluster("data_parallel", environ) == workers.Cluster(2, 3, ("a:1",), "a:2")
+    assert clusters.from_environment("data_parallel", environ) == clusters.Cluster(2, 3, ("a:1",), "a:2")
 
 
 def task(workers: object, index: object = 0, **more: object) -> str:
@@ -311,7 +311,7 @@ KERAS = dict(zip(NAMES["data_parallel"], ("a:1,b:1", "2", "1"), strict=True))
 )  # fmt: skip
 def test_variables_that_make_no_sense_are_refused_by_name(strategy: str, environ: dict[str, str], message: str) -> None:
     with pytest.raises(ParamsError, match=f"^{message}") as caught:
-        workers.cluster(strategy, environ)
+        clusters.from_environment(strategy, environ)
     assert "Mend it where this worker is started" in str(caught.value)
     assert len(str(caught.value)) < 800
 
@@ -320,16 +320,16 @@ def test_variables_that_make_no_sense_are_refused_by_name(strategy: str, environ
 
 
 def test_a_chief_without_workers_need_not_wait() -> None:
-    workers.roll_call(workers.Cluster(0, 1, ("a:1",), f"127.0.0.1:{free_port()}"), {"params": "a"}).leave()
+    roll_call.attend(clusters.Cluster(0, 1, ("a:1",), f"127.0.0.1:{free_port()}"), {"params": "a"}).leave()
 
 
 def test_a_taken_or_foreign_address_of_the_roll_call_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         meeting = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(MachineError, match=rf"^{meeting}: the chief cannot listen .*Address already in use"):
-            workers.roll_call(workers.Cluster(0, 2, ("a:1",), meeting), {})
+            roll_call.attend(clusters.Cluster(0, 2, ("a:1",), meeting), {})
     with pytest.raises(MachineError, match=r"^192\.0\.2\.1:4000: the chief cannot listen .*assign requested address"):
-        workers.roll_call(workers.Cluster(0, 2, ("a:1",), "192.0.2.1:4000"), {})
+        roll_call.attend(clusters.Cluster(0, 2, ("a:1",), "192.0.2.1:4000"), {})
 
 
 @contextmanager
@@ -359,21 +359,21 @@ def stranger(answer: bytes) -> Iterator[str]:
 def test_a_worker_is_not_fooled_by_a_stranger_at_the_chiefs_address(
     answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "ROLL_CALL_SECONDS", 0.1)
-    monkeypatch.setattr(workers, "HELLO_SECONDS", 0.1)
+    monkeypatch.setattr(roll_call, "ROLL_CALL_SECONDS", 0.1)
+    monkeypatch.setattr(roll_call, "HELLO_SECONDS", 0.1)
     with (
         stranger(answer) as meeting,
         pytest.raises(MachineError, match=rf"^{meeting}: the chief did not answer there within 0.1 s \(\w"),
     ):
-        workers.roll_call(workers.Cluster(1, 2, ("a:1",), meeting), {})
+        roll_call.attend(clusters.Cluster(1, 2, ("a:1",), meeting), {})
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "no-such-host.invalid"])
 def test_a_worker_names_the_chief_that_is_not_there(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "ROLL_CALL_SECONDS", 0.1)
+    monkeypatch.setattr(roll_call, "ROLL_CALL_SECONDS", 0.1)
     meeting = f"{host}:{free_port()}"
     with pytest.raises(MachineError, match=rf"^{re.escape(meeting)}: the chief did not answer .*Expected: worker 0"):
-        workers.roll_call(workers.Cluster(1, 2, ("a:1",), meeting), {})
+        roll_call.attend(clusters.Cluster(1, 2, ("a:1",), meeting), {})
 
 
 def test_a_port_that_tcp_connects_to_itself_is_no_chief(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,10 +386,10 @@ def test_a_port_that_tcp_connects_to_itself_is_no_chief(monkeypatch: pytest.Monk
         connection.connect(("127.0.0.1", port))
         return connection
 
-    monkeypatch.setattr(workers, "ROLL_CALL_SECONDS", 0.1)
+    monkeypatch.setattr(roll_call, "ROLL_CALL_SECONDS", 0.1)
     monkeypatch.setattr(socket, "create_connection", connect)
     with pytest.raises(MachineError, match="something else answers"):
-        workers.roll_call(workers.Cluster(1, 2, ("a:1",), f"127.0.0.1:{port}"), {})
+        roll_call.attend(clusters.Cluster(1, 2, ("a:1",), f"127.0.0.1:{port}"), {})
     socket.create_server(("127.0.0.1", port)).close()
 
 
@@ -471,10 +471,10 @@ def test_workers_that_never_come_are_named_to_all(start: Start) -> None:
 
 
 def test_a_worker_that_never_comes_is_named_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "ROLL_CALL_SECONDS", 0.1)
-    cluster = workers.Cluster(0, 2, ("a:1", "b:2"), f"127.0.0.1:{free_port()}")
+    monkeypatch.setattr(roll_call, "ROLL_CALL_SECONDS", 0.1)
+    cluster = clusters.Cluster(0, 2, ("a:1", "b:2"), f"127.0.0.1:{free_port()}")
     with pytest.raises(MachineError, match=r"^worker 1 of 2 \(b:2\) did not come to the roll call at 127"):
-        workers.roll_call(cluster, {})
+        roll_call.attend(cluster, {})
 
 
 @pytest.mark.slow
@@ -644,7 +644,7 @@ def test_launch_tells_every_worker_its_place(strategy: str, capfd: pytest.Captur
     for rank, environ in enumerate([chief, other]):
         assert (environ["KEPT"], environ["LOCAL_RANK"]) == ("yes", str(rank))
         assert environ["KERAS_PIPELINE_PARENT"] == str(os.getpid())
-        place = workers.cluster(strategy, environ)
+        place = clusters.from_environment(strategy, environ)
         assert place is not None
         assert (place.rank, place.count, len(place.addresses)) == (rank, 2, 1 if strategy == "ddp" else 2)
         assert len({*place.addresses, place.roll_call}) == len(place.addresses) + 1

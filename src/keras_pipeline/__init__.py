@@ -13,9 +13,11 @@ preprocessing.py           the split, the scaling, the arrays on disk
 architectures.py, model_file.py       the network, its file
 strategies.py, distribution.py        the devices: one row and one function per strategy; backends.py starts
                            the framework, replicas_tensorflow.py and replicas_torch.py are its replicas
-training.py, fitting.py    what a training is made of; the fit, watched step by step
+training.py, preparation.py           what a training is made of; made ready, with every check before it
+fitting.py                 the fit, watched step by step: epoch_lines.py is what a user sees of it, training_state.py
+                           every number of it, observer.py whoever looks on
 checkpoints.py, record.py, signals.py what an interrupted training goes on from; models/run.json; requests to end
-workers.py                 several processes: their launcher, their roll call, the watch over them
+clusters.py, roll_call.py, workers.py   several processes: who they are, whether all are there, their launcher
 metrics.py, figures.py     predictions to numbers, numbers to pictures
 provenance.py              digests, versions, git: what a run was made of
 conformance.py, conformance_work.py, verdicts.py, determinism.py  is every strategy one device's training, and

@@ -1,9 +1,12 @@
 """What Keras computes with: starting it, its devices, its global state."""
 
 import os
+import random
 import sys
 import tempfile
 from collections.abc import Callable
+
+import numpy as np
 
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "GLOG_minloglevel": "2"}
 """What the frameworks' C++ parts read before their first line: errors only."""
@@ -56,8 +59,21 @@ def gpus(backend: str) -> int:
 
 
 def seed_everything(seed: int, precision: str) -> None:
-    """Seed Python, NumPy and Keras, and set Keras' dtype policy: both are global, so before the build."""
+    """Seed Python, NumPy and the framework, and set Keras' dtype policy: all are global, so before the build.
+
+    Not by `keras.utils.set_random_seed`, which imports TensorFlow whatever the backend is.
+    """
     import keras
 
-    keras.utils.set_random_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.random.set_seed(seed)
+    elif backend == "torch":
+        import torch
+
+        torch.manual_seed(seed)
     keras.config.set_dtype_policy(precision)

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import psutil
 
-from keras_pipeline import workers
+from keras_pipeline import clusters, workers
 from keras_pipeline.errors import PipelineError, masked
 
 EXAMPLES = """\
@@ -31,7 +31,8 @@ examples:
   eval "$(keras-pipeline completion bash)"  complete commands with the tab key
 
 exit codes: 0 done, 1 certify or conformance: not as recorded, 2 bad params or usage, 3 bad data,
-4 download failed, 5 training diverged, 6 the machine lacks something, 7 model file damaged, 70 our bug,
+4 download failed, 5 training diverged, or overfit failed,
+6 the machine lacks something, 7 model file damaged, 70 our bug,
 75 stopped or busy: run again, 130 and 143 interrupted
 """
 DEBUG = """\
@@ -54,7 +55,7 @@ EXIT_MEANING = {
     2: "bad params or usage",
     3: "bad data",
     4: "download failed",
-    5: "training diverged",
+    5: "training diverged, or overfit failed",
     6: "the machine lacks something",
     7: "model file damaged",
     75: "stopped or busy: run the same command again",
@@ -318,7 +319,7 @@ def _train(chosen: argparse.Namespace) -> int:
     values = params.load(chosen.params)
     if chosen.workers is not None:
         values = params.with_workers(values, chosen.workers)
-    if values.train.workers > 1 and workers.cluster(values.train.strategy, os.environ) is None:
+    if values.train.workers > 1 and clusters.from_environment(values.train.strategy, os.environ) is None:
         command = [sys.executable, "-m", "keras_pipeline.commands", "train", *sys.argv[2:]]
         return train.launch(values, chosen.normalized, chosen.models, command)
     observer = live.LiveTracker(store.location(store.project_root()), values.tracking.experiment)
@@ -342,7 +343,9 @@ def _debug(chosen: argparse.Namespace) -> None:
     from keras_pipeline.tracking import live, store
 
     values = params.load(chosen.params)
-    observer = live.LiveTracker(store.location(store.project_root()), f"{values.tracking.experiment} debug")
+    observer = live.LiveTracker(
+        store.location(store.project_root()), f"{values.tracking.experiment} debug", "this run is not sent later"
+    )
     debug.run(values, chosen.normalized, chosen.debug, observer, chosen.mode, chosen.share)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_pipeline import datasets, distribution, files, params, preprocessing, provenance, verdicts, workers
+from keras_pipeline import clusters, datasets, distribution, files, params, preprocessing, provenance, verdicts, workers
 from keras_pipeline.conformance_work import Job, Results
 from keras_pipeline.errors import MachineError, ParamsError
 from keras_pipeline.preprocessing import STATISTICS, Split
@@ -263,7 +263,7 @@ def _train(
 ) -> Mapping[str, Results] | Cell:
     """The results of all jobs; a cell where the place is not to be had, or failed."""
     files.write_json(folder / "task.json", {"data": str(data), "jobs": {name: vars(one) for name, one in jobs.items()}})
-    ours = {workers.ROLL_CALL, *itertools.chain(*workers.VARIABLES.values())}
+    ours = {clusters.ROLL_CALL, *itertools.chain(*clusters.VARIABLES.values())}
     environ = {name: value for name, value in os.environ.items() if name not in ours}
     if place.workers > 1:
         code = workers.launch([*command, str(folder)], place.workers, place.strategy, environ)

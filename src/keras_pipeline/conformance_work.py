@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_pipeline import distribution, files, preprocessing, strict_yaml, workers
+from keras_pipeline import distribution, files, preprocessing, roll_call, strict_yaml
 from keras_pipeline.params import Model, Params
 from keras_pipeline.preprocessing import STATISTICS, Split
 
@@ -53,7 +53,7 @@ def run(folder: Path) -> None:
         if place is None:
             _print_to(folder / f"log-{plan.cluster.rank if plan.cluster else 0}.txt")
             if plan.cluster:
-                watch = workers.roll_call(plan.cluster, {"task": files.sha256(folder / "task.json")})
+                watch = roll_call.attend(plan.cluster, {"task": files.sha256(folder / "task.json")})
             distribution.prepare(plan)
             place = distribution.open_distribution(plan)
             if plan.chief:
@@ -88,7 +88,7 @@ def _train(
     train: Split,
     validation: Split,
 ) -> Results:
-    from keras_pipeline import fitting, training
+    from keras_pipeline import fitting, training, training_state
 
     classes = int(max(train.labels.max(), validation.labels.max())) + 1
     weights = training.class_weights(train.labels, classes, plan.train.class_weights)
@@ -96,7 +96,7 @@ def _train(
     network = training.new_network(model, plan.train, seed, place, data.steps, classes)
     last: list[NDArray[Any]] = []
 
-    def keep(state: fitting.State, progress: dict[str, Any]) -> None:
+    def keep(state: training_state.State, progress: dict[str, Any]) -> None:
         last[:] = [array for name, array in state.items() if name.startswith("trainable/")]
 
     progress = fitting.Progress()

@@ -16,7 +16,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_pipeline import conformance, distribution, files, params, preprocessing, provenance, verdicts, workers
+from keras_pipeline import (
+    clusters,
+    conformance,
+    distribution,
+    files,
+    params,
+    preprocessing,
+    provenance,
+    roll_call,
+    verdicts,
+    workers,
+)
 from keras_pipeline.conformance import Place
 from keras_pipeline.conformance_work import Job
 from keras_pipeline.errors import MachineError, ParamsError
@@ -74,16 +85,16 @@ def work(folder: Path) -> None:
     train, validation = (preprocessing.read_split(data, name, statistics) for name in ("train", "validation"))
     images = {"train": len(train.labels), "validation": len(validation.labels)}
     plan = distribution.plan(chosen.train, images, os.environ)
-    watch = workers.roll_call(plan.cluster, {}) if plan.cluster else None
+    watch = roll_call.attend(plan.cluster, {}) if plan.cluster else None
     distribution.prepare(plan)
     place = distribution.open_distribution(plan)
-    from keras_pipeline import fitting, training
+    from keras_pipeline import fitting, training, training_state
 
     classes = int(train.labels.max()) + 1
     weights = training.class_weights(train.labels, classes, "none")
     split = training.Data(train, validation, weights, chosen.seed, plan.batch_size, plan.validation_batch)
     model = training.new_network(chosen.model, chosen.train, chosen.seed, place, split.steps, classes)
-    first = fitting.first_state(model, place, split)
+    first = training_state.first_state(model, place, split)
     digests = []
     for _ in range(task["runs"]):
         progress = fitting.Progress()
@@ -112,7 +123,7 @@ def _feature(place: Place) -> conformance.Feature:
 def _environment(onednn: str, threads: int) -> dict[str, str]:
     """The settings as each framework reads them; whatever was set outside must not mix in."""
     kept = {
-        name: value for name, value in os.environ.items() if name not in itertools.chain(*workers.VARIABLES.values())
+        name: value for name, value in os.environ.items() if name not in itertools.chain(*clusters.VARIABLES.values())
     }
     chosen = {name: str(threads) for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
     if onednn != "-":

@@ -21,11 +21,11 @@ BENEATH = ("jaxlib", "jax-", "nvidia-", "triton", "ml_dtypes", "ml-dtypes")
 """How the names of packages begin that compute for a framework."""
 GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """On Linux without any of them there is no GPU that a framework could use."""
+TITLES = {"onednn": "oneDNN", "intra_op_threads": "threads", "inter_op_threads": "threads", "xla": "XLA"}
 MACHINE = {
     "processor": "processor",
     "cores": "cores",
-    "onednn": "oneDNN (TF_ENABLE_ONEDNN_OPTS)",
-    "threads": "threads (OMP_NUM_THREADS)",
+    **{name: f"{TITLES.get(name, name)} ({variable})" for name, variable in record.SETTINGS.items()},
 }
 
 
@@ -180,7 +180,7 @@ def of_the_machine(run: dict[str, Any]) -> Iterator[Difference]:
     there, here = run["machine"], record.machine()
     for name, title in MACHINE.items():
         if there[name] != here[name]:
-            set_again = "; it is trained again as there" if name in repetition.SETTINGS else ""
+            set_again = "; it is trained again as there" if name in record.SETTINGS else ""
             yield Difference(
                 "cause", f"{title}: {there[name]} there, {here[name]} here{set_again}; the last bits may differ"
             )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_pipeline import backends, workers
+from keras_pipeline import backends, clusters
 from keras_pipeline.errors import MachineError, ParamsError
 from keras_pipeline.params import Train
 from keras_pipeline.strategies import STRATEGIES
@@ -30,7 +30,7 @@ class Plan:
     train: Train
     batch_size: int
     validation_batch: int
-    cluster: workers.Cluster | None = None
+    cluster: clusters.Cluster | None = None
 
     @property
     def chief(self) -> bool:
@@ -112,7 +112,7 @@ def plan(train: Train, images: Mapping[str, int], environ: Mapping[str, str]) ->
             f"by {replicas} replicas, and Keras would report a loss that weighs unequal shares alike. Change "
             f"normalize.validation_share so that {replicas} divides the training images, or the number of replicas."
         )
-    cluster = workers.cluster(train.strategy, environ)
+    cluster = clusters.from_environment(train.strategy, environ)
     if cluster and cluster.count != train.workers:
         raise ParamsError(
             f"params.yaml: train.workers: {train.workers}, but the environment names {cluster.count} workers for "
@@ -184,7 +184,7 @@ def open_distribution(chosen: Plan) -> Distribution:
     return replace(opened, asked=asked, own_statistics=own)
 
 
-def _join(backend: str, cluster: workers.Cluster | None) -> None:
+def _join(backend: str, cluster: clusters.Cluster | None) -> None:
     import keras
 
     if backend == "jax" and cluster:
@@ -231,23 +231,23 @@ def _determine(backend: str, level: str) -> None:
 # The strategies.
 
 
-def _none(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
+def _none(devices: list[str], cluster: clusters.Cluster | None) -> Distribution:
     return Distribution("none", tuple(devices))
 
 
-def _one_device(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
+def _one_device(devices: list[str], cluster: clusters.Cluster | None) -> Distribution:
     import tensorflow as tf
 
     return _replicated("one_device", tf.distribute.OneDeviceStrategy(devices[0]), devices)
 
 
-def _mirrored(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
+def _mirrored(devices: list[str], cluster: clusters.Cluster | None) -> Distribution:
     import tensorflow as tf
 
     return _replicated("mirrored", tf.distribute.MirroredStrategy(devices), devices)
 
 
-def _multi_worker(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
+def _multi_worker(devices: list[str], cluster: clusters.Cluster | None) -> Distribution:
     import tensorflow as tf
 
     from keras_pipeline import replicas_tensorflow as replicas
@@ -258,7 +258,7 @@ def _multi_worker(devices: list[str], cluster: workers.Cluster | None) -> Distri
     return replace(opened, fit=replicas.own_fit(strategy))
 
 
-def _replicated(name: str, strategy: Any, devices: list[str], cluster: workers.Cluster | None = None) -> Distribution:
+def _replicated(name: str, strategy: Any, devices: list[str], cluster: clusters.Cluster | None = None) -> Distribution:
     """Any of TensorFlow's strategies: each replica holds a copy of the network."""
     from keras_pipeline import replicas_tensorflow as replicas
 
@@ -278,7 +278,7 @@ def _replicated(name: str, strategy: Any, devices: list[str], cluster: workers.C
     )
 
 
-def _data_parallel(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
+def _data_parallel(devices: list[str], cluster: clusters.Cluster | None) -> Distribution:
     import keras
 
     # Our batches are this process's share already.
@@ -294,7 +294,7 @@ def _data_parallel(devices: list[str], cluster: workers.Cluster | None) -> Distr
     )
 
 
-def _ddp(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
+def _ddp(devices: list[str], cluster: clusters.Cluster | None) -> Distribution:
     from keras_pipeline import replicas_torch as replicas
 
     if cluster is None:
@@ -317,7 +317,7 @@ def _ddp(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
     )
 
 
-def _tpu(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
+def _tpu(devices: list[str], cluster: clusters.Cluster | None) -> Distribution:
     import tensorflow as tf
 
     print("train: strategy tpu follows TensorFlow's documentation; it was never tried on a TPU", flush=True)
@@ -335,7 +335,7 @@ def _tpu(devices: list[str], cluster: workers.Cluster | None) -> Distribution:
     return _replicated("tpu", strategy, devices)
 
 
-OPENED: dict[str, Callable[[list[str], workers.Cluster | None], Distribution]] = {
+OPENED: dict[str, Callable[[list[str], clusters.Cluster | None], Distribution]] = {
     "none": _none,
     "one_device": _one_device,
     "mirrored": _mirrored,

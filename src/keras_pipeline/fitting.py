@@ -5,7 +5,6 @@ history. So what is kept is the position, the epochs' rows, and every number of 
 """
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -13,17 +12,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from keras_pipeline.distribution import Distribution
+from keras_pipeline.epoch_lines import EpochLines
 from keras_pipeline.errors import DivergedError, StoppedError
 from keras_pipeline.params import Train
-from keras_pipeline.training import Batch, Data, Row, best_epoch, finished, stands_still
-
-State = dict[str, NDArray[Any]]
-SPEED_STEPS = 20
-"""After how many steps of the first epoch its time is foretold; the first step compiles and is not counted."""
+from keras_pipeline.training import Data, Row, best_epoch, finished, stands_still
+from keras_pipeline.training_state import State, make_variables, put_state, state_of
 
 
 @dataclass
@@ -84,7 +79,7 @@ def fit(
     start = progress.epoch, progress.step
     course = _Course(place, data, train, watcher, progress, state)
     held_out = data.held_out(place)
-    _make_variables(model, place, held_out)
+    make_variables(model, place, held_out)
     if not finished(progress.history, train):
         place.fit(
             model,
@@ -115,7 +110,7 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
         self.place, self.data, self.train, self.watcher = place, data, train, watcher
         self.progress, self.state = progress, state
         self.best = [state[name] for name in state if name.startswith("best/")] if state else []
-        self.lines = _Lines(train.epochs, data.steps, progress, shown=not watcher.quiet)
+        self.lines = EpochLines(train.epochs, data.steps, shown=not watcher.quiet)
         self.began = time.monotonic() - progress.seconds
         self.epoch = self.step = 0
 
@@ -129,7 +124,7 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
             put_state(self.model, self.state, self.place, metrics=self.step > 0)
             self.place.spread_noise(self.model)
             self.state = None
-        self.lines.epoch_begins(self.step)
+        self.lines.epoch_begins(self.epoch, self.step)
 
     def on_train_batch_end(self, batch: int, logs: Row | None = None) -> None:
         self.step += 1
@@ -194,107 +189,3 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
             self.lines.close()
             rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
             raise NotFiniteError(name, value, self.epoch, self.step, rate)
-
-
-class _Lines:
-    """What a user sees of a training: a bar on a terminal, one line per epoch elsewhere, and how long it will take."""
-
-    def __init__(self, epochs: int, steps: int, progress: Progress, *, shown: bool) -> None:
-        self.epochs, self.steps, self.progress, self.shown = epochs, steps, progress, shown
-        self.terminal = sys.stdout is not None and sys.stdout.isatty()
-        self.bar: Any = None
-        self.foretold = False
-        self.began = self.warm = time.monotonic()
-
-    def epoch_begins(self, step: int) -> None:
-        self.began = time.monotonic()
-        if self.shown and self.terminal:
-            name = f"Epoch {self.progress.epoch + 1}/{self.epochs}"
-            self.bar = tqdm(total=self.steps, initial=step, desc=name, unit="step", leave=False, file=sys.stdout)
-
-    def step(self, step: int, loss: float) -> None:
-        if self.bar is not None:
-            self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-            self.bar.update()
-        if self.foretold or not self.shown:
-            return
-        if step == self.progress.step + 1:
-            self.warm = time.monotonic()
-        elif step == self.progress.step + 1 + SPEED_STEPS:
-            self.foretold = True
-            seconds = (time.monotonic() - self.warm) / SPEED_STEPS * self.steps
-            left = self.epochs - self.progress.epoch
-            self._print(f"train: about {seconds:.1f} s an epoch, {_minutes(seconds * left)} for {left} epochs")
-
-    def epoch_ends(self, row: Row) -> None:
-        self.close()
-        values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name.endswith(("loss", "accuracy")))
-        rate, seconds = row["train/learning_rate"], time.monotonic() - self.began
-        self._print(f"Epoch {row['epoch']}/{self.epochs}: {values}  learning rate {rate:.3g}  {seconds:.1f} s")
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
-
-    def _print(self, text: str) -> None:
-        if self.shown:
-            tqdm.write(text, file=sys.stdout) if self.bar is not None else print(text, flush=True)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-
-
-def _make_variables(model: keras.Sequential, place: Distribution, batch: Batch) -> None:
-    """Make the variables of optimizer and metrics, which Keras makes at their first use: a state can then be put in,
-    and a replica, which must not make any, finds them."""
-    images, targets, weights = (array[:1] for array in batch)
-    with place.scope():
-        model.optimizer.build(model.trainable_variables)
-        model.compute_metrics(images, targets, targets, weights)
-
-
-def first_state(model: keras.Sequential, place: Distribution, data: Data) -> State:
-    """The state of a network that was compiled and not trained yet, to begin from it again."""
-    _make_variables(model, place, data.held_out(place))
-    place.spread_noise(model)
-    return state_of(model, place)
-
-
-def state_of(model: keras.Sequential, place: Distribution) -> State:
-    """Every number that a training needs to go on: weights, optimizer, metrics, and the state of random generators.
-
-    Most are the same on all replicas; those of which each has its own stand stacked, replicas first, under "own/".
-    """
-    shared, own = _variables(model, place, metrics=True)
-    # A copy: on some backends the array is a view of memory that the next step changes.
-    state = {name: np.array(keras.ops.convert_to_numpy(one)) for name, one in shared.items()}
-    return state | dict(zip(own, place.gather(list(own.values())), strict=True))
-
-
-def put_state(model: keras.Sequential, state: State, place: Distribution, *, metrics: bool) -> None:
-    """Put back what `state_of` gave; `metrics`: also the means over the epoch so far."""
-    shared, own = _variables(model, place, metrics)
-    for name, variable in shared.items():
-        variable.assign(state[name])
-    place.scatter(list(own.values()), [state[name] for name in own])
-
-
-def _variables(model: keras.Sequential, place: Distribution, metrics: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What all replicas share, and of what each has its own."""
-    statistics = {id(weight) for weight in model.non_trainable_weights} if place.own_statistics else set()
-    shared = {
-        "trainable": model.trainable_variables,
-        "other": [one for one in model.non_trainable_variables if id(one) not in statistics],
-        "optimizer": model.optimizer.variables,
-    }
-    own = {
-        "own/statistics": [one for one in model.non_trainable_variables if id(one) in statistics],
-        "own/metrics": model.metrics_variables if metrics else [],
-    }
-    return _numbered(shared), _numbered(own)
-
-
-def _numbered(groups: dict[str, list[Any]]) -> dict[str, Any]:
-    return {f"{group}/{place:04}": one for group, variables in groups.items() for place, one in enumerate(variables)}

@@ -12,6 +12,14 @@ from keras_pipeline import files, provenance
 from keras_pipeline.distribution import Distribution, Plan
 from keras_pipeline.params import Params
 
+SETTINGS = {
+    "onednn": "TF_ENABLE_ONEDNN_OPTS",
+    "threads": "OMP_NUM_THREADS",
+    "intra_op_threads": "TF_NUM_INTRAOP_THREADS",
+    "inter_op_threads": "TF_NUM_INTEROP_THREADS",
+    "xla": "XLA_FLAGS",
+}
+"""The environment variables that can change the last bits of a result."""
 TAKEN_OVER = ("key", "started", "resumed")
 
 
@@ -69,8 +77,7 @@ def machine() -> dict[str, str]:
     return {
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
-        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
+        **{key: os.environ.get(name, "default") for key, name in SETTINGS.items()},
     }
 
 

@@ -15,13 +15,11 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from keras_pipeline import signals
+from keras_pipeline import record, signals
 from keras_pipeline.errors import MachineError
 
 BLOCKS = ("seed", "fetch", "normalize", "model", "train")
 """The blocks of params.yaml that a run records."""
-SETTINGS = {"onednn": "TF_ENABLE_ONEDNN_OPTS", "threads": "OMP_NUM_THREADS"}
-"""What a record's machine was told by environment variables, and which."""
 NOT_INHERITED = ("DVC_", "MLFLOW_", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 PROGRAM = "import sys; from keras_pipeline.commands import main; sys.exit(main())"
 STOP_SECONDS = 20.0
@@ -110,7 +108,7 @@ def run_stage(project: Path, arguments: list[str], machine: Mapping[str, str], f
 def _environment(project: Path, machine: Mapping[str, str]) -> dict[str, str]:
     """This process's, but the project's code is imported, and runs are kept beside it."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
-    for setting, variable in SETTINGS.items():
+    for setting, variable in record.SETTINGS.items():
         if setting in machine:
             inherited.pop(variable, None)
             inherited |= {} if machine[setting] == "default" else {variable: machine[setting]}

@@ -36,7 +36,7 @@ def average_statistics(strategy: Any, model: keras.Sequential) -> None:
             weight.assign(context.all_reduce(tf.distribute.ReduceOp.MEAN, weight.value))
 
     if statistics:
-        tf.function(lambda: strategy.run(average))()
+        strategy.run(average)
 
 
 def gather(strategy: Any, variables: list[Any], workers: int) -> list[NDArray[Any]]:

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as group
 from numpy.typing import NDArray
 
-from keras_pipeline.workers import Cluster
+from keras_pipeline.clusters import Cluster
 
 
 def join(cluster: Cluster) -> None:

@@ -5,27 +5,25 @@ import io
 import math
 import os
 import shutil
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from keras_pipeline import distribution, files, record
-from keras_pipeline.errors import DivergedError, ParamsError, PipelineError, StoppedError
+from keras_pipeline import distribution, files, preparation, record
+from keras_pipeline.errors import ParamsError, PipelineError, StoppedError
 from keras_pipeline.layers import Dropout
+from keras_pipeline.observer import Observer
 from keras_pipeline.params import Params, Train
+from keras_pipeline.preparation import Prepared
 from keras_pipeline.preprocessing import Split, read_split, stratified_split
-from keras_pipeline.stages import train as stage
 
 if TYPE_CHECKING:
-    import keras
+    from keras_pipeline.training import Row
 
-    from keras_pipeline.training import Data, Row
-
+OnEpoch = Callable[["Row"], None]
 Mode = Literal["one-batch", "overfit", "limited", "profile"]
 OVERFIT_BATCHES = 4
 OVERFIT_FULL = 256
@@ -42,38 +40,7 @@ class NotLearnedError(PipelineError):
     exit_code = 5
 
 
-@dataclass(frozen=True)
-class _Training:
-    """A network that is ready to be trained with `params`, and the record of it."""
-
-    params: Params
-    place: distribution.Distribution
-    data: "Data"
-    build: Callable[[Train, distribution.Distribution], "keras.Sequential"]
-    model: "keras.Sequential"
-    run: dict[str, Any]
-    own: Path
-
-    def fit(self, train: Train, on_epoch: Callable[["Row"], None], **options: Any) -> None:
-        """As `fitting.fit`, keeping nothing; the options are `asked` and `quiet` of its watcher, and `place`."""
-        from keras_pipeline import diagnosis, fitting
-
-        place = options.pop("place", self.place)
-        began = time.monotonic()
-        watcher = fitting.Watcher(epoch=on_epoch, **options)
-        train = train.model_copy(update={"checkpoint_steps": 0})
-        try:
-            fitting.fit(self.model, place, self.data, train, watcher, fitting.Progress(history=self.run["history"]))
-        except fitting.NotFiniteError as fault:
-            self.run["diverged"] = fault.received
-            found = diagnosis.explain(fault, None, self.build, self.place, self.data, self.params.train)
-            self.run["diverged"] = found.cause
-            raise DivergedError(found.message) from None
-        finally:
-            self.run.update(ended=time.time(), train_seconds=time.monotonic() - began)
-
-
-def run(params: Params, normalized: Path, folder: Path, observer: stage.Observer, mode: Mode, share: float) -> None:
+def run(params: Params, normalized: Path, folder: Path, observer: Observer, mode: Mode, share: float) -> None:
     """Train for the mode's question in one process; write into `folder`/mode only, and keep no checkpoint.
 
     The record, run.json; the trained network where it is trained as params.yaml says; the trace and the times of
@@ -85,7 +52,7 @@ def run(params: Params, normalized: Path, folder: Path, observer: stage.Observer
             f"params.yaml: train.workers: {params.train.workers}, but debug trains in one process. "
             "Set train.workers: 1 while you debug; batch_size is that of all workers, so the training stays the same."
         )
-    plan, statistics = stage.check(params, normalized)
+    plan, statistics = preparation.check(params, normalized)
     images = _images(mode, params.train, statistics["images"], plan, share)
     asked = _without_regularization(params, images) if mode == "overfit" else params
     own = folder / mode
@@ -97,11 +64,11 @@ def run(params: Params, normalized: Path, folder: Path, observer: stage.Observer
         distribution.prepare(plan)
         place = distribution.open_distribution(plan)
         ending.callback(place.close)
-        training = _prepared(asked, plan, place, _cut(mode, splits, images, params.seed), run, own)
-        print("\n".join(stage._summary(asked, plan, place, run)), flush=True)
+        prepared = preparation.prepare(asked, plan, place, _cut(mode, splits, images, params.seed), run)
+        print("\n".join(prepared.summary()), flush=True)
         try:
             observer.started(run)
-            print(MODES[mode](training, observer.epoch), flush=True)
+            print(MODES[mode](prepared, own, observer.epoch), flush=True)
             files.write_json(own / "run.json", run)
         except BaseException as error:
             observer.ended("FAILED" if isinstance(error, Exception) else "KILLED", run, None)
@@ -169,43 +136,38 @@ def _without_regularization(params: Params, images: dict[str, int]) -> Params:
     )
 
 
-def _prepared(
-    params: Params,
-    plan: distribution.Plan,
-    place: distribution.Distribution,
-    splits: list[Split],
-    run: dict[str, Any],
-    own: Path,
-) -> _Training:
-    from keras_pipeline import training
+def _fit(
+    prepared: Prepared,
+    train: Train,
+    on_epoch: OnEpoch,
+    place: distribution.Distribution | None = None,
+    **options: Any,
+) -> None:
+    """Train, keeping nothing; the options are `asked` and `quiet` of the fit's watcher."""
+    from keras_pipeline import fitting
 
-    classes = len(run["dataset"]["class_names"])
-    weights = training.class_weights(splits[0].labels, classes, params.train.class_weights)
-    data = training.Data(splits[0], splits[1], weights, params.seed, plan.batch_size, plan.validation_batch)
-
-    def build(train: Train, place: distribution.Distribution) -> "keras.Sequential":
-        return training.new_network(params.model, train, params.seed, place, data.steps, classes)
-
-    model = build(params.train, place)
-    run["strategy"] = record.strategy(plan, place, statistics=params.model.batch_normalized)
-    run["weights"] = model.count_params()
-    return _Training(params, place, data, build, model, run, own)
+    train = train.model_copy(update={"checkpoint_steps": 0})
+    watcher, progress = fitting.Watcher(epoch=on_epoch, **options), fitting.Progress(history=prepared.run["history"])
+    try:
+        prepared.fit(train, watcher, progress, place=place)
+    except fitting.NotFiniteError as fault:
+        raise prepared.explained(fault, None) from None
 
 
 # The modes: each trains, and gives what is to be said at the end.
 
 
-def _one_batch(training: _Training, on_epoch: Callable[["Row"], None]) -> str:
-    training.fit(training.params.train.model_copy(update={"epochs": 1}), on_epoch)
-    _write(training)
+def _one_batch(prepared: Prepared, own: Path, on_epoch: OnEpoch) -> str:
+    _fit(prepared, prepared.params.train.model_copy(update={"epochs": 1}), on_epoch)
+    prepared.write(own / "model.keras", own / "run.json")
     return (
-        f"debug: everything runs: one batch of {training.data.batch_size} was trained on, one of "
-        f"{len(training.data.validation.labels)} validated, and the network written to {training.own}/."
+        f"debug: everything runs: one batch of {prepared.data.batch_size} was trained on, one of "
+        f"{len(prepared.data.validation.labels)} validated, and the network written to {own}/."
     )
 
 
-def _overfit(training: _Training, on_epoch: Callable[["Row"], None]) -> str:
-    history, train, data = training.run["history"], training.params.train, training.data
+def _overfit(prepared: Prepared, own: Path, on_epoch: OnEpoch) -> str:
+    history, train, data = prepared.run["history"], prepared.params.train, prepared.data
     count = len(data.training.labels)
 
     def show(row: "Row") -> None:
@@ -218,7 +180,7 @@ def _overfit(training: _Training, on_epoch: Callable[["Row"], None]) -> str:
 
     print(f"debug: {count} images over and over, without Dropout, L2, schedule and early stopping", flush=True)
     with suppress(StoppedError):
-        training.fit(train, show, asked=learned, quiet=True)
+        _fit(prepared, train, show, asked=learned, quiet=True)
     steps = len(history) * data.steps
     if learned():
         return f"debug: learned by heart: all {count} images are answered right after {steps} steps."
@@ -232,44 +194,44 @@ def _overfit(training: _Training, on_epoch: Callable[["Row"], None]) -> str:
     )
 
 
-def _limited(training: _Training, on_epoch: Callable[["Row"], None]) -> str:
-    training.fit(training.params.train, on_epoch)
-    _write(training)
-    history = training.run["history"]
-    count = len(training.data.training.labels)
+def _limited(prepared: Prepared, own: Path, on_epoch: OnEpoch) -> str:
+    _fit(prepared, prepared.params.train, on_epoch)
+    prepared.write(own / "model.keras", own / "run.json")
+    history = prepared.run["history"]
+    count = len(prepared.data.training.labels)
     return (
-        f"debug: {len(history)} epochs of {count:,} images in {training.run['train_seconds']:.0f} s; the network, in "
-        f"{training.own}/, has the weights of epoch {training.run['best_epoch']}: "
-        f"{_row(history[training.run['best_epoch'] - 1], 'val')}"
+        f"debug: {len(history)} epochs of {count:,} images in {prepared.run['train_seconds']:.0f} s; the network, in "
+        f"{own}/, has the weights of epoch {prepared.run['best_epoch']}: "
+        f"{_row(history[prepared.run['best_epoch'] - 1], 'val')}"
     )
 
 
-def _profile(training: _Training, on_epoch: Callable[["Row"], None]) -> str:
+def _profile(prepared: Prepared, own: Path, on_epoch: OnEpoch) -> str:
     from keras_pipeline import profiling
 
-    trace, train, clock = training.own / "trace", training.params.train, profiling.Clock()
+    trace, train, clock = own / "trace", prepared.params.train, profiling.Clock()
     shutil.rmtree(trace, ignore_errors=True)
     unstopped = train.early_stopping.model_copy(update={"patience": 0})
-    changes = {"early_stopping": unstopped, "epochs": -(-profiling.STEPS // training.data.steps)}
-    place = profiling.watched(training.place, train.backend, trace, clock)
+    changes = {"early_stopping": unstopped, "epochs": -(-profiling.STEPS // prepared.data.steps)}
+    place = profiling.watched(prepared.place, train.backend, trace, clock)
     with suppress(StoppedError):
-        training.fit(train.model_copy(update=changes), on_epoch, quiet=True, place=place)
-    training.run["trace"] = str(trace)
+        _fit(prepared, train.model_copy(update=changes), on_epoch, quiet=True, place=place)
+    prepared.run["trace"] = str(trace)
     table = clock.table()
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("part", "median_ms", "p95_ms"), *table])
-    files.write_atomically(training.own / "times.csv", text.getvalue().encode())
+    files.write_atomically(own / "times.csv", text.getvalue().encode())
     lines = [f"{'ms a step':>34}  median     95 %"]
     lines += [f"{profiling.PARTS[part]:>34} {median:7.2f}  {high:7.2f}" for part, median, high in table]
     total = sum(median for part, median, _ in table if part != "batch")
-    speed = training.data.batch_size / total * 1000
-    lines.append(f"debug: {profiling.TIMED_STEPS} steps of {training.data.batch_size}: {speed:,.0f} images a second")
+    speed = prepared.data.batch_size / total * 1000
+    lines.append(f"debug: {profiling.TIMED_STEPS} steps of {prepared.data.batch_size}: {speed:,.0f} images a second")
     lines.append(f"debug: a trace of {profiling.TRACED_STEPS} more steps is in {trace}/.")
     lines.append(f"debug: {profiling.LOOK[train.backend].format(folder=trace)}")
     return "\n".join(lines)
 
 
-MODES: dict[Mode, Callable[[_Training, Callable[["Row"], None]], str]] = {
+MODES: dict[Mode, Callable[[Prepared, Path, OnEpoch], str]] = {
     "one-batch": _one_batch,
     "overfit": _overfit,
     "limited": _limited,
@@ -279,12 +241,3 @@ MODES: dict[Mode, Callable[[_Training, Callable[["Row"], None]], str]] = {
 
 def _row(row: "Row", split: str) -> str:
     return f"{split}/accuracy {row[f'{split}/accuracy']:.4f}, {split}/loss {row[f'{split}/loss']:.4f}"
-
-
-def _write(training: _Training) -> None:
-    from keras_pipeline.training import best_epoch
-
-    training.run["best_epoch"] = best_epoch(training.run["history"], training.params.train.early_stopping)
-    training.place.close()
-    classes = len(training.run["dataset"]["class_names"])
-    stage._write(training.params, training.model, classes, training.run, training.own)

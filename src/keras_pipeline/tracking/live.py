@@ -13,6 +13,7 @@ import psutil
 
 from keras_pipeline import files, signals
 from keras_pipeline.errors import MachineError, masked
+from keras_pipeline.observer import Observer
 from keras_pipeline.preprocessing import Scaling
 from keras_pipeline.tracking import runs
 from keras_pipeline.tracking.store import Location, Store, connect, reason
@@ -26,17 +27,20 @@ CLOCK_SECONDS = 2
 """How far two readings of one process's start may lie apart: the kernel derives it from the clock of the day."""
 
 
-class LiveTracker:
-    """Reports a training to MLflow as it goes (the `Observer` of the stage train).
+class LiveTracker(Observer):
+    """Reports a training to MLflow as it goes.
 
-    At the first failure it says so in one line, and is silent from then on; the run's record on disk is
-    complete without it, and `track` sends what is missing. A file in `alive/` says which process trains
-    which run, until the run is closed: `repair` closes those whose process is gone.
+    At the first failure it says so in one line, with what comes `later`, and is silent from then on; the run's
+    record on disk is complete without it, and `track` sends what is missing. A file in `alive/` says which process
+    trains which run, until the run is closed: `repair` closes those whose process is gone.
     """
 
-    def __init__(self, where: Location, experiment: str) -> None:
+    def __init__(
+        self, where: Location, experiment: str, later: str = "the stage track sends the run when the store is back"
+    ) -> None:
         self.where = where
         self.experiment = experiment
+        self.later = later
         self.store: Store | None = None
         self.run_id = ""
         self.failed = False
@@ -118,8 +122,8 @@ class LiveTracker:
             if self.system_metrics is not None:  # it waits for its last call, which may take long
                 threading.Thread(target=self.system_metrics.finish, daemon=True).start()
             print(
-                f"tracking: MLflow at {masked(self.where.uri)} is not available ({reason(error)}). Training goes on; "
-                "the stage track sends the run when the store is back.",
+                f"tracking: MLflow at {masked(self.where.uri)} is not available ({reason(error)}). "
+                f"Training goes on; {self.later}.",
                 file=sys.stderr,
             )
 

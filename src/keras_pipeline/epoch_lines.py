@@ -1,0 +1,66 @@
+"""What a user sees of a training while it goes on."""
+
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+SPEED_STEPS = 20
+"""After how many steps the time of an epoch is foretold; the first step compiles and is not counted."""
+
+
+class EpochLines:
+    """A bar on a terminal, one line per epoch elsewhere, and, once, how long it will take. Prints where `shown`."""
+
+    def __init__(self, epochs: int, steps: int, *, shown: bool) -> None:
+        self.epochs, self.steps, self.shown = epochs, steps, shown
+        self.terminal = sys.stdout is not None and sys.stdout.isatty()
+        self.bar: Any = None
+        self.foretold = not shown
+        self.epoch = self.first = 0
+        self.began = self.warm = time.monotonic()
+
+    def epoch_begins(self, epoch: int, step: int) -> None:
+        """The epoch, counted from 1, goes on after so many steps."""
+        self.epoch, self.first = epoch, step
+        self.began = time.monotonic()
+        if self.shown and self.terminal:
+            name = f"Epoch {epoch}/{self.epochs}"
+            self.bar = tqdm(total=self.steps, initial=step, desc=name, unit="step", leave=False, file=sys.stdout)
+
+    def step(self, step: int, loss: float) -> None:
+        """So many steps of the epoch are done."""
+        if self.bar is not None:
+            self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            self.bar.update()
+        if self.foretold:
+            return
+        if step == self.first + 1:
+            self.warm = time.monotonic()
+        elif step == self.first + 1 + SPEED_STEPS:
+            self.foretold = True
+            seconds = (time.monotonic() - self.warm) / SPEED_STEPS * self.steps
+            left = self.epochs - self.epoch + 1
+            self._print(f"train: about {seconds:.1f} s an epoch, {_minutes(seconds * left)} for {left} epochs")
+
+    def epoch_ends(self, row: dict[str, float]) -> None:
+        """The epoch is done: the row of `fitting.fit`, without its time."""
+        self.close()
+        values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name.endswith(("loss", "accuracy")))
+        rate, seconds = row["train/learning_rate"], time.monotonic() - self.began
+        self._print(f"Epoch {row['epoch']}/{self.epochs}: {values}  learning rate {rate:.3g}  {seconds:.1f} s")
+
+    def close(self) -> None:
+        """Take away the bar, if one is there."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def _print(self, text: str) -> None:
+        if self.shown:
+            tqdm.write(text, file=sys.stdout) if self.bar is not None else print(text, flush=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"

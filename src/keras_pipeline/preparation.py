@@ -1,0 +1,162 @@
+"""A training made ready to begin: the checks before it, its network on its devices, what the user is told of it."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from keras_pipeline import architectures, distribution, files, layers, record
+from keras_pipeline.checkpoints import Checkpoints
+from keras_pipeline.distribution import Distribution, Plan
+from keras_pipeline.errors import DivergedError, MachineError
+from keras_pipeline.params import IMAGE_SHAPE, Params, Train
+from keras_pipeline.preprocessing import STATISTICS, Split
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_pipeline.fitting import NotFiniteError, Progress, Watcher
+    from keras_pipeline.training import Data
+    from keras_pipeline.training_state import State
+
+
+def check(params: Params, normalized: Path) -> tuple[Plan, dict[str, Any]]:
+    """Every check that needs no framework: what will train, and the statistics of what it will train on.
+
+    Raises what `distribution.plan` raises, and MachineError when a training step cannot fit into this machine's
+    memory by the least estimate.
+    """
+    statistics = files.read_json(normalized / "statistics.json", written_by="normalize", keys=STATISTICS)
+    plan = distribution.plan(params.train, statistics["images"], os.environ)
+    needed, available = _memory(params, plan.batch_size), psutil.virtual_memory().total
+    if needed > available:
+        weights = layers.weight_count(architectures.hidden_layers(params.model), IMAGE_SHAPE)
+        raise MachineError(
+            f"params.yaml: model: a training step needs at least {needed / 1e9:.1f} GB of memory "
+            f"({weights:,} weights, batches of {plan.batch_size}), this machine has "
+            f"{available / 1e9:.1f} GB. Use fewer units, filters or layers, or a smaller train.batch_size."
+        )
+    return plan, statistics
+
+
+def _memory(params: Params, batch_size: int) -> int:
+    return layers.training_memory(architectures.hidden_layers(params.model), IMAGE_SHAPE, batch_size)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A compiled network on its devices, with the batches it will see; `run` is the record of its training."""
+
+    params: Params
+    plan: Plan
+    place: Distribution
+    data: "Data"
+    model: "keras.Sequential"
+    run: dict[str, Any]
+
+    def fit(
+        self,
+        train: Train,
+        watcher: "Watcher",
+        progress: "Progress",
+        state: "State | None" = None,
+        place: Distribution | None = None,
+    ) -> None:
+        """As `fitting.fit`, on `place` if given; the record is told the time it took."""
+        from keras_pipeline import fitting
+
+        began = time.monotonic() - progress.seconds
+        try:
+            fitting.fit(self.model, place or self.place, self.data, train, watcher, progress, state)
+        finally:
+            self.run.update(ended=time.time(), train_seconds=time.monotonic() - began)
+
+    def explained(self, fault: "NotFiniteError", kept: Checkpoints | None) -> DivergedError:
+        """The fault of `fit` with its cause, which is looked for from the checkpoints `kept`, and told the record."""
+        from keras_pipeline import diagnosis
+
+        self.run["diverged"] = fault.received  # all that is known, should the search be interrupted
+        found = diagnosis.explain(fault, kept, self._build, self.place, self.data, self.params.train)
+        self.run["diverged"] = found.cause
+        return DivergedError(found.message)
+
+    def _build(self, train: Train, place: Distribution) -> "keras.Sequential":
+        return _new_network(self.params, train, place, self.data, self.run)
+
+    def summary(self) -> Iterator[str]:
+        """What will be trained, on what, and what of it is worth a second look: a line each."""
+        images, where, precision = self.run["dataset"]["images"], self.run["strategy"], self.params.train.precision
+        needed = _memory(self.params, where["batch_per_replica"])
+        yield (
+            f"train: {self.params.model.architecture}, {self.run['weights']:,} weights, at least "
+            f"{needed / 1e6:.0f} MB a replica; {images['train']:,} training and {images['validation']:,} validation "
+            f"images of {self.run['dataset']['dataset']}"
+        )
+        several = where["replicas"] > 1
+        share = f", {where['batch_per_replica']} on each of {where['replicas']} replicas" if several else ""
+        of_each = " of each worker" if where["workers"] > 1 else ""
+        yield (
+            f"train: {where['backend']}, strategy {where['name']} on {', '.join(where['devices'])}{of_each}; "
+            f"batches of {self.plan.batch_size}{share}"
+        )
+        if several and self.params.model.batch_normalized:
+            yield f"train: BatchNormalization's statistics: {where['batch_statistics']}"
+        elif several:
+            yield "train: no BatchNormalization in this network, so train.batch_statistics changes nothing"
+        if self.place.asked:
+            yield (
+                f"train: {self.place.asked} was asked for and is not there; "
+                "one device trains instead, as params.yaml allows"
+            )
+        if precision != "float32" and where["devices"][0].startswith("/cpu"):
+            yield f"train: {precision} is slower than float32 on a CPU, and less exact"
+        if self.run["resumed"]:
+            yield f"train: goes on from its checkpoint at {self.run['resumed'][-1]}, in the same run"
+
+    def write(self, model: Path, run: Path) -> "keras.Sequential":
+        """Write the trained network to `model` and then the record to `run`; the network as it is kept.
+
+        It is one copy without strategy, optimizer, synchronized BatchNormalization or the state of random generators.
+        The devices are closed.
+        """
+        from keras_pipeline import model_file, training
+
+        self.run["best_epoch"] = training.best_epoch(self.run["history"], self.params.train.early_stopping)
+        self.place.close()
+        trained = architectures.build(self.params.model, IMAGE_SHAPE, _classes(self.run))
+        trained.set_weights(self.model.get_weights())
+        model_file.save(trained, model)
+        self.run["sha256"]["model"] = files.sha256(model)
+        files.write_json(run, self.run)
+        return trained
+
+
+def prepare(params: Params, plan: Plan, place: Distribution, splits: list[Split], run: dict[str, Any]) -> Prepared:
+    """The network with its first weights on the opened devices; the record `run` is told what it is and where.
+
+    `splits`: training and validation.
+    """
+    from keras_pipeline import training
+
+    weights = training.class_weights(splits[0].labels, _classes(run), params.train.class_weights)
+    data = training.Data(splits[0], splits[1], weights, params.seed, plan.batch_size, plan.validation_batch)
+    model = _new_network(params, params.train, place, data, run)
+    run["strategy"] = record.strategy(plan, place, statistics=params.model.batch_normalized)
+    run["weights"] = model.count_params()
+    return Prepared(params, plan, place, data, model, run)
+
+
+def _new_network(
+    params: Params, train: Train, place: Distribution, data: "Data", run: dict[str, Any]
+) -> "keras.Sequential":
+    from keras_pipeline import training
+
+    return training.new_network(params.model, train, params.seed, place, data.steps, _classes(run))
+
+
+def _classes(run: dict[str, Any]) -> int:
+    return len(run["dataset"]["class_names"])
