@@ -78,13 +78,13 @@ def launch(command: Sequence[str], count: int, strategy: str, environ: Mapping[s
 def _start(command: Sequence[str], rank: int, environ: Mapping[str, str]) -> subprocess.Popen[str]:
     output = subprocess.PIPE if rank else None
     # Unbuffered, Python writes a line and its end apart: between the two of the chief another's line could come.
-    unbuffered = {"PYTHONUNBUFFERED": "1"} if rank else {}
+    own = {PARENT: str(os.getpid()), "LOCAL_RANK": str(rank), "PYTHONUNBUFFERED": "1" if rank else ""}
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        env={**environ, PARENT: str(os.getpid()), "LOCAL_RANK": str(rank), **unbuffered},
+        env={**environ, **own},
         encoding="utf-8",
         errors="replace",
         start_new_session=True,  # so that its children can be stopped with it
