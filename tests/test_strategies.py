@@ -10,11 +10,14 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import small
-from keras_pipeline import distribution
+from keras_pipeline import architectures, distribution, files
 from keras_pipeline.errors import MachineError, ParamsError
+from keras_pipeline.params import IMAGE_SHAPE
+from keras_pipeline.preprocessing import STATISTICS, read_split
 from keras_pipeline.strategies import REFUSED, STRATEGIES
 
 IMAGES = {"train": 1293, "validation": 144, "test": 360}
@@ -241,3 +244,30 @@ def test_what_trains_is_said_before_it_does(folder: Path) -> None:
     assert re.fullmatch(r"train: about [\d.]+ s an epoch, \d+ (s|minutes) for 3 epochs", lines[4])
     assert re.match(r"Epoch 1/3: train/loss [\d.]+  train/accuracy ", lines[5])
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_network_written_is_the_one_validated_also_with_statistics_per_replica(folder: Path) -> None:
+    changes = {
+        "train.strategy": "mirrored",
+        "train.devices": 2,
+        "train.batch_statistics": "per_replica",
+        "train.batch_size": 32,
+    }
+    done = train(folder / "per_replica", changes)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    import keras
+
+    from keras_pipeline import model_file
+
+    network = architectures.build(small.params(changes).model, IMAGE_SHAPE, 10)
+    model_file.load_weights(network, folder / "per_replica/models/model.keras")
+    statistics = files.read_json(folder / "normalized/statistics.json", written_by="normalize", keys=STATISTICS)
+    held_out = read_split(folder / "normalized", "validation", statistics)
+    probabilities = network.predict(held_out.images, verbose=0)
+    penalty = float(keras.ops.sum(network.losses))
+    loss = -np.mean(np.log(probabilities[np.arange(len(probabilities)), held_out.labels])) + penalty
+    last = json.loads((folder / "per_replica/models/run.json").read_text())["history"][-1]
+    assert loss == pytest.approx(last["val/loss"], rel=1e-5)
+    assert np.mean(probabilities.argmax(axis=1) == held_out.labels) == pytest.approx(last["val/accuracy"])

@@ -14,8 +14,6 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import psutil
-
 from keras_pipeline import clusters, workers
 from keras_pipeline.errors import PipelineError, masked
 
@@ -31,9 +29,8 @@ examples:
   eval "$(keras-pipeline completion bash)"  complete commands with the tab key
 
 exit codes: 0 done, 1 certify or conformance: not as recorded, 2 bad params or usage, 3 bad data,
-4 download failed, 5 training diverged, or overfit failed,
-6 the machine lacks something, 7 model file damaged, 70 our bug,
-75 stopped or busy: run again, 130 and 143 interrupted
+4 download failed, 5 training diverged, or overfit failed, 6 the machine lacks something,
+7 model file damaged, 70 our bug, 75 stopped or busy: run again, 130 and 143 interrupted
 """
 DEBUG = """\
 A quick training with params.yaml as it is, which answers one question and writes into debug/MODE only.
@@ -155,6 +152,8 @@ def _end_with_dvc() -> None:
     Between DVC and this process there may be the shell that DVC starts every stage with: bash steps aside for the
     command, dash waits for it. Like everything below DVC, that shell has DVC_STAGE in its environment.
     """
+    import psutil
+
     child = psutil.Process()
     with contextlib.suppress(psutil.Error):
         while (parent := child.parent()) and "DVC_STAGE" in parent.environ():

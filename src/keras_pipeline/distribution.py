@@ -56,10 +56,9 @@ class Distribution:
 
     `devices`: those of this process. `rank` of `workers`: which part of each batch is this process's.
     `loss_parts`: by how much the sum of a batch's losses is divided on its way into the weights.
-    `whole_validation`: whether each worker
-    looks at all of the validation split, because what they find is not brought together.
-    `spread_noise(model)` gives each replica Dropout masks of its own, after weights or state were put in;
-    `own_statistics`: whether each replica's BatchNormalization has moving statistics of its own, which
+    `whole_validation`: whether each worker looks at all of the validation split, because what they find is
+    not brought together. `spread_noise(model)` gives each replica Dropout masks of its own, after weights or state
+    were put in; `own_statistics`: whether each replica's BatchNormalization has moving statistics of its own, which
     `average_statistics(model)` then makes one and the same. `gather(variables)`: of variables that each replica
     has its own value of, the values of all replicas, stacked; `scatter(variables, arrays)` puts such back.
     `mean(values)`: over the workers. `asked`: what it stands in for, if it does.
@@ -260,6 +259,8 @@ def _multi_worker(devices: list[str], cluster: clusters.Cluster | None) -> Distr
 
 def _replicated(name: str, strategy: Any, devices: list[str], cluster: clusters.Cluster | None = None) -> Distribution:
     """Any of TensorFlow's strategies: each replica holds a copy of the network."""
+    import tensorflow as tf
+
     from keras_pipeline import replicas_tensorflow as replicas
 
     rank, count = (cluster.rank, cluster.count) if cluster else (0, 1)
@@ -272,7 +273,7 @@ def _replicated(name: str, strategy: Any, devices: list[str], cluster: clusters.
         scope=strategy.scope,
         fit=replicas.fit,
         spread_noise=lambda model: replicas.spread_noise(model, first),
-        average_statistics=lambda model: replicas.average_statistics(strategy, model),
+        average_statistics=tf.function(lambda model: replicas.average_statistics(strategy, model)),
         gather=lambda variables: replicas.gather(strategy, variables, count),
         scatter=lambda variables, arrays: replicas.scatter(variables, arrays, first),
     )
