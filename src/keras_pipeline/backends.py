@@ -4,12 +4,16 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "GLOG_minloglevel": "2"}
 """What the frameworks' C++ parts read before their first line: errors only."""
+UNUSED = ("sklearn", "pandas", "matplotlib", "PIL")
+"""What Keras imports for functions of its own that are not used here: a second and a half."""
+UNUSED_BY = {"tensorflow": (*UNUSED, "jax", "scipy"), "jax": UNUSED, "torch": UNUSED}
 
 
 def start(backend: str = "tensorflow", join: Callable[[], None] = lambda: None) -> None:
@@ -28,8 +32,8 @@ def start(backend: str = "tensorflow", join: Callable[[], None] = lambda: None) 
     with tempfile.TemporaryFile() as withheld:
         os.dup2(withheld.fileno(), 2)
         try:
-            import keras
-
+            with _absent(UNUSED_BY[backend]):
+                import keras
             join()
             gpus(backend)
         except BaseException:
@@ -41,6 +45,18 @@ def start(backend: str = "tensorflow", join: Callable[[], None] = lambda: None) 
             os.close(standard_error)
     if keras.backend.backend() != backend:
         raise RuntimeError(f"Keras was imported with {keras.backend.backend()} before {backend} was asked for")
+
+
+@contextmanager
+def _absent(packages: tuple[str, ...]) -> Iterator[None]:
+    """Let imports of these fail, as where they are not installed, but for those that are imported already."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def gpus(backend: str) -> int:

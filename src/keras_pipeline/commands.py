@@ -1,8 +1,10 @@
 """The command line: `keras-pipeline --help`. Reads the params, calls one stage or tool, maps faults to exit codes."""
 
 import argparse
+import atexit
 import contextlib
 import errno
+import gc
 import os
 import signal
 import sys
@@ -76,6 +78,9 @@ class Terminated(KeyboardInterrupt):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code. Prints every fault in the user's terms, a traceback never."""
+    # The frameworks bring a million objects that live to the end: to look through them for garbage takes seconds.
+    gc.set_threshold(100_000, 20, 20)
+    atexit.register(gc.freeze)
     parser = _parser()
     chosen = parser.parse_args(arguments)
     verb = f"keras-pipeline {chosen.verb}"
