@@ -139,14 +139,11 @@ def _replayed(
     state, progress = start if start else (None, {"epoch": 0, "step": 0})
     keeper = _Keeper(progress["step"], fault)
 
-    def fit(model: keras.Sequential, batches: Any, *, callbacks: list[Any], **options: Any) -> None:
-        place.fit(model, batches, callbacks=[*callbacks, keeper], **options)
-
     stand = fitting.Progress(progress["epoch"], progress["step"])
     again = train.model_copy(update={"checkpoint_steps": 0})
     try:
         fitting.fit(
-            build(train, place), replace(place, fit=fit), data, again, fitting.Watcher(quiet=True), stand, state
+            build(train, place), place, data, again, fitting.Watcher(quiet=True), stand, state, callbacks=[keeper]
         )
     except NotFiniteError as other:
         return keeper if (other.name, other.step) == (fault.name, fault.step) else None

@@ -61,7 +61,8 @@ class Distribution:
     were put in; `own_statistics`: whether each replica's BatchNormalization has moving statistics of its own, which
     `average_statistics(model)` then makes one and the same. `gather(variables)`: of variables that each replica
     has its own value of, the values of all replicas, stacked; `scatter(variables, arrays)` puts such back.
-    `mean(values)`: over the workers. `asked`: what it stands in for, if it does.
+    `mean(values)`: over the workers. `asked`: what it stands in for, if it does. `fused`: whether the steps of a
+    network may run many at a time, as `fused.fit` does it, in place of `fit`.
     """
 
     strategy: str
@@ -80,6 +81,7 @@ class Distribution:
     mean: Callable[[dict[str, float]], dict[str, float]] = lambda values: values
     close: Callable[[], None] = lambda: None
     asked: str = ""
+    fused: bool = False
 
     @property
     def replicas(self) -> int:
@@ -180,7 +182,8 @@ def open_distribution(chosen: Plan) -> Distribution:
     devices = [f"/{kind}:{number}" for number in range(train.devices)]
     opened = OPENED[train.strategy](devices, chosen.cluster)
     own = opened.replicas > 1 and train.batch_statistics == "per_replica"
-    return replace(opened, asked=asked, own_statistics=own)
+    fused = train.fused and train.backend == "tensorflow" and STRATEGIES[opened.strategy].fused
+    return replace(opened, asked=asked, own_statistics=own, fused=fused)
 
 
 def _join(backend: str, cluster: clusters.Cluster | None) -> None:

@@ -6,13 +6,14 @@ history. So what is kept is the position, the epochs' rows, and every number of 
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_pipeline import fused
 from keras_pipeline.distribution import Distribution
 from keras_pipeline.epoch_lines import EpochLines
 from keras_pipeline.errors import DivergedError, StoppedError
@@ -66,8 +67,10 @@ def fit(
     watcher: Watcher,
     progress: Progress,
     state: State | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
-    """Train the compiled model from `progress` to its end; `state` is what was kept there.
+    """Train the compiled model from `progress` to its end; `state` is what was kept there. `callbacks`, if any, see
+    the end of every step.
 
     A row: epoch (counted from 1), train/loss, train/accuracy (means over the epoch while it trained, with
     Dropout on), val/loss, val/accuracy (at its end), train/learning_rate (after its last step), time (seconds
@@ -81,18 +84,20 @@ def fit(
     held_out = data.held_out(place)
     make_variables(model, place, held_out)
     if not finished(progress.history, train):
-        place.fit(
-            model,
-            lambda: data.batches(place, *start),
-            epochs=train.epochs,
-            initial_epoch=progress.epoch,
-            steps_per_epoch=data.steps,
-            validation_data=held_out,
-            validation_batch_size=len(held_out[0]) // data.validation_batches,
-            shuffle=False,
-            callbacks=[course],
-            verbose=0,
-        )
+        options = {"epochs": train.epochs, "initial_epoch": start[0], "callbacks": [course, *callbacks]}
+        if fused.applies(model, place):
+            fused.fit(model, place, data, start[1], 1 if callbacks else train.checkpoint_steps, **options)
+        else:
+            place.fit(
+                model,
+                lambda: data.batches(place, *start),
+                steps_per_epoch=data.steps,
+                validation_data=held_out,
+                validation_batch_size=len(held_out[0]) // data.validation_batches,
+                shuffle=False,
+                verbose=0,
+                **options,
+            )
     elif state is not None:
         put_state(model, state, place, metrics=False)
         model.optimizer.finalize_variable_values(model.trainable_weights)  # averages of weights, as the fit ends
@@ -127,9 +132,10 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
         self.lines.epoch_begins(self.epoch, self.step)
 
     def on_train_batch_end(self, batch: int, logs: Row | None = None) -> None:
-        self.step += 1
-        loss = (logs or {})["loss"]
-        self._check("train/loss", loss)
+        logs = logs or {}
+        for loss in logs.get("losses", [logs["loss"]]):
+            self.step += 1
+            self._check("train/loss", loss)
         self.lines.step(self.step, loss)
         last, every = self.step == self.data.steps, self.train.checkpoint_steps
         due = bool(every) and self.step % every == 0 and not last

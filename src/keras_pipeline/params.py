@@ -119,6 +119,7 @@ class Train(Block):
     batch_statistics: BatchStatistics
     reproducibility: Literal["fast", "seeded", "deterministic"]
     checkpoint_steps: Annotated[int, Field(ge=0, le=1_000_000)]
+    fused: bool
 
     @property
     def replicas(self) -> int:

@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from keras_pipeline import loop
+
 
 def fit(model: keras.Sequential, batches: Callable[[], Iterator[Any]], **options: Any) -> None:
     """Keras' fit, which under a strategy begins to read its data twice: each time from the beginning here."""
@@ -60,8 +62,7 @@ def _copies(variable: Any) -> Any:
 def own_fit(strategy: Any) -> Callable[..., None]:
     """A fit for MultiWorkerMirroredStrategy, under which Keras 3's own raises (keras-team/keras#20585).
 
-    The loop of Keras' fit around Keras' own steps, for what `training` gives it: endless batches of this
-    worker's share, arrays of its share for validation, and callbacks that look at every step.
+    Takes endless batches of this worker's share, and arrays of its share for validation.
     """
 
     def fit(
@@ -76,31 +77,25 @@ def own_fit(strategy: Any) -> Callable[..., None]:
         callbacks: list[keras.callbacks.Callback],
         **options: Any,
     ) -> None:
-        train, test = (tf.function(_on_replicas(strategy, step)) for step in (model.train_step, model.test_step))
+        step, test = (tf.function(_on_replicas(strategy, one)) for one in (model.train_step, model.test_step))
         data = _dataset(batches, validation_data)
         distributed = iter(strategy.distribute_datasets_from_function(lambda context: data))
-        starts = range(0, len(validation_data[0]), validation_batch_size)
-        listeners = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs, steps=steps_per_epoch)
-        model.stop_training = False
-        listeners.on_train_begin()
-        for epoch in range(initial_epoch, epochs):
-            model.reset_metrics()
-            listeners.on_epoch_begin(epoch)
-            for step in range(steps_per_epoch):
-                logs = train(next(distributed))
-                listeners.on_train_batch_end(step, logs)
-                if model.stop_training:
-                    break
-            logs = _results(model)
-            model.reset_metrics()
-            for start in starts:
+
+        def validate() -> None:
+            for start in range(0, len(validation_data[0]), validation_batch_size):
                 batch = [array[start : start + validation_batch_size] for array in validation_data]
                 test(tuple(tf.constant(array) for array in batch))
-            listeners.on_epoch_end(epoch, logs | {f"val_{name}": value for name, value in _results(model).items()})
-            if model.stop_training:
-                break
-        model.optimizer.finalize_variable_values(model.trainable_weights)
-        listeners.on_train_end()
+
+        loop.run(
+            model,
+            lambda *position: (1, step(next(distributed))),
+            validate,
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            initial_step=0,
+            steps_per_epoch=steps_per_epoch,
+            callbacks=callbacks,
+        )
 
     return fit
 
@@ -118,7 +113,3 @@ def _dataset(batches: Callable[[], Iterator[Any]], like: tuple[Any, Any, Any]) -
     signature = tuple(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in like)
     return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(tf.data.AUTOTUNE)
 
-
-def _results(model: keras.Sequential) -> dict[str, float]:
-    """Over all workers: reading a metric adds them up, so every worker must ask."""
-    return {name: float(value) for name, value in model.get_metrics_result().items()}

@@ -16,17 +16,19 @@ class Strategy:
     """What a strategy can do.
 
     `devices`: whether one process may use several; `workers`: whether there may be several processes;
-    `statistics`: what BatchNormalization's can be taken over where several replicas train;"""
+    `statistics`: what BatchNormalization's can be taken over where several replicas train; `fused`: whether many
+    steps can run as one program on TensorFlow."""
 
     backends: tuple[Backend, ...]
     devices: bool = False
     workers: bool = False
     statistics: tuple[BatchStatistics, ...] = ("synchronized", "per_replica")
+    fused: bool = False
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "none": Strategy(("tensorflow", "jax", "torch")),
-    "one_device": Strategy(("tensorflow",)),
+    "none": Strategy(("tensorflow", "jax", "torch"), fused=True),
+    "one_device": Strategy(("tensorflow",), fused=True),
     "mirrored": Strategy(("tensorflow",), devices=True),
     "multi_worker": Strategy(("tensorflow",), workers=True),
     "data_parallel": Strategy(("jax",), devices=True, workers=True, statistics=("synchronized",)),

@@ -1,0 +1,90 @@
+"""A fit that computes many steps as one compiled program, over images that lie on the device.
+
+Between two steps Keras' fit cuts a batch, calls the framework, and asks for the metrics: more work than a step of a
+dense network is itself. Here a program gets the numbers of the images of many batches, and gives the loss after each.
+Batches, their order, Dropout's masks, callbacks and metrics are those of the fit step by step; results differ from
+its by the rounding of float32, because a compiler fuses what was computed one after the other.
+"""
+
+import math
+import time
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_pipeline import loop
+from keras_pipeline.distribution import Distribution
+from keras_pipeline.training import Data, batch_order
+
+MOST_STEPS = 64
+"""How many steps are one program: enough that what is between two programs does not count."""
+LONGEST = 0.5
+"""After how many seconds somebody looks at what was computed: a request to end does not wait longer."""
+MOST_NOISE = 2**26
+"""How many random numbers are drawn ahead, for the steps of one program."""
+
+
+def applies(model: keras.Sequential, place: Distribution) -> bool:
+    """Whether this network trains faster so: on a CPU, XLA's convolutions are slower than TensorFlow's, forty times."""
+    convolutions = any(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
+    return place.fused and not (convolutions and place.devices[0].startswith("/cpu"))
+
+
+def fit(
+    model: keras.Sequential,
+    place: Distribution,
+    data: Data,
+    initial_step: int,
+    look: int,
+    *,
+    epochs: int,
+    initial_epoch: int,
+    callbacks: list[keras.callbacks.Callback],
+) -> None:
+    """Train as Keras' fit would on the batches of `data`, from a step of an epoch on, both counted from 0.
+
+    Callbacks hear of the end of every `look` steps (0: of none in particular), and at least every half second or
+    MOST_STEPS; their logs hold the "losses" of all steps since they heard last.
+    """
+    from keras_pipeline import fused_tensorflow
+
+    size, count = data.batch_size, len(data.training.labels)
+    whole = count // size
+    together = max(1, min(MOST_STEPS, whole, MOST_NOISE // max(1, size * _noise(model))))
+    compute, validate = fused_tensorflow.program(model, data, data.held_out(place))
+    order: tuple[int, NDArray[np.int32]] = -1, np.empty(0, np.int32)
+    pace = 1
+
+    def train(epoch: int, step: int) -> tuple[int, loop.Logs]:
+        nonlocal order, pace
+        if epoch != order[0]:
+            order = epoch, batch_order(count, data.seed, epoch).astype(np.int32)
+        began = time.perf_counter()
+        if step == whole:  # what is left makes a smaller batch
+            steps = 1
+            losses = compute(order[1][np.newaxis, whole * size :], steps)
+        else:
+            steps = min(together, pace, whole - step, look - step % look if look else together)
+            images = np.zeros((together, size), np.int32)
+            images[:steps] = order[1][step * size : (step + steps) * size].reshape(steps, size)
+            losses = compute(images, steps)
+        pace = max(1, int(LONGEST * steps / (time.perf_counter() - began)))
+        return steps, {"loss": losses[-1], "losses": losses}
+
+    loop.run(
+        model,
+        train,
+        validate,
+        epochs=epochs,
+        initial_epoch=initial_epoch,
+        initial_step=initial_step,
+        steps_per_epoch=data.steps,
+        callbacks=callbacks,
+    )
+
+
+def _noise(model: keras.Sequential) -> int:
+    """How many random numbers an image needs."""
+    layers = (layer for layer in model.layers if isinstance(layer, keras.layers.Dropout))
+    return sum(math.prod(layer.output.shape[1:]) for layer in layers)

@@ -1,0 +1,93 @@
+"""Many steps as one program of XLA, on TensorFlow: Keras' own steps inside a loop, over tensors on the device."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from keras_pipeline.training import Batch, Data
+
+Train = Callable[[NDArray[np.int32], int], NDArray[np.float32]]
+
+
+def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Train, Callable[[], None]]:
+    """The steps of the compiled model on the training images of `data`, and its metrics' update on `held_out`.
+
+    The steps: of int32 (steps, batch), the numbers of images, the first `count` rows are trained on; the mean loss
+    over the epoch after each is given, float32 (count,). Compiled once for each shape.
+    Dropout's masks are drawn outside of XLA, which would take twenty times as long: by the same generator from the
+    same state as in Keras' fit, so that they are the same.
+    """
+    labels = data.training.labels
+    images = tf.constant(data.training.images)
+    targets = tf.constant(np.eye(len(data.weights), dtype=np.float32)[labels])
+    weights = tf.constant(data.weights[labels])
+    validation = [tf.constant(array) for array in held_out]
+    dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+
+    @tf.function
+    def draw(count: Any, steps: int, size: int) -> list[Any]:
+        return [_masks(layer, count, steps, size) for layer in dropouts]
+
+    @tf.function(jit_compile=True)
+    def train(images: Any, targets: Any, weights: Any, chosen: Any, count: Any, masks: list[Any]) -> Any:
+        steps, size = chosen.shape
+
+        def step(number: Any, losses: Any) -> tuple[Any, Any]:
+            own = chosen[number]
+            batch = tf.gather(images, own), tf.gather(targets, own), tf.gather(weights, own) / size
+            with _given(dropouts, [mask[number] for mask in masks]):
+                logs = model.train_step(batch)
+            return number + 1, losses.write(number, logs["loss"])
+
+        losses = tf.TensorArray(tf.float32, steps)
+        return tf.while_loop(lambda number, _: number < count, step, (0, losses), parallel_iterations=1)[1].stack()
+
+    @tf.function
+    def validate() -> None:
+        for start in range(0, len(held_out[0]), data.validation_batch):
+            model.test_step(tuple(array[start : start + data.validation_batch] for array in validation))
+
+    def compute(chosen: NDArray[np.int32], count: int) -> NDArray[np.float32]:
+        masks = draw(tf.constant(count), *chosen.shape)
+        losses = train(images, targets, weights, tf.constant(chosen), tf.constant(count), masks)
+        return losses.numpy()[:count]  # type: ignore[no-any-return]
+
+    return compute, validate
+
+
+def _masks(layer: keras.layers.Dropout, count: Any, steps: int, size: int) -> Any:
+    """Which of its inputs the layer keeps in the next `count` steps, bool (steps, size, …), the rest False; its
+    generator is moved on."""
+    state = layer.seed_generator.state
+    first = state.value
+    shape = (size, *layer.input.shape[1:])
+
+    def mask(number: Any) -> Any:
+        seed = tf.cast(tf.math.floormod(first + tf.stack([0, number]), tf.int32.max - 1), tf.int32)
+        return tf.random.stateless_uniform(shape, seed, dtype=layer.compute_dtype) >= layer.rate
+
+    masks = tf.map_fn(mask, tf.range(count, dtype=first.dtype), fn_output_signature=tf.bool)
+    state.assign(first + tf.stack([0, tf.cast(count, first.dtype)]))
+    padded = tf.pad(masks, [(0, steps - count), *[(0, 0)] * len(shape)])
+    return tf.ensure_shape(padded, (steps, *shape))
+
+
+@contextmanager
+def _given(dropouts: list[keras.layers.Dropout], masks: list[Any]) -> Iterator[None]:
+    """Let each layer keep what its mask says, as it would what it draws itself."""
+    for layer, mask in zip(dropouts, masks, strict=True):
+        layer.call = _keeping(mask, 1 / (1 - layer.rate))
+    try:
+        yield
+    finally:
+        for layer in dropouts:
+            del layer.call
+
+
+def _keeping(mask: Any, scale: float) -> Callable[..., Any]:
+    return lambda inputs, training=False: tf.where(mask, inputs * scale, tf.zeros_like(inputs))
