@@ -51,7 +51,7 @@ GROWING = {
 SCENARIOS: dict[str, dict[str, dict[str, Any]]] = {
     "tensorflow": {
         "rate": {**PLAIN, "train.optimizer": {"name": "sgd", "learning_rate": 1000.0}},  # 1e30, beyond the params
-        "pixel": CALM,
+        "pixel": {**CALM, "train.fused": False},
         "validation pixel": {},
         "exponential": EXPONENTIAL,
         "second epoch": GROWING,

@@ -226,7 +226,8 @@ def test_a_gpu_that_is_not_there_is_refused_or_replaced_as_the_params_say(folder
     assert f"train: {line}" in single.stdout
     record = json.loads((folder / "single/models/run.json").read_text())["strategy"]
     assert (record["name"], record["asked"]) == ("none", "mirrored on 2 GPU(s)")
-    assert (record["devices"], record["batch_per_replica"]) == (["/cpu:0"], 100)
+    assert (record["devices"], record["batch_per_replica"], record["fused"]) == (["/cpu:0"], 100, True)
+    assert "train: many steps run as one compiled program (train.fused)" in single.stdout
 
 
 @pytest.mark.slow

@@ -31,19 +31,23 @@ SMALL_IMAGES, SMALL_VALIDATION = 512, 141
 
 @dataclass(frozen=True)
 class Place:
-    """Where a network trains: a strategy with its backend, on `devices` of each of `workers`."""
+    """Where and how a network trains: a strategy with its backend, on `devices` of each of `workers`, its steps one
+    by one or `fused`."""
 
     strategy: str
     backend: str
     devices: int = 1
     workers: int = 1
+    fused: bool = False
 
     @property
     def name(self) -> str:
         """Such as `mirrored, 2 devices`."""
         if self.workers > 1:
             return f"{self.strategy}, {self.workers} workers"
-        return f"{self.strategy}, {self.devices} devices" if self.devices > 1 else f"{self.strategy}, {self.backend}"
+        if self.devices > 1:
+            return f"{self.strategy}, {self.devices} devices"
+        return f"{self.strategy}, {self.backend}{', fused' if self.fused else ''}"
 
     @property
     def replicas(self) -> int:
@@ -52,6 +56,7 @@ class Place:
 
 
 PLACES = (
+    Place("none", "tensorflow", fused=True),
     Place("one_device", "tensorflow"),
     Place("mirrored", "tensorflow", devices=2),
     Place("mirrored", "tensorflow", devices=4),
@@ -215,7 +220,7 @@ def planned(
             tasks.setdefault(place, {})[key] = one
         if not refused or (name in COMPARED_BACKENDS and not refusal(reference, images)):
             tasks.setdefault(alone, {})[key] = reference
-    return cells, dict(sorted(tasks.items(), key=lambda task: task[0].strategy != "none"))
+    return cells, dict(sorted(tasks.items(), key=lambda task: (task[0].strategy != "none", task[0].fused)))
 
 
 def _key(name: str, replicas: int) -> str:
@@ -226,7 +231,7 @@ def _key(name: str, replicas: int) -> str:
 
 def job(values: Mapping[str, Any], place: Place, feature: Feature, replicas: int, images: int) -> Job:
     """The training of a feature at a place, with `images` at most; the last batch is as so many replicas have it."""
-    where = {f"train.{key}": getattr(place, key) for key in ("strategy", "backend", "devices", "workers")}
+    where = {f"train.{key}": getattr(place, key) for key in ("strategy", "backend", "devices", "workers", "fused")}
     changed: dict[str, Any] = json.loads(json.dumps(values))
     for key, value in {**feature.changes, **where}.items():
         set_value(changed, key, value)
@@ -324,7 +329,7 @@ def _shown(cell: Cell, notes: Sequence[str]) -> str:
 
 def _backends(names: Sequence[str], trained: Trained) -> Iterator[str]:
     """The backends against each other, where several were trained."""
-    alone = {place.backend: results for place, results in trained.items() if place.strategy == "none"}
+    alone = {place.backend: results for place, results in trained.items() if place == Place("none", place.backend)}
     backends = {backend: results for backend, results in alone.items() if not isinstance(results, Cell)}
     pairs = list(itertools.combinations(backends, 2))
     shared = [name for name in COMPARED_BACKENDS if name in names]

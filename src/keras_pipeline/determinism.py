@@ -35,6 +35,7 @@ from keras_pipeline.preprocessing import STATISTICS
 
 PLACES = (
     Place("none", "tensorflow"),
+    Place("none", "tensorflow", fused=True),
     Place("mirrored", "tensorflow", devices=2),
     Place("multi_worker", "tensorflow", workers=2),
     Place("none", "jax"),

@@ -18,12 +18,13 @@ class EpochLines:
         self.terminal = sys.stdout is not None and sys.stdout.isatty()
         self.bar: Any = None
         self.foretold = not shown
-        self.epoch = self.first = 0
+        self.epoch = self.done = 0
+        self.first: int | None = None
         self.began = self.warm = time.monotonic()
 
     def epoch_begins(self, epoch: int, step: int) -> None:
         """The epoch, counted from 1, goes on after so many steps."""
-        self.epoch, self.first = epoch, step
+        self.epoch, self.done, self.first = epoch, step, None
         self.began = time.monotonic()
         if self.shown and self.terminal:
             name = f"Epoch {epoch}/{self.epochs}"
@@ -33,14 +34,15 @@ class EpochLines:
         """So many steps of the epoch are done."""
         if self.bar is not None:
             self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-            self.bar.update()
+            self.bar.update(step - self.done)
+        self.done = step
         if self.foretold:
             return
-        if step == self.first + 1:
-            self.warm = time.monotonic()
-        elif step == self.first + 1 + SPEED_STEPS:
+        if self.first is None:
+            self.first, self.warm = step, time.monotonic()
+        elif step >= self.first + SPEED_STEPS:
             self.foretold = True
-            seconds = (time.monotonic() - self.warm) / SPEED_STEPS * self.steps
+            seconds = (time.monotonic() - self.warm) / (step - self.first) * self.steps
             left = self.epochs - self.epoch + 1
             self._print(f"train: about {seconds:.1f} s an epoch, {_minutes(seconds * left)} for {left} epochs")
 

@@ -18,7 +18,7 @@ from keras_pipeline.distribution import Distribution
 from keras_pipeline.epoch_lines import EpochLines
 from keras_pipeline.errors import DivergedError, StoppedError
 from keras_pipeline.params import Train
-from keras_pipeline.training import Data, Row, best_epoch, finished, stands_still
+from keras_pipeline.training import Data, Row, best_epoch, finished, learning_rate_then, stands_still
 from keras_pipeline.training_state import State, make_variables, put_state, state_of
 
 
@@ -84,7 +84,7 @@ def fit(
     held_out = data.held_out(place)
     make_variables(model, place, held_out)
     if not finished(progress.history, train):
-        options = {"epochs": train.epochs, "initial_epoch": start[0], "callbacks": [course, *callbacks]}
+        options: dict[str, Any] = {"epochs": train.epochs, "initial_epoch": start[0], "callbacks": [course, *callbacks]}
         if fused.applies(model, place):
             fused.fit(model, place, data, start[1], 1 if callbacks else train.checkpoint_steps, **options)
         else:
@@ -131,12 +131,13 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
             self.state = None
         self.lines.epoch_begins(self.epoch, self.step)
 
-    def on_train_batch_end(self, batch: int, logs: Row | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
-        for loss in logs.get("losses", [logs["loss"]]):
+        losses = logs.get("losses", [logs["loss"]])  # of more than one step where they are fused
+        for left, loss in zip(reversed(range(len(losses))), losses, strict=True):
             self.step += 1
-            self._check("train/loss", loss)
-        self.lines.step(self.step, loss)
+            self._check("train/loss", loss, steps_since=left)
+        self.lines.step(self.step, losses[-1])
         last, every = self.step == self.data.steps, self.train.checkpoint_steps
         due = bool(every) and self.step % every == 0 and not last
         if last and self.place.own_statistics:
@@ -190,8 +191,8 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
             "A checkpoint is kept: the same command goes on from there."
         )
 
-    def _check(self, name: str, value: float) -> None:
+    def _check(self, name: str, value: float, steps_since: int = 0) -> None:
         if not math.isfinite(value):
             self.lines.close()
-            rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            rate = learning_rate_then(self.model.optimizer, steps_since)
             raise NotFiniteError(name, value, self.epoch, self.step, rate)

@@ -27,13 +27,11 @@ def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Train
     targets = tf.constant(np.eye(len(data.weights), dtype=np.float32)[labels])
     weights = tf.constant(data.weights[labels])
     validation = [tf.constant(array) for array in held_out]
-    dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
 
-    @tf.function
     def draw(count: Any, steps: int, size: int) -> list[Any]:
         return [_masks(layer, count, steps, size) for layer in dropouts]
 
-    @tf.function(jit_compile=True)
     def train(images: Any, targets: Any, weights: Any, chosen: Any, count: Any, masks: list[Any]) -> Any:
         steps, size = chosen.shape
 
@@ -47,15 +45,22 @@ def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Train
         losses = tf.TensorArray(tf.float32, steps)
         return tf.while_loop(lambda number, _: number < count, step, (0, losses), parallel_iterations=1)[1].stack()
 
-    @tf.function
+    drawn, fused = tf.function(draw, autograph=False), tf.function(train, autograph=False, jit_compile=True)
+    # Lambdas, because TensorFlow warns who compiles the same method again and again.
+    one_step = tf.function(lambda batch: model.train_step(batch), autograph=False)
+    test = tf.function(lambda batch: model.test_step(batch), autograph=False)
+
     def validate() -> None:
         for start in range(0, len(held_out[0]), data.validation_batch):
-            model.test_step(tuple(array[start : start + data.validation_batch] for array in validation))
+            test(tuple(array[start : start + data.validation_batch] for array in validation))
 
     def compute(chosen: NDArray[np.int32], count: int) -> NDArray[np.float32]:
-        masks = draw(tf.constant(count), *chosen.shape)
-        losses = train(images, targets, weights, tf.constant(chosen), tf.constant(count), masks)
-        return losses.numpy()[:count]  # type: ignore[no-any-return]
+        if len(chosen) == 1:  # not worth compiling
+            batch = tf.gather(images, chosen[0]), tf.gather(targets, chosen[0]), tf.gather(weights, chosen[0])
+            return np.array([one_step((*batch[:2], batch[2] / chosen.shape[1]))["loss"]])
+        masks = drawn(tf.constant(count), *chosen.shape)
+        losses = fused(images, targets, weights, tf.constant(chosen), tf.constant(count), masks)
+        return np.array(losses)[:count]
 
     return compute, validate
 

@@ -103,6 +103,8 @@ class Prepared:
             f"train: {where['backend']}, strategy {where['name']} on {', '.join(where['devices'])}{of_each}; "
             f"batches of {self.plan.batch_size}{share}"
         )
+        if where["fused"]:
+            yield "train: many steps run as one compiled program (train.fused); the first takes some seconds to compile"
         if several and self.params.model.batch_normalized:
             yield f"train: BatchNormalization's statistics: {where['batch_statistics']}"
         elif several:
@@ -140,12 +142,14 @@ def prepare(params: Params, plan: Plan, place: Distribution, splits: list[Split]
 
     `splits`: training and validation.
     """
-    from keras_pipeline import training
+    from keras_pipeline import fused, training
 
     weights = training.class_weights(splits[0].labels, _classes(run), params.train.class_weights)
     data = training.Data(splits[0], splits[1], weights, params.seed, plan.batch_size, plan.validation_batch)
     model = _new_network(params, params.train, place, data, run)
-    run["strategy"] = record.strategy(plan, place, statistics=params.model.batch_normalized)
+    run["strategy"] = record.strategy(
+        plan, place, statistics=params.model.batch_normalized, fused=fused.applies(model, place)
+    )
     run["weights"] = model.count_params()
     return Prepared(params, plan, place, data, model, run)
 

@@ -59,8 +59,8 @@ class Clock:
 
 
 def watched(place: Distribution, backend: str, trace: Path, clock: Clock) -> Distribution:
-    """`place` with a fit that runs `clock` for TIMED_STEPS, writes a trace of TRACED_STEPS into the folder `trace`,
-    and then raises StoppedError. Each is after WARM_STEPS."""
+    """`place` with a fit, step by step, that runs `clock` for TIMED_STEPS, writes a trace of TRACED_STEPS into the
+    folder `trace`, and then raises StoppedError. Each is after WARM_STEPS."""
 
     def fit(model: keras.Sequential, batches: Callable[[], Iterator[Any]], **options: Any) -> None:
         with ExitStack() as traced:
@@ -68,7 +68,7 @@ def watched(place: Distribution, backend: str, trace: Path, clock: Clock) -> Dis
             callbacks = [_Begin(steps), *options.pop("callbacks"), _End(steps)]
             place.fit(model, lambda: _timed(batches(), clock), callbacks=callbacks, **options)
 
-    return replace(place, fit=fit)
+    return replace(place, fit=fit, fused=False)
 
 
 def _timed(batches: Iterator[Any], clock: Clock) -> Iterator[Any]:

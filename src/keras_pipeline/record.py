@@ -90,8 +90,9 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def strategy(plan: Plan, place: Distribution, *, statistics: bool) -> dict[str, Any]:
-    """Where the training really computes. `statistics`: whether the network has a BatchNormalization."""
+def strategy(plan: Plan, place: Distribution, *, statistics: bool, fused: bool) -> dict[str, Any]:
+    """Where and how the training really computes. `statistics`: whether the network has a BatchNormalization;
+    `fused`: whether many steps run as one program."""
     return {
         "name": place.strategy,
         "asked": place.asked or place.strategy,
@@ -101,4 +102,5 @@ def strategy(plan: Plan, place: Distribution, *, statistics: bool) -> dict[str, 
         "replicas": place.replicas,
         "batch_per_replica": plan.batch_size // place.replicas,
         "batch_statistics": plan.train.batch_statistics if statistics and place.replicas > 1 else "one device",
+        "fused": fused,
     }

@@ -112,4 +112,3 @@ def _dataset(batches: Callable[[], Iterator[Any]], like: tuple[Any, Any, Any]) -
     """The batches, made while the step before is computed; `like` tells their shapes and types."""
     signature = tuple(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in like)
     return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(tf.data.AUTOTUNE)
-
