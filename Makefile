@@ -55,6 +55,12 @@ test: $(READY)  ## every test, the fast ones first
 	@$(IN) pytest -m 'not slow'
 	@$(IN) pytest -m slow
 
+.PHONY: benchmark
+benchmark: $(READY)  ## how fast this machine trains, beside Keras, PyTorch and JAX (half an hour; see docs/speed.md)
+	@$(IN) python benchmarks/epochs.py
+	@$(IN) python benchmarks/pipeline.py
+	@$(IN) python benchmarks/checkpoint_cost.py
+
 .PHONY: torch
 torch: $(READY)  ## PyTorch, a big package, for train.backend: torch (its tests are skipped without)
 	@$(ENVIRONMENT)/bin/python -c 'import torch' 2>/dev/null || \
