@@ -152,7 +152,8 @@ def test_a_backend_that_is_not_installed_is_said_and_no_failure(monkeypatch: pyt
 
 
 def test_every_several_of_the_strategies_is_checked() -> None:
-    assert {place.strategy for place in PLACES} == {
+    assert [place.name for place in PLACES if place.fused] == ["none, tensorflow, fused"]
+    assert {place.strategy for place in PLACES if not place.fused} == {
         "one_device", "mirrored", "multi_worker", "data_parallel", "ddp",
     }  # fmt: skip
     assert {place.replicas for place in PLACES if place.strategy in ("mirrored", "data_parallel")} == {2, 4}
@@ -203,10 +204,13 @@ def test_every_strategy_trains_what_one_device_does(tmp_path: Path) -> None:
         )
         assert plain.startswith("equal")
         assert synchronized.startswith("refused" if place.strategy == "ddp" else "equal")
-        alike = place.strategy in ("one_device", "data_parallel")
+        alike = place.replicas == 1 or place.strategy == "data_parallel"
         assert dropout.startswith("equal" if alike else "differs, as it must")
         if place.strategy == "one_device":
             assert {plain, dropout, synchronized, per_replica, one_more} == {"equal 0 · 0 · 0"}
+        elif place.fused:
+            assert per_replica.startswith("equal")
+            assert one_more.startswith("equal")
         else:
             assert per_replica.startswith("refused" if place.strategy == "data_parallel" else "differs, as it must")
             assert one_more.startswith("refused")

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from keras_pipeline import spent
+
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "GLOG_minloglevel": "2"}
 """What the frameworks' C++ parts read before their first line: errors only."""
 UNUSED = ("sklearn", "pandas", "matplotlib", "PIL")
@@ -29,7 +31,7 @@ def start(backend: str = "tensorflow", join: Callable[[], None] = lambda: None) 
         os.environ.setdefault(name, value)
     sys.stderr.flush()
     standard_error = os.dup(2)
-    with tempfile.TemporaryFile() as withheld:
+    with spent.on("import"), tempfile.TemporaryFile() as withheld:
         os.dup2(withheld.fileno(), 2)
         try:
             with _absent(UNUSED_BY[backend]):

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from keras_pipeline import clusters, workers
+from keras_pipeline import clusters, spent, workers
 from keras_pipeline.errors import PipelineError, masked
 
 EXAMPLES = """\
@@ -34,6 +34,8 @@ exit codes: 0 done, 1 certify or conformance: not as recorded, 2 bad params or u
 4 download failed, 5 training diverged, or overfit failed, 6 the machine lacks something,
 7 model file damaged, 70 our bug, 75 stopped or busy: run again, 130 and 143 interrupted
 """
+TIMED = ("normalize", "train", "evaluate", "track")
+"""The verbs that say at their end where their time went."""
 DEBUG = """\
 A quick training with params.yaml as it is, which answers one question and writes into debug/MODE only.
 
@@ -93,6 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
         threading.Thread(target=_end_with_dvc, daemon=True).start()
     try:
         code = chosen.run(chosen) or 0
+        if chosen.verb in TIMED:
+            print(f"{chosen.verb}: {spent.line()}")
         print(end="", flush=True)
     except PipelineError as error:
         print(masked(str(error)), file=sys.stderr)

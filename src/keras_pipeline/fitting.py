@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pipeline import fused
+from keras_pipeline import fused, spent
 from keras_pipeline.distribution import Distribution
 from keras_pipeline.epoch_lines import EpochLines
 from keras_pipeline.errors import DivergedError, StoppedError
@@ -118,8 +118,10 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
         self.lines = EpochLines(train.epochs, data.steps, shown=not watcher.quiet)
         self.began = time.monotonic() - progress.seconds
         self.epoch = self.step = 0
+        self.compiling_since: float | None = None
 
     def on_train_begin(self, logs: Row | None = None) -> None:
+        self.compiling_since = time.monotonic()
         if self.state is None:
             self.place.spread_noise(self.model)
 
@@ -138,6 +140,9 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
             self.step += 1
             self._check("train/loss", loss, steps_since=left)
         self.lines.step(self.step, losses[-1])
+        if self.compiling_since is not None:
+            spent.took("compile", time.monotonic() - self.compiling_since)
+            self.compiling_since = None
         last, every = self.step == self.data.steps, self.train.checkpoint_steps
         due = bool(every) and self.step % every == 0 and not last
         if last and self.place.own_statistics:

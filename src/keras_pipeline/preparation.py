@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from keras_pipeline import architectures, distribution, files, layers, record
+from keras_pipeline import architectures, distribution, files, layers, record, spent
 from keras_pipeline.checkpoints import Checkpoints
 from keras_pipeline.distribution import Distribution, Plan
 from keras_pipeline.errors import DivergedError, MachineError
@@ -71,7 +71,8 @@ class Prepared:
 
         began = time.monotonic() - progress.seconds
         try:
-            fitting.fit(self.model, place or self.place, self.data, train, watcher, progress, state)
+            with spent.on("train"):
+                fitting.fit(self.model, place or self.place, self.data, train, watcher, progress, state)
         finally:
             self.run.update(ended=time.time(), train_seconds=time.monotonic() - began)
 
@@ -129,10 +130,12 @@ class Prepared:
 
         self.run["best_epoch"] = training.best_epoch(self.run["history"], self.params.train.early_stopping)
         self.place.close()
-        trained = architectures.build(self.params.model, IMAGE_SHAPE, _classes(self.run))
-        trained.set_weights(self.model.get_weights())
-        model_file.save(trained, model)
+        with spent.on("write"):
+            trained = architectures.build(self.params.model, IMAGE_SHAPE, _classes(self.run))
+            trained.set_weights(self.model.get_weights())
+            model_file.save(trained, model)
         self.run["sha256"]["model"] = files.sha256(model)
+        self.run["seconds"] = spent.parts()
         files.write_json(run, self.run)
         return trained
 
@@ -159,7 +162,8 @@ def _new_network(
 ) -> "keras.Sequential":
     from keras_pipeline import training
 
-    return training.new_network(params.model, train, params.seed, place, data.steps, _classes(run))
+    with spent.on("build"):
+        return training.new_network(params.model, train, params.seed, place, data.steps, _classes(run))
 
 
 def _classes(run: dict[str, Any]) -> int:

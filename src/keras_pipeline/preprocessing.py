@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_pipeline import files
+from keras_pipeline import files, spent
 from keras_pipeline.errors import DataError
 
 Labels = NDArray[np.uint8]
@@ -101,14 +101,16 @@ def write_split(folder: Path, name: str, split: Split) -> dict[str, str]:
 
 def read_split(folder: Path, name: str, statistics: dict[str, Any]) -> Split:
     """A split as `write_split` left it; raises DataError when a file is not the one that `statistics` names."""
-    arrays = []
-    for kind in ("images", "labels"):
-        path = folder / f"{name}_{kind}.npy"
-        expected = statistics["sha256"][path.name]
-        if not path.is_file() or files.sha256(path) != expected:
-            raise DataError(
-                f"{path}: not the file that the stage 'normalize' wrote (its SHA-256 should be {expected[:12]}…). "
-                "Run `dvc repro normalize` to have it written again."
-            )
-        arrays.append(np.load(path, allow_pickle=False))
-    return Split(*arrays)
+    with spent.on("data"):
+        return Split(*(_read(folder / f"{name}_{kind}.npy", statistics) for kind in ("images", "labels")))
+
+
+def _read(path: Path, statistics: dict[str, Any]) -> NDArray[Any]:
+    expected = statistics["sha256"][path.name]
+    if not path.is_file() or files.sha256(path) != expected:
+        raise DataError(
+            f"{path}: not the file that the stage 'normalize' wrote (its SHA-256 should be {expected[:12]}…). "
+            "Run `dvc repro normalize` to have it written again."
+        )
+    array: NDArray[Any] = np.load(path, allow_pickle=False)
+    return array

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_pipeline import architectures, backends, files
+from keras_pipeline import architectures, backends, files, spent
 from keras_pipeline.errors import DataError
 from keras_pipeline.params import IMAGE_SHAPE, Params
 from keras_pipeline.preprocessing import STATISTICS, Split, read_split
@@ -36,7 +36,8 @@ def run(params: Params, normalized: Path, models: Path, reports: Path) -> None:
 
 def report(params: Params, reports: Path, test: Split, class_names: list[str], history: dict[str, list[float]]) -> None:
     """Numbers and figures from reports/predictions.npz; the images of `test` are only shown."""
-    from keras_pipeline import figures, metrics
+    with spent.on("import"):
+        from keras_pipeline import figures, metrics
 
     with np.load(reports / "predictions.npz", allow_pickle=False) as saved:
         outputs, labels, penalty = saved["outputs"], saved["labels"], float(saved["penalty"])
@@ -58,17 +59,18 @@ def report(params: Params, reports: Path, test: Split, class_names: list[str], h
         reports / "confusion.csv",
         [{"actual": class_names[true], "predicted": class_names[answer]} for true, answer in pairs],
     )
-    drawn = {
-        "confusion_matrix": figures.confusion_matrix(matrix, class_names),
-        "learning_curves": figures.learning_curves(history),
-        "per_class": figures.per_class(rows),
-        "reliability": figures.reliability(calibration),
-        "worst_mistakes": figures.worst_mistakes(
-            test.images[worst], labels[worst], predicted[worst], probability[worst], class_names
-        ),
-    }
-    for name, figure in drawn.items():
-        figures.save(figure, reports / "figures" / f"{name}.png")
+    with spent.on("figures"):
+        drawn = {
+            "confusion_matrix": figures.confusion_matrix(matrix, class_names),
+            "learning_curves": figures.learning_curves(history),
+            "per_class": figures.per_class(rows),
+            "reliability": figures.reliability(calibration),
+            "worst_mistakes": figures.worst_mistakes(
+                test.images[worst], labels[worst], predicted[worst], probability[worst], class_names
+            ),
+        }
+        for name, figure in drawn.items():
+            figures.save(figure, reports / "figures" / f"{name}.png")
     print(
         f"evaluate: test/accuracy {scores['test/accuracy']:.4f} "
         f"[{scores['test/accuracy_low']:.4f}, {scores['test/accuracy_high']:.4f}] on {len(labels):,} images; "
@@ -90,7 +92,8 @@ def _predict(params: Params, path: Path, test: Split, classes: int) -> tuple[np.
     backends.seed_everything(params.seed, params.train.precision)
     model = architectures.build(params.model, IMAGE_SHAPE, classes)
     model_file.load_weights(model, path)
-    outputs = model.predict(test.images, batch_size=PREDICTION_BATCH, verbose=0)
+    with spent.on("predict"):
+        outputs = model.predict(test.images, batch_size=PREDICTION_BATCH, verbose=0)
     return outputs, float(sum(float(loss) for loss in model.losses))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_pipeline import files, idx
+from keras_pipeline import files, idx, spent
 from keras_pipeline.datasets import DATASETS
 from keras_pipeline.errors import DataError
 from keras_pipeline.params import Params
@@ -19,7 +19,8 @@ def run(params: Params, raw: Path, normalized: Path) -> None:
     """
     with files.lock(normalized.parent):
         dataset = files.read_json(raw / "dataset.json", written_by="fetch", keys=("name", "files"))
-        arrays = {role: _read(raw / role, dataset["files"][role]["sha256"]) for role in dataset["files"]}
+        with spent.on("data"):
+            arrays = {role: _read(raw / role, dataset["files"][role]["sha256"]) for role in dataset["files"]}
         train, validation = stratified_split(arrays["train-labels"], params.normalize.validation_share, params.seed)
         images, labels = arrays["train-images"], arrays["train-labels"]
         splits = {
@@ -31,7 +32,9 @@ def run(params: Params, raw: Path, normalized: Path) -> None:
         duplicates = overlap(images, arrays["test-images"])
         digests: dict[str, str] = {}
         for name, (pixels, classes) in splits.items():
-            digests |= write_split(normalized, name, Split(scaling.apply(pixels), classes.astype(np.int64)))
+            split = Split(scaling.apply(pixels), classes.astype(np.int64))
+            with spent.on("write"):
+                digests |= write_split(normalized, name, split)
         names = list(DATASETS[dataset["name"]].class_names)
         statistics = {
             "dataset": dataset["name"],

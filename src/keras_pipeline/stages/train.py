@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_pipeline import distribution, files, preparation, record, roll_call, signals, workers
+from keras_pipeline import distribution, files, preparation, record, roll_call, signals, spent, workers
 from keras_pipeline.checkpoints import Checkpoints
 from keras_pipeline.errors import StoppedError
 from keras_pipeline.observer import Observer
@@ -130,7 +130,8 @@ def _fit(
     def save(state: "State", progress: dict[str, Any]) -> None:
         if plan.chief:
             taken_over = {name: run[name] for name in record.TAKEN_OVER}
-            kept.save(state, {**progress, **taken_over, "devices": list(prepared.place.devices)})
+            with spent.on("checkpoint"):
+                kept.save(state, {**progress, **taken_over, "devices": list(prepared.place.devices)})
 
     def on_epoch(row: "Row") -> None:
         if plan.chief:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from keras_pipeline import files, signals
+from keras_pipeline import files, signals, spent
 from keras_pipeline.errors import MachineError, masked
 from keras_pipeline.observer import Observer
 from keras_pipeline.preprocessing import Scaling
@@ -113,7 +113,7 @@ class LiveTracker(Observer):
             return
         try:
             # In the middle of a call an interruption would leave MLflow's database locked, and closing it would fail.
-            with signals.deferred():
+            with signals.deferred(), spent.on("track"):
                 action()
         except Exception as error:  # whatever MLflow raises: a training is worth more than its report
             if self.failed:

@@ -90,10 +90,11 @@ def _log_scores(
 
 
 def _tags(params: Params, known: dict[str, str], record: dict[str, Any], scores: dict[str, float]) -> dict[str, str]:
-    """What the training did not know or what can change without it: the model's digest, the evaluation's
-    settings, the experiments, the note."""
+    """What the training did not know or what can change without it: the model's digest, where the time of the stage
+    train went, the evaluation's settings, the experiments, the note."""
     tags = {key: str(value) for key, value in flat_params({"evaluate": params.evaluate}).items()}
     tags["sha256.model"] = record["sha256"]["model"]
+    tags |= {f"seconds.{part}": f"{seconds:.2f}" for part, seconds in record.get("seconds", {}).items()}
     name = experiment_name()
     if name:
         names = [one for one in known.get("dvc.exps", "").split(",") if one]

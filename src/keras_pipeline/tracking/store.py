@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from filelock import FileLock
 
+from keras_pipeline import spent
 from keras_pipeline.errors import MachineError, masked
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def connect(where: Location, experiment: str) -> Store:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    import mlflow
+    with spent.on("import"):
+        import mlflow
 
     for name in ("mlflow", "sqlalchemy", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # errors come as exceptions; hints are not for users

@@ -1,0 +1,58 @@
+"""Where a process's time went: each second counted once."""
+
+import time
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from keras_pipeline import spent
+
+
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(spent, "_seconds", {})
+    monkeypatch.setattr(spent, "time", SimpleNamespace(monotonic=lambda: made.now, time=lambda: 100 + made.now))
+    process = SimpleNamespace(create_time=lambda: 100 - 2.0)
+    monkeypatch.setattr(psutil, "Process", lambda: process)
+    return made
+
+
+def test_what_is_within_a_part_is_not_counted_for_the_part_around_it(clock: Clock) -> None:
+    with spent.on("train"):
+        clock.sleep(3)
+        with spent.on("track"):
+            clock.sleep(5)
+            with spent.on("import"):
+                clock.sleep(7)
+        spent.took("compile", 1)
+    assert spent.parts() == {"import": 7, "track": 5, "train": 2, "compile": 1, "other": 2}
+    assert spent.line() == "17.0 s: import 7.0, track 5.0, train 2.0, compile 1.0, other 2.0"
+
+
+def test_a_part_ends_with_a_fault_too_and_may_come_again(clock: Clock) -> None:
+    def fail() -> None:
+        clock.sleep(4)
+        raise ValueError("broken")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="broken"), spent.on("data"):
+            fail()
+    assert spent.parts()["data"] == 8
+
+
+def test_a_moment_is_no_line_and_a_process_is_as_old_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spent, "_seconds", {"data": 0.01})
+    whole = time.time() - psutil.Process().create_time()
+    assert sum(spent.parts().values()) == pytest.approx(whole, abs=1)
+    assert "data" not in spent.line()
