@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from keras_pipeline import backends, clusters
 from keras_pipeline.errors import MachineError, ParamsError
 from keras_pipeline.params import Train
-from keras_pipeline.strategies import STRATEGIES
+from keras_pipeline.strategies import FUSED, STRATEGIES
 
 VALIDATION_BATCH = 1000
 
@@ -182,7 +182,7 @@ def open_distribution(chosen: Plan) -> Distribution:
     devices = [f"/{kind}:{number}" for number in range(train.devices)]
     opened = OPENED[train.strategy](devices, chosen.cluster)
     own = opened.replicas > 1 and train.batch_statistics == "per_replica"
-    fused = train.fused and train.backend == "tensorflow" and STRATEGIES[opened.strategy].fused
+    fused = train.fused and train.backend in FUSED and STRATEGIES[opened.strategy].fused
     return replace(opened, asked=asked, own_statistics=own, fused=fused)
 
 

@@ -47,12 +47,15 @@ def fit(
     Callbacks hear of the end of every `look` steps (0: of none in particular), and at least every half second or
     MOST_STEPS; their logs hold the "losses" of all steps since they heard last.
     """
-    from keras_pipeline import fused_tensorflow
+    if keras.backend.backend() == "jax":
+        from keras_pipeline.fused_jax import program
+    else:
+        from keras_pipeline.fused_tensorflow import program
 
     size, count = data.batch_size, len(data.training.labels)
     whole = count // size
     together = max(1, min(MOST_STEPS, whole, MOST_NOISE // max(1, size * _noise(model))))
-    compute, validate = fused_tensorflow.program(model, data, data.held_out(place))
+    compute, validate = program(model, data, data.held_out(place))
     order: tuple[int, NDArray[np.int32]] = -1, np.empty(0, np.int32)
     pace = 1
 

@@ -9,16 +9,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from keras_pipeline.loop import Compute, Validate
 from keras_pipeline.training import Batch, Data
 
-Train = Callable[[NDArray[np.int32], int], NDArray[np.float32]]
 
-
-def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Train, Callable[[], None]]:
+def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Compute, Validate]:
     """The steps of the compiled model on the training images of `data`, and its metrics' update on `held_out`.
 
-    The steps: of int32 (steps, batch), the numbers of images, the first `count` rows are trained on; the mean loss
-    over the epoch after each is given, float32 (count,). Compiled once for each shape.
     Dropout's masks are drawn outside of XLA, which would take twenty times as long: by the same generator from the
     same state as in Keras' fit, so that they are the same.
     """

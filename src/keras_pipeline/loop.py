@@ -4,14 +4,21 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 Logs = dict[str, Any]
+Validate = Callable[[], None]
+"""Update the metrics by the validation split."""
+Compute = Callable[[NDArray[np.int32], int], NDArray[np.float32]]
+"""Many steps at once: of int32 (steps, batch), the numbers of training images, the first so many rows are trained on;
+float32 (rows trained on,), the mean loss over the epoch after each. Compiled once for each shape."""
 
 
 def run(
     model: keras.Sequential,
     train: Callable[[int, int], tuple[int, Logs]],
-    validate: Callable[[], None],
+    validate: Validate,
     *,
     epochs: int,
     initial_epoch: int,

@@ -17,7 +17,7 @@ class Strategy:
 
     `devices`: whether one process may use several; `workers`: whether there may be several processes;
     `statistics`: what BatchNormalization's can be taken over where several replicas train; `fused`: whether many
-    steps can run as one program on TensorFlow."""
+    steps can run as one program, on the backends FUSED."""
 
     backends: tuple[Backend, ...]
     devices: bool = False
@@ -25,6 +25,8 @@ class Strategy:
     statistics: tuple[BatchStatistics, ...] = ("synchronized", "per_replica")
     fused: bool = False
 
+
+FUSED: tuple[Backend, ...] = ("tensorflow", "jax")
 
 STRATEGIES: dict[str, Strategy] = {
     "none": Strategy(("tensorflow", "jax", "torch"), fused=True),

@@ -1,0 +1,60 @@
+"""Many steps as one program, on JAX: Keras' own steps inside a loop, over arrays on the device."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_pipeline.loop import Compute, Validate
+from keras_pipeline.training import Batch, Data
+
+
+def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Compute, Validate]:
+    """As `fused_tensorflow.program`; Dropout's masks are Keras' own, which JAX computes as fast as the rest."""
+    labels = data.training.labels
+    images = jnp.asarray(data.training.images)
+    targets = jnp.asarray(np.eye(len(data.weights), dtype=np.float32)[labels])
+    weights = jnp.asarray(data.weights[labels])
+    validation = [jnp.asarray(array) for array in held_out]
+    groups = [
+        model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables,
+    ]  # fmt: skip
+    tested = [groups[0], groups[1], groups[3]]
+
+    def train(state: Any, images: Any, targets: Any, weights: Any, chosen: Any, count: Any) -> Any:
+        def step(number: Any, carried: Any) -> Any:
+            state, losses = carried
+            own = chosen[number]
+            batch = images[own], targets[own], weights[own] / chosen.shape[1]
+            logs, state = model.train_step(state, batch)
+            return state, losses.at[number].set(logs["loss"])
+
+        return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(len(chosen))))
+
+    fused = jax.jit(train, donate_argnums=0)
+    test = jax.jit(lambda state, batch: model.test_step(state, batch)[1])
+
+    def compute(chosen: NDArray[np.int32], count: int) -> NDArray[np.float32]:
+        state, losses = fused(_values(groups), images, targets, weights, jnp.asarray(chosen), count)
+        _assign(groups, state)
+        return np.array(losses)[:count]
+
+    def validate() -> None:
+        for start in range(0, len(held_out[0]), data.validation_batch):
+            batch = tuple(array[start : start + data.validation_batch] for array in validation)
+            _assign(tested, test(_values(tested), batch))
+
+    return compute, validate
+
+
+def _values(groups: list[list[Any]]) -> tuple[list[Any], ...]:
+    return tuple([one.value for one in group] for group in groups)
+
+
+def _assign(groups: list[list[Any]], state: tuple[list[Any], ...]) -> None:
+    for group, values in zip(groups, state, strict=True):
+        for variable, value in zip(group, values, strict=True):
+            variable.assign(value)
