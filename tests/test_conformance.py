@@ -152,7 +152,7 @@ def test_a_backend_that_is_not_installed_is_said_and_no_failure(monkeypatch: pyt
 
 
 def test_every_several_of_the_strategies_is_checked() -> None:
-    assert [place.name for place in PLACES if place.fused] == ["none, tensorflow, fused"]
+    assert [place.name for place in PLACES if place.fused] == ["none, tensorflow, fused", "none, jax, fused"]
     assert {place.strategy for place in PLACES if not place.fused} == {
         "one_device", "mirrored", "multi_worker", "data_parallel", "ddp",
     }  # fmt: skip

@@ -229,9 +229,12 @@ def test_a_second_repro_only_looks(finished: Workspace) -> None:
 def test_an_evaluate_knob_there_and_back_runs_evaluate_once_and_the_run_follows(workspace: Workspace) -> None:
     [before] = workspace.runs()
 
+    def bins_here() -> int:
+        return (workspace.folder / "reports/calibration.csv").read_text().count("\n") - 1
+
     def check(bins: int) -> float:
         [run] = workspace.runs()
-        assert (workspace.folder / "reports/calibration.csv").read_text().count("\n") == 1 + bins
+        assert bins_here() == bins
         error: float = workspace.json("reports/metrics.json")["test/calibration_error"]
         assert (run.tags["evaluate.calibration_bins"], run.metrics["test/calibration_error"]) == (str(bins), error)
         assert (run.params, run.tags["pipeline.key"]) == (before.params, before.tags["pipeline.key"])
@@ -239,7 +242,7 @@ def test_an_evaluate_knob_there_and_back_runs_evaluate_once_and_the_run_follows(
 
     workspace.set(evaluate__calibration_bins=100)
     assert stages_run(workspace.good("dvc repro")) == ["evaluate", "track"]
-    check(100)
+    with_100 = check(100)
     workspace.set(evaluate__calibration_bins=15)
     output = workspace.good("dvc repro")
     assert "Stage 'evaluate' is cached" in output
@@ -252,7 +255,7 @@ def test_an_evaluate_knob_there_and_back_runs_evaluate_once_and_the_run_follows(
     assert (run.tags["evaluate.calibration_bins"], run.metrics["test/calibration_error"]) == ("100", with_100)
     assert (run.tags["dvc.exps"], run.tags["dvc.last_exp"]) == ("away", "away")
     assert float(experiments(workspace)["away"]["test/calibration_error"]) == with_100
-    assert workspace.json("reports/metrics.json")["test/calibration_error"] != with_100
+    assert bins_here() == 15
 
 
 def test_an_experiment_is_a_run_of_its_name_and_going_back_restores_the_first(

@@ -61,6 +61,7 @@ PLACES = (
     Place("mirrored", "tensorflow", devices=2),
     Place("mirrored", "tensorflow", devices=4),
     Place("multi_worker", "tensorflow", workers=2),
+    Place("none", "jax", fused=True),
     Place("data_parallel", "jax", devices=2),
     Place("data_parallel", "jax", devices=4),
     Place("data_parallel", "jax", workers=2),
