@@ -111,8 +111,10 @@ SMALL: dict[str, Any] = {
     "train.optimizer": {"name": "adam", "learning_rate": 0.01},
 }
 NORMALIZED = {"model.batch_normalization": True}
-MIXED = Tolerance(losses=2e-2, weights=1e-1)
-"""Half precision keeps 8 or 11 bits of a number: another order of adding up is another rounding in the third digit."""
+MIXED = Tolerance(losses=2e-2, weights=2e-1)
+"""Half precision keeps 8 or 11 bits of a number: another order of adding up is another rounding in the third digit.
+Where a gradient is nearly zero, that is another sign, and Adam then moves a weight the other way: by 0.01 in each of
+24 steps."""
 FEATURES: dict[str, Feature] = {
     "plain": Feature("plain"),
     "dropout": Feature(
