@@ -43,9 +43,7 @@ def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Compu
         return tf.while_loop(lambda number, _: number < count, step, (0, losses), parallel_iterations=1)[1].stack()
 
     drawn, fused = tf.function(draw, autograph=False), tf.function(train, autograph=False, jit_compile=True)
-    # Lambdas, because TensorFlow warns who compiles the same method again and again.
-    one_step = tf.function(lambda batch: model.train_step(batch), autograph=False)
-    test = tf.function(lambda batch: model.test_step(batch), autograph=False)
+    one_step, test = (tf.function(one, autograph=False) for one in (model.train_step, model.test_step))
 
     def validate() -> None:
         for start in range(0, len(held_out[0]), data.validation_batch):
