@@ -27,8 +27,7 @@ def took(part: str, seconds: float) -> None:
 
 
 def parts() -> dict[str, float]:
-    """The seconds of each part so far, those under no part, since the process
-    began, are "other"."""
+    """The seconds of each part so far; "other" is what no part had since the process began. All together: its age."""
     import psutil
 
     named = {part: seconds for part, seconds in _seconds.items() if part}
@@ -37,5 +36,6 @@ def parts() -> dict[str, float]:
 
 def line() -> str:
     """The parts that took a tenth of a second or more, for people."""
-    took = [f"{part} {seconds:.1f}" for part, seconds in parts().items() if seconds >= 0.05]
-    return f"{sum(parts().values()):.1f} s: {', '.join(took)}"
+    seconds = parts()
+    shown = [f"{part} {taken:.1f}" for part, taken in seconds.items() if taken >= 0.05]
+    return f"{sum(seconds.values()):.1f} s: {', '.join(shown)}"
