@@ -44,13 +44,13 @@ PART_OF_STAGE = {"track": ["stages.track", "tracking.mirror"], "train": ["stages
 """Which modules' reads of params are a stage's, where it is not its own module alone."""
 
 HEAVY: dict[str, set[str]] = {
-    "tensorflow": {"backends", "distribution", "fused_tensorflow", "profiling", "replicas_tensorflow"},
-    "jax": {"backends", "fused_jax", "profiling"},
+    "tensorflow": {"augmentation", "backends", "distribution", "fused_tensorflow", "profiling", "replicas_tensorflow"},
+    "jax": {"augmentation", "backends", "fused_jax", "profiling"},
     "torch": {"backends", "distribution", "profiling", "replicas_torch"},
     "keras": {
-        "architectures", "backends", "diagnosis", "distribution", "fitting", "fused", "fused_jax", "fused_tensorflow",
-        "inspection", "loop", "model_file", "profiling", "replicas_tensorflow", "replicas_torch", "tracking.runs",
-        "training", "training_state",
+        "architectures", "augmentation", "backends", "diagnosis", "distribution", "fitting", "fused", "fused_jax",
+        "fused_tensorflow", "inspection", "loop", "model_file", "profiling", "replicas_tensorflow", "replicas_torch",
+        "tracking.runs", "training", "training_state",
     },
     "mlflow": {"tracking.live", "tracking.mirror", "tracking.runs", "tracking.store"},
     "matplotlib": {"figures"},
@@ -60,8 +60,8 @@ HEAVY: dict[str, set[str]] = {
 }  # fmt: skip
 """The only modules that import each of these, at whatever place in their source."""
 AT_ONCE = {
-    "diagnosis", "figures", "fitting", "fused", "fused_jax", "fused_tensorflow", "inspection", "loop", "metrics",
-    "model_file", "profiling", "replicas_tensorflow", "replicas_torch", "training", "training_state",
+    "augmentation", "diagnosis", "figures", "fitting", "fused", "fused_jax", "fused_tensorflow", "inspection", "loop",
+    "metrics", "model_file", "profiling", "replicas_tensorflow", "replicas_torch", "training", "training_state",
 }  # fmt: skip
 """The modules that import one of them as soon as they are imported; the others do so where they need it."""
 

@@ -27,15 +27,16 @@ class Trained:
     """A network trained in this process, with its history and all that was kept on the way."""
 
     def __init__(self, changes: dict[str, Any], splits: dict[str, Split], *, fused: bool, **options: Any) -> None:
-        from keras_pipeline import distribution, fitting, training, training_state
+        from keras_pipeline import augmentation, distribution, fitting, training, training_state
 
         chosen = small.params({"train.epochs": 3, **changes})
         plan = distribution.plan(chosen.train, {name: len(one.labels) for name, one in splits.items()}, {})
         place = dataclasses.replace(distribution.open_distribution(plan), fused=fused)
         weights = training.class_weights(splits["train"].labels, 10, chosen.train.class_weights)
         self.data = training.Data(
-            splits["train"], splits["validation"], weights, chosen.seed, plan.batch_size, plan.validation_batch
-        )
+            splits["train"], splits["validation"], weights, chosen.seed, plan.batch_size, plan.validation_batch,
+            augmentation.of(chosen.train.augmentation, chosen.seed, {"offset": 0.0, "divisor": 255.0}),
+        )  # fmt: skip
         self.model = training.new_network(chosen.model, chosen.train, chosen.seed, place, self.data.steps, 10)
         self.kept: list[tuple[Any, dict[str, Any]]] = []
         watcher = fitting.Watcher(lambda state, progress: self.kept.append((state, progress)), quiet=True)
@@ -54,6 +55,10 @@ class Trained:
         pytest.param({}, id="BatchNormalization, Dropout, L2, cosine, a smaller last batch"),
         pytest.param({"train.batch_size": "full"}, id="one step an epoch"),
         pytest.param({"train.strategy": "one_device", "train.class_weights": "balanced"}, id="one_device, weights"),
+        pytest.param(
+            {"train.augmentation": {"shift": 1.0, "rotation": 9.0, "scale": 0.1, "elastic": 1.0, "smoothness": 4.0}},
+            id="augmentation",
+        ),
         pytest.param(
             {"train.optimizer": {"name": "lamb", "learning_rate": 0.003, "clipnorm": 1.0, "use_ema": True}},
             id="lamb, clipped, averaged weights",

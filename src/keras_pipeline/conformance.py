@@ -96,6 +96,7 @@ PLAIN: dict[str, Any] = {
     "train.schedule": {"name": "constant"},
     "train.early_stopping": {"monitor": "val/loss", "patience": 0},
     "train.class_weights": "none",
+    "train.augmentation": {"shift": 0.0, "rotation": 0.0, "scale": 0.0, "elastic": 0.0, "smoothness": 4.0},
     "train.precision": "float32",
     "train.missing_devices": "error",
     "train.batch_statistics": "synchronized",
@@ -146,6 +147,10 @@ FEATURES: dict[str, Feature] = {
         {"train.early_stopping": {"monitor": "val/accuracy", "patience": 1}, "train.epochs": 12},
     ),
     "class_weights": Feature("class weights, uneven classes", {"train.class_weights": "balanced"}, uneven_classes=True),
+    "augmentation": Feature(
+        "augmentation",
+        {"train.augmentation": {"shift": 1.0, "rotation": 10.0, "scale": 0.1, "elastic": 1.0, "smoothness": 4.0}},
+    ),
     "mixed_bfloat16": Feature("mixed_bfloat16", {**UNSIGNED, "train.precision": "mixed_bfloat16"}, tolerance=MIXED),
     "mixed_float16": Feature("mixed_float16", {**UNSIGNED, "train.precision": "mixed_float16"}, tolerance=MIXED),
 }

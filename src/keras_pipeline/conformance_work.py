@@ -58,7 +58,7 @@ def run(folder: Path) -> None:
             place = distribution.open_distribution(plan)
             if plan.chief:
                 os.write(standard_error, f"{', '.join(place.devices)} … ".encode())
-        results = _train(params.model, params.seed, plan, place, train, validation)
+        results = _train(params.model, params.seed, plan, place, train, validation, statistics["scaling"])
         if plan.chief:
             np.savez(folder / f"{name}.npz", allow_pickle=False, **results)
     if watch:
@@ -87,12 +87,14 @@ def _train(
     place: distribution.Distribution,
     train: Split,
     validation: Split,
+    scaling: dict[str, Any],
 ) -> Results:
-    from keras_pipeline import fitting, training, training_state
+    from keras_pipeline import augmentation, fitting, training, training_state
 
     classes = int(max(train.labels.max(), validation.labels.max())) + 1
     weights = training.class_weights(train.labels, classes, plan.train.class_weights)
-    data = training.Data(train, validation, weights, seed, plan.batch_size, plan.validation_batch)
+    deformation = augmentation.of(plan.train.augmentation, seed, scaling)
+    data = training.Data(train, validation, weights, seed, plan.batch_size, plan.validation_batch, deformation)
     network = training.new_network(model, plan.train, seed, place, data.steps, classes)
     last: list[NDArray[Any]] = []
 

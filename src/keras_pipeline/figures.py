@@ -153,21 +153,34 @@ def worst_mistakes(
 
     Each is titled with its true class, the predicted one and the probability given to the latter.
     """
-    side = max(1, math.ceil(math.sqrt(len(images))))
-    lines = max(1, math.ceil(len(images) / side))
     names = [_short(name) for name in class_names]
     separator = " " if max(map(len, names)) <= 4 else "\n"
+    titles = [
+        f"true {names[true]}{separator}\N{RIGHTWARDS ARROW} {names[wrong]}  {share:.2f}"
+        for true, wrong, share in zip(labels, predicted, probability, strict=True)
+    ]
+    figure = _grid(images, titles, "Worst mistakes: wrong predictions with the highest probability")
+    if not len(images):
+        figure.text(0.5, 0.4, "no mistakes", ha="center", va="center", size=16)
+    return figure
+
+
+def first_batch(images: NDArray[np.floating[Any]], labels: Sequence[int], class_names: Sequence[str]) -> Figure:
+    """What a network is trained on, images (n, height, width, 1) of any value range, each titled with its class."""
+    return _grid(images, [_short(class_names[label]) for label in labels], "The first images, as the network sees them")
+
+
+def _grid(images: NDArray[np.floating[Any]], titles: Sequence[str], title: str) -> Figure:
+    """The images in a square grid, in their order, black and white being the least and the highest of all values."""
+    side = max(1, math.ceil(math.sqrt(len(images))))
+    lines = max(1, math.ceil(len(images) / side))
     figure = Figure(figsize=(max(6.0, 1.75 * side), 0.8 + 1.95 * lines), layout="constrained")
-    figure.suptitle("Worst mistakes: wrong predictions with the highest probability")
+    figure.suptitle(title)
     for index, image in enumerate(images):
         axes = figure.add_subplot(lines, side, index + 1)
         axes.imshow(image[:, :, 0], cmap="gray", vmin=float(images.min()), vmax=float(images.max()))
-        true, wrong = names[labels[index]], names[predicted[index]]
-        title = f"true {true}{separator}\N{RIGHTWARDS ARROW} {wrong}  {probability[index]:.2f}"
-        axes.set_title(title, size=9, parse_math=False)
+        axes.set_title(titles[index], size=9, parse_math=False)
         axes.set_axis_off()
-    if not len(images):
-        figure.text(0.5, 0.4, "no mistakes", ha="center", va="center", size=16)
     return figure
 
 

@@ -66,12 +66,12 @@ def fit(
         began = time.perf_counter()
         if step == whole:  # what is left makes a smaller batch
             steps = 1
-            losses = compute(order[1][np.newaxis, whole * size :], steps)
+            images = order[1][np.newaxis, whole * size :]
         else:
             steps = min(together, pace, whole - step, look - step % look if look else together)
             images = np.zeros((together, size), np.int32)
             images[:steps] = order[1][step * size : (step + steps) * size].reshape(steps, size)
-            losses = compute(images, steps)
+        losses = compute(images, _drawn(data, epoch, step, steps, images.shape), steps)
         pace = max(1, int(LONGEST * steps / (time.perf_counter() - began)))
         return steps, {"loss": losses[-1], "losses": losses}
 
@@ -85,6 +85,16 @@ def fit(
         steps_per_epoch=data.steps,
         callbacks=callbacks,
     )
+
+
+def _drawn(data: Data, epoch: int, step: int, steps: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """How the images of the next `steps` are deformed, the rest of `shape` (steps, batch) being zeros."""
+    if data.deformation is None:
+        return np.zeros((*shape, 2, 0), np.float32)
+    drawn = np.zeros((*shape, 2, len(data.deformation.terms)), np.float32)
+    for number in range(steps):
+        drawn[number] = data.deformation.draw(epoch, step + number, shape[1])
+    return drawn
 
 
 def _noise(model: keras.Sequential) -> int:

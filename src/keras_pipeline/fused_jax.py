@@ -19,16 +19,17 @@ def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Compu
     targets = jnp.asarray(np.eye(len(data.weights), dtype=np.float32)[labels])
     weights = jnp.asarray(data.weights[labels])
     validation = [jnp.asarray(array) for array in held_out]
+    deform = data.deformation.apply if data.deformation else lambda images, factors: images
     groups = [
         model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables,
     ]  # fmt: skip
     tested = [groups[0], groups[1], groups[3]]
 
-    def train(state: Any, images: Any, targets: Any, weights: Any, chosen: Any, count: Any) -> Any:
+    def train(state: Any, images: Any, targets: Any, weights: Any, chosen: Any, factors: Any, count: Any) -> Any:
         def step(number: Any, carried: Any) -> Any:
             state, losses = carried
             own = chosen[number]
-            batch = images[own], targets[own], weights[own] / chosen.shape[1]
+            batch = deform(images[own], factors[number]), targets[own], weights[own] / chosen.shape[1]
             logs, state = model.train_step(state, batch)
             return state, losses.at[number].set(logs["loss"])
 
@@ -37,8 +38,10 @@ def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Compu
     fused = jax.jit(train, donate_argnums=0)
     test = jax.jit(lambda state, batch: model.test_step(state, batch)[1])
 
-    def compute(chosen: NDArray[np.int32], count: int) -> NDArray[np.float32]:
-        state, losses = fused(_values(groups), images, targets, weights, jnp.asarray(chosen), count)
+    def compute(chosen: NDArray[np.int32], factors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+        state, losses = fused(
+            _values(groups), images, targets, weights, jnp.asarray(chosen), jnp.asarray(factors), count
+        )
         _assign(groups, state)
         return np.array(losses)[:count]
 

@@ -25,16 +25,18 @@ def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Compu
     weights = tf.constant(data.weights[labels])
     validation = [tf.constant(array) for array in held_out]
     dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
+    deform = data.deformation.apply if data.deformation else lambda images, factors: images
 
     def draw(count: Any, steps: int, size: int) -> list[Any]:
         return [_masks(layer, count, steps, size) for layer in dropouts]
 
-    def train(images: Any, targets: Any, weights: Any, chosen: Any, count: Any, masks: list[Any]) -> Any:
+    def train(images: Any, targets: Any, weights: Any, chosen: Any, factors: Any, count: Any, masks: list[Any]) -> Any:
         steps, size = chosen.shape
 
         def step(number: Any, losses: Any) -> tuple[Any, Any]:
             own = chosen[number]
-            batch = tf.gather(images, own), tf.gather(targets, own), tf.gather(weights, own) / size
+            seen = deform(tf.gather(images, own), factors[number])
+            batch = seen, tf.gather(targets, own), tf.gather(weights, own) / size
             with _given(dropouts, [mask[number] for mask in masks]):
                 logs = model.train_step(batch)
             return number + 1, losses.write(number, logs["loss"])
@@ -49,12 +51,13 @@ def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Compu
         for start in range(0, len(held_out[0]), data.validation_batch):
             test(tuple(array[start : start + data.validation_batch] for array in validation))
 
-    def compute(chosen: NDArray[np.int32], count: int) -> NDArray[np.float32]:
+    def compute(chosen: NDArray[np.int32], factors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         if len(chosen) == 1:  # not worth compiling
-            batch = tf.gather(images, chosen[0]), tf.gather(targets, chosen[0]), tf.gather(weights, chosen[0])
-            return np.array([one_step((*batch[:2], batch[2] / chosen.shape[1]))["loss"]])
+            seen = deform(tf.gather(images, chosen[0]), factors[0])
+            batch = seen, tf.gather(targets, chosen[0]), tf.gather(weights, chosen[0]) / chosen.shape[1]
+            return np.array([one_step(batch)["loss"]])
         masks = drawn(tf.constant(count), *chosen.shape)
-        losses = fused(images, targets, weights, tf.constant(chosen), tf.constant(count), masks)
+        losses = fused(images, targets, weights, tf.constant(chosen), tf.constant(factors), tf.constant(count), masks)
         return np.array(losses)[:count]
 
     return compute, validate

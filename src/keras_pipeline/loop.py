@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 Logs = dict[str, Any]
 Validate = Callable[[], None]
 """Update the metrics by the validation split."""
-Compute = Callable[[NDArray[np.int32], int], NDArray[np.float32]]
-"""Many steps at once: of int32 (steps, batch), the numbers of training images, the first so many rows are trained on;
-float32 (rows trained on,), the mean loss over the epoch after each. Compiled once for each shape."""
+Compute = Callable[[NDArray[np.int32], NDArray[np.float32], int], NDArray[np.float32]]
+"""Many steps at once: of int32 (steps, batch), the numbers of training images, and of float32 (steps, batch, 2, terms),
+how they are deformed (no terms: not at all), the first so many rows are trained on; float32 (rows trained on,), the
+mean loss over the epoch after each. Compiled once for each shape."""
 
 
 def run(

@@ -90,6 +90,21 @@ class EarlyStopping(Block):
     patience: Annotated[int, Field(ge=0, le=10_000)]
 
 
+class Augmentation(Block):
+    """How far training images are deformed, anew each time they are seen; `augmentation.Deformation` says by what."""
+
+    shift: Annotated[float, Field(ge=0, le=14)]
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, le=0.9)]
+    elastic: Annotated[float, Field(ge=0, le=10)]
+    smoothness: Annotated[float, Field(ge=1.5, le=14)]
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is done at all."""
+        return any((self.shift, self.rotation, self.scale, self.elastic))
+
+
 def _strategy(name: object) -> object:
     if name in REFUSED:
         raise ValueError(f"'{name}' is refused: {REFUSED[str(name)]}.")
@@ -106,6 +121,7 @@ class Train(Block):
     schedule: Schedule
     early_stopping: EarlyStopping
     class_weights: Literal["none", "balanced"]
+    augmentation: Augmentation
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
     backend: Backend
     strategy: Annotated[

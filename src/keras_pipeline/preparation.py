@@ -104,6 +104,8 @@ class Prepared:
             f"train: {where['backend']}, strategy {where['name']} on {', '.join(where['devices'])}{of_each}; "
             f"batches of {self.plan.batch_size}{share}"
         )
+        if self.data.deformation:
+            yield "train: every training image is deformed anew each time it is seen (train.augmentation)"
         if where["fused"]:
             yield "train: many steps run as one compiled program (train.fused); the first takes some seconds to compile"
         if several and self.params.model.batch_normalized:
@@ -145,10 +147,13 @@ def prepare(params: Params, plan: Plan, place: Distribution, splits: list[Split]
 
     `splits`: training and validation.
     """
-    from keras_pipeline import fused, training
+    from keras_pipeline import augmentation, fused, training
 
     weights = training.class_weights(splits[0].labels, _classes(run), params.train.class_weights)
-    data = training.Data(splits[0], splits[1], weights, params.seed, plan.batch_size, plan.validation_batch)
+    deformation = augmentation.of(params.train.augmentation, params.seed, run["dataset"]["scaling"])
+    data = training.Data(
+        splits[0], splits[1], weights, params.seed, plan.batch_size, plan.validation_batch, deformation
+    )
     model = _new_network(params, params.train, place, data, run)
     run["strategy"] = record.strategy(
         plan, place, statistics=params.model.batch_normalized, fused=fused.applies(model, place)

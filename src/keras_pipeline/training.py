@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_pipeline import architectures, backends
+from keras_pipeline.augmentation import Deformation
 from keras_pipeline.distribution import Distribution
 from keras_pipeline.params import IMAGE_SHAPE, EarlyStopping, Model, Schedule, Train
 from keras_pipeline.preprocessing import Split
@@ -61,7 +62,8 @@ def batch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
 class Data:
     """What is trained on and what is looked at after each epoch, as this process needs it.
 
-    `weights`: one factor for each class, in the training loss. Each process gets its share of every batch.
+    `weights`: one factor for each class, in the training loss; `deformation`: of the training images, if any. Each
+    process gets its share of every batch.
     """
 
     training: Split
@@ -70,6 +72,7 @@ class Data:
     seed: int
     batch_size: int
     validation_batch: int
+    deformation: Deformation | None = None
 
     @property
     def steps(self) -> int:
@@ -89,9 +92,13 @@ class Data:
         """
         while True:
             order = batch_order(len(self.training.labels), self.seed, epoch)
-            for start in range(step * self.batch_size, len(order), self.batch_size):
-                indices = order[start : start + self.batch_size]
-                yield self._share(self.training, indices, self.weights / np.float32(len(indices)), place)
+            for number in range(step, self.steps):
+                indices = order[number * self.batch_size :][: self.batch_size]
+                batch = self._share(self.training, indices, self.weights / np.float32(len(indices)), place)
+                if self.deformation:
+                    factors = _own(self.deformation.draw(epoch, number, len(indices)), place)
+                    batch = self.deformation.step(batch[0], factors), *batch[1:]
+                yield batch
             epoch, step = epoch + 1, 0
 
     def held_out(self, place: Distribution) -> Batch:
@@ -120,7 +127,7 @@ class Data:
         size: int | None = None,
     ) -> Batch:
         """This process's part of a batch of `size`; what lies after the images given is empty: no label, weight 0."""
-        places = np.array_split(np.arange(size or len(indices)), place.workers)[place.rank]
+        places = _own(np.arange(size or len(indices)), place)
         own = indices[places[places < len(indices)]]
         labels = split.labels[own]
         targets = np.eye(len(weights), dtype=np.float32)[labels]
@@ -132,6 +139,11 @@ class Data:
             np.concatenate([one, np.zeros((empty, *one.shape[1:]), one.dtype)]) for one in batch
         )
         return images, targets, factors
+
+
+def _own(rows: NDArray[Any], place: Distribution) -> NDArray[Any]:
+    """This process's part of the rows of a batch."""
+    return np.array_split(rows, place.workers)[place.rank]
 
 
 class Accuracy(keras.metrics.CategoricalAccuracy):  # type: ignore[misc]

@@ -30,6 +30,8 @@ OVERFIT_FULL = 256
 """The batch where params.yaml says full: all images cannot be a few batches."""
 OVERFIT_STEPS = 1000
 """How long it may take to learn them by heart; the default network takes some 30 steps."""
+SHOWN_IMAGES = 36
+"""How many of a batch are drawn."""
 SHOWN_EPOCHS = 10
 """Of the many short epochs of this, every so manyth is told."""
 
@@ -117,7 +119,7 @@ def _overfit_batch(train: Train) -> int:
 
 
 def _without_regularization(params: Params, images: dict[str, int]) -> Params:
-    """Without Dropout, L2, early stopping and schedule, for OVERFIT_STEPS."""
+    """Without Dropout, L2, augmentation, early stopping and schedule, for OVERFIT_STEPS."""
     model, train = params.model, params.train
     layers = [one for one in model.layers if not isinstance(one, Dropout)]
     layers = [one.model_copy(update={"l2": 0.0}) if hasattr(one, "l2") else one for one in layers]
@@ -127,6 +129,9 @@ def _without_regularization(params: Params, images: dict[str, int]) -> Params:
         "epochs": OVERFIT_STEPS // -(-images["train"] // size),
         "schedule": train.schedule.model_copy(update={"name": "constant"}),
         "early_stopping": train.early_stopping.model_copy(update={"patience": 0}),
+        "augmentation": train.augmentation.model_copy(
+            update={"shift": 0.0, "rotation": 0.0, "scale": 0.0, "elastic": 0.0}
+        ),
     }
     return params.model_copy(
         update={
@@ -158,11 +163,17 @@ def _fit(
 
 
 def _one_batch(prepared: Prepared, own: Path, on_epoch: OnEpoch) -> str:
+    from keras_pipeline import figures
+
+    images, targets, _ = (array[:SHOWN_IMAGES] for array in next(prepared.data.batches(prepared.place, 0, 0)))
+    names = prepared.run["dataset"]["class_names"]
+    figures.save(figures.first_batch(images, targets.argmax(axis=1), names), own / "images.png")
     _fit(prepared, prepared.params.train.model_copy(update={"epochs": 1}), on_epoch)
     prepared.write(own / "model.keras", own / "run.json")
     return (
         f"debug: everything runs: one batch of {prepared.data.batch_size} was trained on, one of "
-        f"{len(prepared.data.validation.labels)} validated, and the network written to {own}/."
+        f"{len(prepared.data.validation.labels)} validated, and the network written to {own}/.\n"
+        f"debug: the batch as the network sees it: {own}/images.png"
     )
 
 
@@ -178,7 +189,8 @@ def _overfit(prepared: Prepared, own: Path, on_epoch: OnEpoch) -> str:
     def learned() -> bool:
         return bool(history) and history[-1]["train/accuracy"] == 1.0
 
-    print(f"debug: {count} images over and over, without Dropout, L2, schedule and early stopping", flush=True)
+    without = "Dropout, L2, augmentation, schedule and early stopping"
+    print(f"debug: {count} images over and over, without {without}", flush=True)
     with suppress(StoppedError):
         _fit(prepared, train, show, asked=learned, quiet=True)
     steps = len(history) * data.steps
