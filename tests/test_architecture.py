@@ -36,8 +36,8 @@ STAGES: dict[str, Any] = DVC["stages"]
 LOCK = read_yaml("dvc.lock")["stages"] if (ROOT / "dvc.lock").exists() else {}
 
 OF_ALL_PARAMS = {
-    *(f"stages.{stage}" for stage in STAGES), "stages.debug", "params", "preparation", "record", "tracking.mirror",
-    "status",
+    *(f"stages.{stage}" for stage in STAGES), "stages.debug", "stages.variants", "params", "preparation", "record",
+    "tracking.mirror", "status",
 }  # fmt: skip
 """The modules whose functions may be given all params; every other one is given single blocks."""
 PART_OF_STAGE = {"track": ["stages.track", "tracking.mirror"], "train": ["stages.train", "preparation", "record"]}
@@ -45,12 +45,12 @@ PART_OF_STAGE = {"track": ["stages.track", "tracking.mirror"], "train": ["stages
 
 HEAVY: dict[str, set[str]] = {
     "tensorflow": {"augmentation", "backends", "distribution", "fused_tensorflow", "profiling", "replicas_tensorflow"},
-    "jax": {"augmentation", "backends", "fused_jax", "profiling"},
+    "jax": {"augmentation", "backends", "fused_jax", "profiling", "vectorized"},
     "torch": {"backends", "distribution", "profiling", "replicas_torch"},
     "keras": {
         "architectures", "augmentation", "backends", "diagnosis", "distribution", "fitting", "fused", "fused_jax",
         "fused_tensorflow", "inspection", "loop", "model_file", "profiling", "replicas_tensorflow", "replicas_torch",
-        "tracking.runs", "training", "training_state",
+        "tracking.runs", "training", "training_state", "vectorized",
     },
     "mlflow": {"tracking.live", "tracking.mirror", "tracking.runs", "tracking.store"},
     "matplotlib": {"figures"},
@@ -62,6 +62,7 @@ HEAVY: dict[str, set[str]] = {
 AT_ONCE = {
     "augmentation", "diagnosis", "figures", "fitting", "fused", "fused_jax", "fused_tensorflow", "inspection", "loop",
     "metrics", "model_file", "profiling", "replicas_tensorflow", "replicas_torch", "training", "training_state",
+    "vectorized",
 }  # fmt: skip
 """The modules that import one of them as soon as they are imported; the others do so where they need it."""
 

@@ -180,8 +180,7 @@ def write_raw(folder: Path, train: int = 60, test: int = 20) -> dict[str, NDArra
 
 
 def with_normalize(**values: Any) -> params.Params:
-    seed = values.pop("seed", 1)
-    return SHIPPED.model_copy(update={"seed": seed, "normalize": SHIPPED.normalize.model_copy(update=values)})
+    return SHIPPED.model_copy(update={"normalize": SHIPPED.normalize.model_copy(update=values)})
 
 
 def test_normalize_writes_what_the_raw_files_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,7 +225,7 @@ def test_normalize_gives_the_same_bytes_twice_and_others_for_another_seed(tmp_pa
     write_raw(tmp_path / "raw")
     contents = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        normalize.run(with_normalize(seed=seed), tmp_path / "raw", tmp_path / name / "normalized")
+        normalize.run(with_normalize(split_seed=seed), tmp_path / "raw", tmp_path / name / "normalized")
         paths = (tmp_path / name / "normalized").iterdir()
         contents.append({path.name: path.read_bytes() for path in paths})
     assert contents[0] == contents[1]

@@ -74,8 +74,8 @@ class Deformation:
         top, left = ops.floor(y), ops.floor(x)
         down, right = y - top, x - left
         row = WIDTH + 3
-        first = ops.arange(count, dtype="int32")[:, np.newaxis] * ((HEIGHT + 3) * row)
-        first += ops.cast(top * row + left, "int32")
+        image = ops.arange(count, dtype="int32")[:, np.newaxis] * ((HEIGHT + 3) * row)
+        first = image + ops.cast(top * row + left, "int32")
         pixels = ops.reshape(padded, (-1,))
         above = (1 - right) * ops.take(pixels, first) + right * ops.take(pixels, first + 1)
         below = (1 - right) * ops.take(pixels, first + row) + right * ops.take(pixels, first + row + 1)

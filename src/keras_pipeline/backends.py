@@ -34,7 +34,7 @@ def start(backend: str = "tensorflow", join: Callable[[], None] = lambda: None) 
     with spent.on("import"), tempfile.TemporaryFile() as withheld:
         os.dup2(withheld.fileno(), 2)
         try:
-            with _absent(UNUSED_BY[backend]):
+            with absent(UNUSED_BY[backend]):
                 import keras
             join()
             gpus(backend)
@@ -50,7 +50,7 @@ def start(backend: str = "tensorflow", join: Callable[[], None] = lambda: None) 
 
 
 @contextmanager
-def _absent(packages: tuple[str, ...]) -> Iterator[None]:
+def absent(packages: tuple[str, ...]) -> Iterator[None]:
     """Let imports of these fail, as where they are not installed, but for those that are imported already."""
     hidden = [name for name in packages if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]

@@ -26,6 +26,7 @@ examples:
   keras-pipeline params check               every fault of params.yaml, with line and column
   keras-pipeline status                     which run the files here come from, and whether it is stale
   keras-pipeline debug one-batch            does everything run? in seconds; more in debug --help
+  keras-pipeline variants seed=1..16        many trainings at once, each a run
   keras-pipeline certify                    train that run again elsewhere: the same bytes?
   keras-pipeline ui                         look at all runs
   eval "$(keras-pipeline completion bash)"  complete commands with the tab key
@@ -50,6 +51,17 @@ modes:
              then 20 into a trace for TensorBoard's page Profile.
 
 The run, with the trace, is in MLflow under the experiment's name with the word debug behind it.
+"""
+VARIANTS = """\
+Train params.yaml once for each combination of the values, many trainings as one program (JAX), and evaluate and track
+each as a run of its own. Each is what a training of its params alone would be, but for the rounding of float32.
+
+  keras-pipeline variants train.backend=jax seed=1..16
+  keras-pipeline variants train.backend=jax model.dropout=0.1,0.3,0.5 train.optimizer.learning_rate=0.001,0.003
+
+Where seed, learning rate, model.dropout and model.l2 differ (none of the latter two from 0), variants are one program;
+other keys make several programs, one after the other. VARIANT/params.yaml, models/ and reports/ of each are written
+into --variants; nothing else in the project is touched.
 """
 EXIT_MEANING = {
     1: "certify or conformance: not as recorded",
@@ -229,6 +241,13 @@ def _parser() -> argparse.ArgumentParser:
         "--debug", type=Path, default=Path("debug"), metavar="PATH", help="where MODE/ is written (default: debug)"
     )
     debug.add_argument("--share", type=_share, default=0.1, help="limited: of the training images (default: 0.1)")
+    variants = add("variants", _variants, "train variants of params.yaml together, each a run", "params", "normalized")
+    variants.description, variants.formatter_class = VARIANTS, argparse.RawDescriptionHelpFormatter
+    variants.add_argument("assignments", nargs="*", metavar="KEY=VALUES", help="0.1,0.2,0.5 or 1..16")
+    variants.add_argument(
+        "--variants", type=Path, default=Path("variants"), metavar="PATH", help="where they go (default: variants)"
+    )
+    variants.add_argument("--together", nargs="+", type=Path, help=argparse.SUPPRESS)
     track = add("track", _track, "make MLflow say what the files say", "params", "models", "reports")
     track.add_argument("--again", action="store_true", help="send everything, also where nothing has changed")
     check = add("params", _params, "check params.yaml without running anything", "params")
@@ -355,6 +374,33 @@ def _debug(chosen: argparse.Namespace) -> None:
         store.location(store.project_root()), f"{values.tracking.experiment} debug", "this run is not sent later"
     )
     debug.run(values, chosen.normalized, chosen.debug, observer, chosen.mode, chosen.share)
+
+
+def _variants(chosen: argparse.Namespace) -> int:
+    from keras_pipeline import params
+    from keras_pipeline.stages import evaluate, track, variants
+    from keras_pipeline.tracking import live, store
+
+    if chosen.together:
+        variants.together(chosen.together, chosen.normalized)
+        return 0
+    found = variants.prepare(chosen.params, chosen.assignments, chosen.variants)
+    command = [sys.executable, "-m", "keras_pipeline.commands", "variants"]
+    if code := variants.train(variants.grouped(found), chosen.normalized, command):
+        return code
+    for own in found.values():
+        values = params.load(own / "params.yaml")
+        if run := variants.diverged(own):
+            tracker = live.LiveTracker(store.location(store.project_root()), values.tracking.experiment)
+            tracker.started(run)
+            for row in run["history"]:
+                tracker.epoch(row)
+            tracker.ended("FAILED", run, None)
+        else:
+            evaluate.run(values, chosen.normalized, own / "models", own / "reports")
+            track.run(values, own / "params.yaml", own / "models", own / "reports")
+    print("\n".join(variants.table(found)))
+    return 0
 
 
 def _determinism(chosen: argparse.Namespace) -> None:

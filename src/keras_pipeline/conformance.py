@@ -154,7 +154,7 @@ FEATURES: dict[str, Feature] = {
     "mixed_bfloat16": Feature("mixed_bfloat16", {**UNSIGNED, "train.precision": "mixed_bfloat16"}, tolerance=MIXED),
     "mixed_float16": Feature("mixed_float16", {**UNSIGNED, "train.precision": "mixed_float16"}, tolerance=MIXED),
 }
-COMPARED_BACKENDS = ("plain", "synchronized")
+COMPARED_BACKENDS = ("plain", "synchronized", "augmentation")
 """The features for which the backends are compared with each other."""
 
 Cells = dict[tuple[str, Place], Cell]
@@ -203,11 +203,12 @@ def small_images(folder: Path) -> Path:
     """Write some of the digits inside scikit-learn as normalize writes them; gives `folder`."""
     digits = datasets.digits()
     pixels, labels = digits["train-images"], digits["train-labels"].astype(np.int64)
-    scaled = preprocessing.fit_scaling("unit", pixels).apply(pixels)
+    scaling = preprocessing.fit_scaling("unit", pixels)
+    scaled = scaling.apply(pixels)
     digests: dict[str, str] = {}
     for name, part in (("train", slice(SMALL_IMAGES)), ("validation", slice(-SMALL_VALIDATION, None))):
         digests |= preprocessing.write_split(folder, name, Split(scaled[part], labels[part]))
-    statistics = {**dict.fromkeys(STATISTICS), "sha256": digests}
+    statistics = {**dict.fromkeys(STATISTICS), "scaling": vars(scaling), "sha256": digests}
     statistics["images"] = {"train": SMALL_IMAGES, "validation": SMALL_VALIDATION}
     files.write_json(folder / "statistics.json", statistics)
     return folder

@@ -80,7 +80,7 @@ def fit(
     such weights, with `progress` at the last good step kept; StoppedError when `watcher.asked`, after the step is kept.
     """
     start = progress.epoch, progress.step
-    course = _Course(place, data, train, watcher, progress, state)
+    course = Course(place, data, train, watcher, progress, state)
     held_out = data.held_out(place)
     make_variables(model, place, held_out)
     if not finished(progress.history, train):
@@ -101,11 +101,10 @@ def fit(
     elif state is not None:
         put_state(model, state, place, metrics=False)
         model.optimizer.finalize_variable_values(model.trainable_weights)  # averages of weights, as the fit ends
-    if course.best:
-        model.set_weights(course.best)
+    course.finish(model)
 
 
-class _Course(keras.callbacks.Callback):  # type: ignore[misc]
+class Course(keras.callbacks.Callback):  # type: ignore[misc]
     """Looks at every step and epoch of a fit. On JAX, each look at `self.model` copies all state: not every step."""
 
     def __init__(
@@ -121,11 +120,13 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
         self.compiling_since: float | None = None
 
     def on_train_begin(self, logs: Row | None = None) -> None:
+        """The training begins, or goes on."""
         self.compiling_since = time.monotonic()
         if self.state is None:
             self.place.spread_noise(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Row | None = None) -> None:
+        """An epoch begins: at its first step, or where it was left, with the state of then."""
         self.epoch, self.step = epoch + 1, self.progress.step
         if self.state is not None:
             put_state(self.model, self.state, self.place, metrics=self.step > 0)
@@ -134,6 +135,7 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
         self.lines.epoch_begins(self.epoch, self.step)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Steps were trained, one for each of the logs' "losses". Raises NotFiniteError and StoppedError."""
         logs = logs or {}
         losses = logs.get("losses", [logs["loss"]])  # of more than one step where they are fused
         for left, loss in zip(reversed(range(len(losses))), losses, strict=True):
@@ -157,6 +159,7 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
             self.model.stop_training = True  # ends the epoch that was resumed in its middle; see on_epoch_end
 
     def on_epoch_end(self, epoch: int, logs: Row | None = None) -> None:
+        """An epoch was trained and validated: its row, the learning rate's and the training's end. Raises as above."""
         logs = logs or {}
         self._check("val/loss", logs["val_loss"])
         row = {"train/loss": logs["loss"], "train/accuracy": logs["accuracy"]}
@@ -177,6 +180,11 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
         self.model.stop_training = finished(history, self.train)
         if self.watcher.asked() and not self.model.stop_training:
             self._stop()
+
+    def finish(self, model: keras.Sequential) -> None:
+        """Put the weights of the best epoch in place, where early stopping sought one."""
+        if self.best:
+            model.set_weights(self.best)
 
     def _save(self) -> None:
         """All workers take part, because some states are sums over them; only the chief's watcher keeps it."""

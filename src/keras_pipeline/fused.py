@@ -71,7 +71,7 @@ def fit(
             steps = min(together, pace, whole - step, look - step % look if look else together)
             images = np.zeros((together, size), np.int32)
             images[:steps] = order[1][step * size : (step + steps) * size].reshape(steps, size)
-        losses = compute(images, _drawn(data, epoch, step, steps, images.shape), steps)
+        losses = compute(images, drawn(data, epoch, step, steps, images.shape), steps)
         pace = max(1, int(LONGEST * steps / (time.perf_counter() - began)))
         return steps, {"loss": losses[-1], "losses": losses}
 
@@ -87,8 +87,9 @@ def fit(
     )
 
 
-def _drawn(data: Data, epoch: int, step: int, steps: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """How the images of the next `steps` are deformed, the rest of `shape` (steps, batch) being zeros."""
+def drawn(data: Data, epoch: int, step: int, steps: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """How the images of the next `steps` are deformed, the rest of `shape` (steps, batch) being zeros: (*shape, 2,
+    terms), of no terms where there is no deformation."""
     if data.deformation is None:
         return np.zeros((*shape, 2, 0), np.float32)
     drawn = np.zeros((*shape, 2, len(data.deformation.terms)), np.float32)

@@ -20,9 +20,7 @@ def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Compu
     weights = jnp.asarray(data.weights[labels])
     validation = [jnp.asarray(array) for array in held_out]
     deform = data.deformation.apply if data.deformation else lambda images, factors: images
-    groups = [
-        model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables,
-    ]  # fmt: skip
+    groups = state_groups(model)
     tested = [groups[0], groups[1], groups[3]]
 
     def train(state: Any, images: Any, targets: Any, weights: Any, chosen: Any, factors: Any, count: Any) -> Any:
@@ -40,24 +38,34 @@ def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Compu
 
     def compute(chosen: NDArray[np.int32], factors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         state, losses = fused(
-            _values(groups), images, targets, weights, jnp.asarray(chosen), jnp.asarray(factors), count
+            values(groups), images, targets, weights, jnp.asarray(chosen), jnp.asarray(factors), count
         )
-        _assign(groups, state)
+        assign(groups, state)
         return np.array(losses)[:count]
 
     def validate() -> None:
         for start in range(0, len(held_out[0]), data.validation_batch):
             batch = tuple(array[start : start + data.validation_batch] for array in validation)
-            _assign(tested, test(_values(tested), batch))
+            assign(tested, test(values(tested), batch))
 
     return compute, validate
 
 
-def _values(groups: list[list[Any]]) -> tuple[list[Any], ...]:
+def state_groups(model: keras.Sequential) -> list[list[Any]]:
+    """The variables of a compiled network as Keras' step on JAX takes and gives them: trainable, others, the
+    optimizer's, the metrics'."""
+    return [
+        model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables,
+    ]  # fmt: skip
+
+
+def values(groups: list[list[Any]]) -> tuple[list[Any], ...]:
+    """What is in the variables."""
     return tuple([one.value for one in group] for group in groups)
 
 
-def _assign(groups: list[list[Any]], state: tuple[list[Any], ...]) -> None:
-    for group, values in zip(groups, state, strict=True):
-        for variable, value in zip(group, values, strict=True):
+def assign(groups: list[list[Any]], state: Any) -> None:
+    """Put such values back."""
+    for group, own in zip(groups, state, strict=True):
+        for variable, value in zip(group, own, strict=True):
             variable.assign(value)

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_pipeline import files
+from keras_pipeline import backends, files
 from keras_pipeline.errors import ModelFileError
 from keras_pipeline.preprocessing import Scaling
 
@@ -23,7 +23,9 @@ def save(model: keras.Sequential, path: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         stamped = Path(folder) / "model.keras"
-        model.save(stamped)
+        # Keras looks for TensorFlow's types while it saves: with another backend, two seconds and a page of its log.
+        with backends.absent(() if keras.backend.backend() == "tensorflow" else ("tensorflow",)):
+            model.save(stamped)
         content = io.BytesIO()
         with zipfile.ZipFile(stamped) as source, zipfile.ZipFile(content, "w") as target:
             for name in sorted(source.namelist()):

@@ -30,6 +30,7 @@ class Fetch(Block):
 class Normalize(Block):
     """How the images are split and scaled."""
 
+    split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     validation_share: Annotated[float, Field(ge=0.01, le=0.5)]
     scaling: Literal["none", "unit", "symmetric", "standard"]
 

@@ -1,5 +1,7 @@
 """A training made ready to begin: the checks before it, its network on its devices, what the user is told of it."""
 
+import csv
+import io
 import os
 import time
 from collections.abc import Iterator
@@ -121,6 +123,15 @@ class Prepared:
             yield f"train: {precision} is slower than float32 on a CPU, and less exact"
         if self.run["resumed"]:
             yield f"train: goes on from its checkpoint at {self.run['resumed'][-1]}, in the same run"
+
+    def write_history(self, path: Path) -> None:
+        """All epochs as CSV, without times: the same training gives the same bytes."""
+        history, text = self.run["history"], io.StringIO()
+        columns = [name for name in history[0] if name != "time"]
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        files.write_atomically(path, text.getvalue().encode())
 
     def write(self, model: Path, run: Path) -> "keras.Sequential":
         """Write the trained network to `model` and then the record to `run`; the network as it is kept.

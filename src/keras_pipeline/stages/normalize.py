@@ -21,7 +21,8 @@ def run(params: Params, raw: Path, normalized: Path) -> None:
         dataset = files.read_json(raw / "dataset.json", written_by="fetch", keys=("name", "files"))
         with spent.on("data"):
             arrays = {role: _read(raw / role, dataset["files"][role]["sha256"]) for role in dataset["files"]}
-        train, validation = stratified_split(arrays["train-labels"], params.normalize.validation_share, params.seed)
+        chosen = params.normalize
+        train, validation = stratified_split(arrays["train-labels"], chosen.validation_share, chosen.split_seed)
         images, labels = arrays["train-images"], arrays["train-labels"]
         splits = {
             "train": (images[train], labels[train]),

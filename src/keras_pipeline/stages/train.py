@@ -1,7 +1,5 @@
 """The stage train: normalized images to a trained network, its history, and the record of the run."""
 
-import csv
-import io
 import os
 import sys
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -135,7 +133,7 @@ def _fit(
 
     def on_epoch(row: "Row") -> None:
         if plan.chief:
-            _write_history(history, stand.history)
+            prepared.write_history(history)
             observer.epoch(row)
 
     # Workers are stopped together, by whoever started them: one alone would leave the others waiting.
@@ -149,16 +147,6 @@ def _fit(
                 requests.clear()
     except NotFiniteError as fault:
         raise prepared.explained(fault, kept) from None
-
-
-def _write_history(path: Path, history: list[dict[str, float]]) -> None:
-    """All epochs as CSV, without times: the same training gives the same bytes."""
-    text = io.StringIO()
-    columns = [name for name in history[0] if name != "time"]
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    files.write_atomically(path, text.getvalue().encode())
 
 
 def _remove(kept: Checkpoints) -> None:
