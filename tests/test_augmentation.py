@@ -114,7 +114,7 @@ def test_batches_hold_deformed_images_and_workers_share_them(images: NDArray[np.
     np.testing.assert_array_equal(whole[4], one.step(split.images[order[10:20]], one.draw(1, 1, 10)))
     assert np.abs(whole[0] - split.images[training.batch_order(26, 7, 0)[:10]]).max() > 0.5
     np.testing.assert_array_equal(next(data.batches(alone, 1, 1))[0], whole[4])  # from there on, the same
-    np.testing.assert_array_equal(data.held_out(alone)[0][:26], split.images)  # never deformed
+    np.testing.assert_array_equal(data.held_out(alone).arrays()[0][:26], split.images)  # never deformed
     places = [distribution.Distribution("x", ("/cpu:0",), rank=rank, workers=2, loss_parts=2) for rank in (0, 1)]
     shares = [list(itertools.islice(data.batches(place, 0, 0), 3)) for place in places]
     for step in range(3):

@@ -83,7 +83,7 @@ def test_what_is_served_takes_raw_pixels(scaling: str) -> None:
     from keras_pipeline import model_file
 
     pixels = np.random.default_rng(0).integers(0, 256, (7, 28, 28), np.uint8)
-    fitted, model = fit_scaling(scaling, pixels), network()
+    fitted, model = fit_scaling(scaling, [pixels]), network()
     served = model_file.serving_model(model, fitted)
     expected = model.predict(fitted.apply(pixels), verbose=0)
     np.testing.assert_allclose(served.predict(pixels, verbose=0), expected, atol=1e-5)

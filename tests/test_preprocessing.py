@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from keras_pipeline import files, idx, params
 from keras_pipeline.errors import BusyError, DataError
 from keras_pipeline.preprocessing import (
     Scaling,
-    Split,
+    blocks,
     fit_scaling,
     overlap,
     read_split,
@@ -89,8 +90,8 @@ NOISE = np.random.default_rng(0).integers(0, 256, (50, 5, 4), np.uint8)
     ("name", "black", "white"), [("none", 0.0, 255.0), ("unit", 0.0, 1.0), ("symmetric", -1.0, 1.0)]
 )
 def test_fixed_scalings_have_their_ranges_whatever_the_images(name: str, black: float, white: float) -> None:
-    scaling = fit_scaling(name, NOISE)
-    assert scaling == fit_scaling(name, NOISE[:1])
+    scaling = fit_scaling(name, [NOISE])
+    assert scaling == fit_scaling(name, [NOISE[:1]])
     images = np.array([[[0, 255]]], np.uint8)
     scaled = scaling.apply(images)
     assert scaled.dtype == np.float32
@@ -100,7 +101,7 @@ def test_fixed_scalings_have_their_ranges_whatever_the_images(name: str, black: 
 
 
 def test_standard_scaling_is_numpy_s_mean_and_deviation() -> None:
-    scaling = fit_scaling("standard", NOISE)
+    scaling = fit_scaling("standard", [NOISE[:7], NOISE[7:]])
     assert scaling.offset == pytest.approx(NOISE.mean(dtype=np.float64), rel=1e-14)
     assert scaling.divisor == pytest.approx(NOISE.std(dtype=np.float64), rel=1e-14)
     scaled = scaling.apply(NOISE)
@@ -112,7 +113,7 @@ def test_standard_scaling_is_numpy_s_mean_and_deviation() -> None:
 @pytest.mark.parametrize("value", [0, 7, 255])
 def test_images_of_one_grey_give_zero_and_no_nan(value: int) -> None:
     images = np.full((3, 2, 2), value, np.uint8)
-    scaling = fit_scaling("standard", images)
+    scaling = fit_scaling("standard", [images])
     assert scaling == Scaling("standard", value, 1.0)
     assert not scaling.apply(images).any()
 
@@ -126,25 +127,32 @@ def test_overlap_counts_each_known_image() -> None:
     assert overlap(known, known) == 10
 
 
-@pytest.fixture
-def split() -> Split:
-    return Split(fit_scaling("unit", NOISE).apply(NOISE), np.arange(50, dtype=np.int64))
+def written(folder: Path) -> dict[str, str]:
+    """NOISE as a training split, block by block; the digests."""
+    parts = blocks(NOISE, np.arange(20)), blocks(NOISE, np.arange(20, 50))
+    unit = fit_scaling("unit", [NOISE])
+    return write_split(folder, "train", itertools.chain(*parts), np.arange(50, dtype=np.uint8), unit)
 
 
-def test_a_split_survives_the_disk(split: Split, tmp_path: Path) -> None:
-    digests = write_split(tmp_path, "train", split)
+def test_a_split_is_written_as_numpy_writes_it_and_survives_the_disk(tmp_path: Path) -> None:
+    digests = written(tmp_path)
+    scaled = fit_scaling("unit", [NOISE]).apply(NOISE)
+    np.save(tmp_path / "numpy", scaled)
+    assert (tmp_path / "train_images.npy").read_bytes() == (tmp_path / "numpy.npy").read_bytes()
+    (tmp_path / "numpy.npy").unlink()
     assert digests == {path.name: files.sha256(path) for path in tmp_path.iterdir()}
     assert sorted(digests) == ["train_images.npy", "train_labels.npy"]
     read = read_split(tmp_path, "train", {"sha256": digests})
-    assert (read.images == split.images).all()
-    assert (read.labels == split.labels).all()
+    assert (read.images == scaled).all()
+    assert isinstance(read.images, np.memmap)
+    assert (read.labels == np.arange(50)).all()
     assert (read.images.dtype, read.labels.dtype) == (np.float32, np.int64)
 
 
 @pytest.mark.parametrize("name", ["train_images.npy", "train_labels.npy"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "missing", "directory"])
-def test_a_split_that_changed_on_disk_is_refused(damage: str, name: str, split: Split, tmp_path: Path) -> None:
-    digests = write_split(tmp_path, "train", split)
+def test_a_split_that_changed_on_disk_is_refused(damage: str, name: str, tmp_path: Path) -> None:
+    digests = written(tmp_path)
     path = tmp_path / name
     content = path.read_bytes()
     path.unlink()

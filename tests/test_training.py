@@ -112,7 +112,7 @@ def test_validation_is_filled_up_to_batches_of_one_size_and_weighs_each_image_al
 
     split = Split(np.arange(25, dtype=np.float32).reshape(-1, 1, 1, 1), np.arange(25) % 3)
     data = Data(split, split, np.full(3, 7, np.float32), seed=5, batch_size=10, validation_batch=10)
-    images, labels, weights = data.held_out(distribution.Distribution("none", ("/cpu:0",)))
+    images, labels, weights = data.held_out(distribution.Distribution("none", ("/cpu:0",))).arrays()
     assert (len(images), data.validation_batches) == (30, 3)
     np.testing.assert_array_equal(images[:25], split.images)
     assert not images[25:].any()

@@ -23,7 +23,7 @@ import numpy as np
 from keras_pipeline import clusters, datasets, distribution, files, params, preprocessing, provenance, verdicts, workers
 from keras_pipeline.conformance_work import Job, Results
 from keras_pipeline.errors import MachineError, ParamsError
-from keras_pipeline.preprocessing import STATISTICS, Split
+from keras_pipeline.preprocessing import STATISTICS
 from keras_pipeline.verdicts import Cell, Tolerance
 
 SMALL_IMAGES, SMALL_VALIDATION = 512, 141
@@ -202,12 +202,11 @@ def run(
 def small_images(folder: Path) -> Path:
     """Write some of the digits inside scikit-learn as normalize writes them; gives `folder`."""
     digits = datasets.digits()
-    pixels, labels = digits["train-images"], digits["train-labels"].astype(np.int64)
-    scaling = preprocessing.fit_scaling("unit", pixels)
-    scaled = scaling.apply(pixels)
+    pixels, labels = digits["train-images"], digits["train-labels"]
+    scaling = preprocessing.fit_scaling("unit", [pixels])
     digests: dict[str, str] = {}
     for name, part in (("train", slice(SMALL_IMAGES)), ("validation", slice(-SMALL_VALIDATION, None))):
-        digests |= preprocessing.write_split(folder, name, Split(scaled[part], labels[part]))
+        digests |= preprocessing.write_split(folder, name, [pixels[part]], labels[part], scaling)
     statistics = {**dict.fromkeys(STATISTICS), "scaling": vars(scaling), "sha256": digests}
     statistics["images"] = {"train": SMALL_IMAGES, "validation": SMALL_VALIDATION}
     files.write_json(folder / "statistics.json", statistics)

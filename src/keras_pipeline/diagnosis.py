@@ -189,8 +189,7 @@ def _training(data: Data, epoch: int, step: int) -> Iterator[tuple[Sequence[str]
 
 def _validation(data: Data) -> Iterator[tuple[Sequence[str], Batch]]:
     """All batches, with the names of their images."""
-    images, targets, weights = data.held_out(ONE)
-    for at in range(0, len(images), data.validation_batch):
-        part = slice(at, at + data.validation_batch)
-        names = [f"{place} of the validation split" for place in range(at, len(images))]
-        yield names, (images[part], targets[part], weights[part])
+    held_out = data.held_out(ONE)
+    for number in range(len(held_out)):
+        at = number * data.validation_batch
+        yield [f"{place} of the validation split" for place in range(at, at + data.validation_batch)], held_out[number]

@@ -9,13 +9,20 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from keras_pipeline.errors import BusyError, DataError
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write `content` so that `path` holds either its old content or all of the new one, whatever happens.
+    """`writing_atomically` for what is in memory."""
+    with writing_atomically(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, so that `path` holds either its old content or all of the new one, whatever happens.
 
     Creates the folder. A temporary file beside `path` is flushed to disk, renamed, and the folder flushed
     too; it is removed when anything fails. Raises OSError (disk full, no permission) with the old file intact.
@@ -25,7 +32,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, 0o666 & ~_umask())
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(descriptor)
         Path(temporary).replace(path)

@@ -82,10 +82,10 @@ def fit(
     start = progress.epoch, progress.step
     course = Course(place, data, train, watcher, progress, state)
     held_out = data.held_out(place)
-    make_variables(model, place, held_out)
+    make_variables(model, place, held_out[0])
     if not finished(progress.history, train):
         options: dict[str, Any] = {"epochs": train.epochs, "initial_epoch": start[0], "callbacks": [course, *callbacks]}
-        if fused.applies(model, place):
+        if fused.applies(model, place, data):
             fused.fit(model, place, data, start[1], 1 if callbacks else train.checkpoint_steps, **options)
         else:
             place.fit(
@@ -93,7 +93,6 @@ def fit(
                 lambda: data.batches(place, *start),
                 steps_per_epoch=data.steps,
                 validation_data=held_out,
-                validation_batch_size=len(held_out[0]) // data.validation_batches,
                 shuffle=False,
                 verbose=0,
                 **options,

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_pipeline import loop
+from keras_pipeline import loop, memory
 from keras_pipeline.distribution import Distribution
 from keras_pipeline.training import Data, batch_order
 
@@ -21,14 +21,21 @@ MOST_STEPS = 64
 """How many steps are one program: enough that what is between two programs does not count."""
 LONGEST = 0.5
 """After how many seconds somebody looks at what was computed: a request to end does not wait longer."""
+MOST_BYTES = 4 * 2**30
+"""How large the images may be that are held on the device, and a quarter of the memory at most."""
 MOST_NOISE = 2**26
 """How many random numbers are drawn ahead, for the steps of one program."""
 
 
-def applies(model: keras.Sequential, place: Distribution) -> bool:
-    """Whether this network trains faster so: on a CPU, XLA's convolutions are slower than TensorFlow's, forty times."""
+def applies(model: keras.Sequential, place: Distribution, data: Data) -> bool:
+    """Whether this network trains faster so, and its images fit on the device.
+
+    On a CPU, XLA's convolutions are slower than TensorFlow's, forty times.
+    """
     convolutions = any(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
-    return place.fused and not (convolutions and place.devices[0].startswith("/cpu"))
+    slower = convolutions and place.devices[0].startswith("/cpu")
+    size = data.training.images.nbytes + data.validation.images.nbytes
+    return place.fused and not slower and size <= min(MOST_BYTES, memory.limit() // 4)
 
 
 def fit(
@@ -55,7 +62,7 @@ def fit(
     size, count = data.batch_size, len(data.training.labels)
     whole = count // size
     together = max(1, min(MOST_STEPS, whole, MOST_NOISE // max(1, size * _noise(model))))
-    compute, validate = program(model, data, data.held_out(place))
+    compute, validate = program(model, data, data.held_out(place).arrays())
     order: tuple[int, NDArray[np.int32]] = -1, np.empty(0, np.int32)
     pace = 1
 

@@ -5,6 +5,7 @@ big-endian 32-bit number, then the elements in C order. Nothing here trusts a nu
 """
 
 import math
+import mmap
 import struct
 import zlib
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ _OTHER_TYPES = {
 }
 
 
-def read(content: bytes, name: str) -> "NDArray[np.uint8]":
+def read(content: bytes | mmap.mmap, name: str) -> "NDArray[np.uint8]":
     """The array in the IDX file `content`: uint8, 1 to 3 dimensions, read-only, sharing its memory.
 
     `name` begins the messages. Raises DataError unless the bytes are exactly one such file.

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from keras_pipeline import architectures, distribution, files, layers, record, spent
+from keras_pipeline import architectures, distribution, files, layers, memory, record, spent
 from keras_pipeline.checkpoints import Checkpoints
 from keras_pipeline.distribution import Distribution, Plan
 from keras_pipeline.errors import DivergedError, MachineError
@@ -34,12 +32,12 @@ def check(params: Params, normalized: Path) -> tuple[Plan, dict[str, Any]]:
     """
     statistics = files.read_json(normalized / "statistics.json", written_by="normalize", keys=STATISTICS)
     plan = distribution.plan(params.train, statistics["images"], os.environ)
-    needed, available = _memory(params, plan.batch_size), psutil.virtual_memory().total
+    needed, available = _memory(params, plan.batch_size), memory.limit()
     if needed > available:
         weights = layers.weight_count(architectures.hidden_layers(params.model), IMAGE_SHAPE)
         raise MachineError(
             f"params.yaml: model: a training step needs at least {needed / 1e9:.1f} GB of memory "
-            f"({weights:,} weights, batches of {plan.batch_size}), this machine has "
+            f"({weights:,} weights, batches of {plan.batch_size}), this machine lets it have "
             f"{available / 1e9:.1f} GB. Use fewer units, filters or layers, or a smaller train.batch_size."
         )
     return plan, statistics
@@ -167,7 +165,7 @@ def prepare(params: Params, plan: Plan, place: Distribution, splits: list[Split]
     )
     model = _new_network(params, params.train, place, data, run)
     run["strategy"] = record.strategy(
-        plan, place, statistics=params.model.batch_normalized, fused=fused.applies(model, place)
+        plan, place, statistics=params.model.batch_normalized, fused=fused.applies(model, place, data)
     )
     run["weights"] = model.count_params()
     return Prepared(params, plan, place, data, model, run)

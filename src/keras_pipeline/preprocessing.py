@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,15 +63,24 @@ class Scaling:
         return scaled
 
 
-def fit_scaling(name: str, images: Pixels) -> Scaling:
-    """The scaling of that name, its constants fitted on `images`, which must be the training split only.
+BLOCK = 8192
+
+
+def blocks(images: Pixels, chosen: NDArray[np.int64]) -> Iterator[Pixels]:
+    """The chosen images in their order, not many at a time: `images` may lie on disk."""
+    for start in range(0, len(chosen), BLOCK):
+        yield images[chosen[start : start + BLOCK]]
+
+
+def fit_scaling(name: str, images: Iterable[Pixels]) -> Scaling:
+    """The scaling of that name, its constants fitted on `images`, block by block: those of the training split only.
 
     none: 0 … 255; unit: 0 … 1; symmetric: -1 … 1; standard: mean 0 and standard deviation 1 over all
     pixels together (all-equal images: divided by 1).
     """
     if name == "standard":
         # Moments from the histogram of the 256 values: exact in whole numbers, no large float array.
-        counts = np.bincount(images.reshape(-1), minlength=256)
+        counts = np.sum([np.bincount(block.reshape(-1), minlength=256) for block in images], axis=0)
         values = np.arange(256)
         mean = float((counts * values).sum() / counts.sum())
         deviation = float(np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum()))
@@ -79,30 +90,51 @@ def fit_scaling(name: str, images: Pixels) -> Scaling:
 
 def overlap(images: Pixels, others: Pixels) -> int:
     """How many of `others` are, pixel for pixel, among `images`; both (n, height, width)."""
-    known = {image.tobytes() for image in images}
-    return sum(image.tobytes() in known for image in others)
+    asked = [other.tobytes() for other in others]
+    wanted = set(asked)
+    found = {content for image in images if (content := image.tobytes()) in wanted}
+    return sum(content in found for content in asked)
 
 
 STATISTICS = ("dataset", "class_names", "scaling", "images", "sha256")
 """What the later stages read of statistics.json."""
 
 
-def write_split(folder: Path, name: str, split: Split) -> dict[str, str]:
-    """Write {name}_images.npy and {name}_labels.npy; the SHA-256 of each by file name."""
-    digests = {}
-    for kind, array in (("images", split.images), ("labels", split.labels)):
+def write_split(folder: Path, name: str, pixels: Iterable[Pixels], labels: Labels, scaling: Scaling) -> dict[str, str]:
+    """Write {name}_images.npy, scaled, and {name}_labels.npy; the SHA-256 of each by file name.
+
+    One block of images (n, height, width) is in memory at a time; in all there are as many as labels.
+    """
+    scaled = (scaling.apply(block) for block in pixels)
+    return {
+        path.name: _write(path, len(labels), arrays)
+        for path, arrays in (
+            (folder / f"{name}_images.npy", scaled),
+            (folder / f"{name}_labels.npy", iter([labels.astype(np.int64)])),
+        )
+    }
+
+
+def _write(path: Path, count: int, arrays: Iterator[NDArray[Any]]) -> str:
+    """As numpy.save, of arrays one after the other; the digest."""
+    first = next(arrays)
+    header = {"descr": first.dtype.str, "fortran_order": False, "shape": (count, *first.shape[1:])}
+    digest = hashlib.sha256()
+    with files.writing_atomically(path) as file:
         buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
-        path = folder / f"{name}_{kind}.npy"
-        files.write_atomically(path, buffer.getbuffer())
-        digests[path.name] = hashlib.sha256(buffer.getbuffer()).hexdigest()
-    return digests
+        np.lib.format.write_array_header_1_0(buffer, header)
+        for content in itertools.chain([buffer.getbuffer()], (one.data for one in itertools.chain([first], arrays))):
+            digest.update(content)
+            file.write(content)
+    return digest.hexdigest()
 
 
 def read_split(folder: Path, name: str, statistics: dict[str, Any]) -> Split:
-    """A split as `write_split` left it; raises DataError when a file is not the one that `statistics` names."""
+    """A split as `write_split` left it, its images left on disk and mapped into memory, where they take none that
+    another process could not have; raises DataError when a file is not the one that `statistics` names."""
     with spent.on("data"):
-        return Split(*(_read(folder / f"{name}_{kind}.npy", statistics) for kind in ("images", "labels")))
+        images, labels = (_read(folder / f"{name}_{kind}.npy", statistics) for kind in ("images", "labels"))
+        return Split(images, np.array(labels))
 
 
 def _read(path: Path, statistics: dict[str, Any]) -> NDArray[Any]:
@@ -112,5 +144,5 @@ def _read(path: Path, statistics: dict[str, Any]) -> NDArray[Any]:
             f"{path}: not the file that the stage 'normalize' wrote (its SHA-256 should be {expected[:12]}…). "
             "Run `dvc repro normalize` to have it written again."
         )
-    array: NDArray[Any] = np.load(path, allow_pickle=False)
+    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array

@@ -13,7 +13,7 @@ from keras_pipeline import loop
 
 def fit(model: keras.Sequential, batches: Callable[[], Iterator[Any]], **options: Any) -> None:
     """Keras' fit, which under a strategy begins to read its data twice: each time from the beginning here."""
-    model.fit(_dataset(batches, options["validation_data"]), **options)
+    model.fit(_dataset(batches, options["validation_data"][0]), **options)
 
 
 def spread_noise(model: keras.Sequential, first: int) -> None:
@@ -62,7 +62,7 @@ def _copies(variable: Any) -> Any:
 def own_fit(strategy: Any) -> Callable[..., None]:
     """A fit for MultiWorkerMirroredStrategy, under which Keras 3's own raises (keras-team/keras#20585).
 
-    Takes endless batches of this worker's share, and arrays of its share for validation.
+    Takes endless batches of this worker's share, and its share of the validation batches.
     """
 
     def fit(
@@ -72,19 +72,17 @@ def own_fit(strategy: Any) -> Callable[..., None]:
         epochs: int,
         initial_epoch: int,
         steps_per_epoch: int,
-        validation_data: tuple[Any, Any, Any],
-        validation_batch_size: int,
+        validation_data: keras.utils.PyDataset,
         callbacks: list[keras.callbacks.Callback],
         **options: Any,
     ) -> None:
         step, test = (tf.function(_on_replicas(strategy, one)) for one in (model.train_step, model.test_step))
-        data = _dataset(batches, validation_data)
+        data = _dataset(batches, validation_data[0])
         distributed = iter(strategy.distribute_datasets_from_function(lambda context: data))
 
         def validate() -> None:
-            for start in range(0, len(validation_data[0]), validation_batch_size):
-                batch = [array[start : start + validation_batch_size] for array in validation_data]
-                test(tuple(tf.constant(array) for array in batch))
+            for number in range(len(validation_data)):
+                test(tuple(tf.constant(array) for array in validation_data[number]))
 
         loop.run(
             model,

@@ -94,31 +94,18 @@ class Data:
             order = batch_order(len(self.training.labels), self.seed, epoch)
             for number in range(step, self.steps):
                 indices = order[number * self.batch_size :][: self.batch_size]
-                batch = self._share(self.training, indices, self.weights / np.float32(len(indices)), place)
+                batch = self.share(self.training, indices, self.weights / np.float32(len(indices)), place)
                 if self.deformation:
                     factors = _own(self.deformation.draw(epoch, number, len(indices)), place)
                     batch = self.deformation.step(batch[0], factors), *batch[1:]
                 yield batch
             epoch, step = epoch + 1, 0
 
-    def held_out(self, place: Distribution) -> Batch:
-        """The validation split in order, this process's share of each batch, one after the other.
+    def held_out(self, place: Distribution) -> "HeldOut":
+        """The validation split, this process's share of each batch."""
+        return HeldOut(self, replace(place, rank=0, workers=1, loss_parts=1) if place.whole_validation else place)
 
-        All batches have one size: the last is filled up with images of weight 0, and the others' weights make
-        the mean over batches that over images.
-        """
-        if place.whole_validation:
-            place = replace(place, rank=0, workers=1, loss_parts=1)
-        count, size = len(self.validation.labels), self.validation_batch
-        weights = np.full_like(self.weights, self.validation_batches / count)
-        parts = []
-        for start in range(0, count, size):
-            indices = np.arange(start, min(start + size, count))
-            parts.append(self._share(self.validation, indices, weights, place, size))
-        images, targets, factors = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return images, targets, factors
-
-    def _share(
+    def share(
         self,
         split: Split,
         indices: NDArray[np.int64],
@@ -126,18 +113,49 @@ class Data:
         place: Distribution,
         size: int | None = None,
     ) -> Batch:
-        """This process's part of a batch of `size`; what lies after the images given is empty: no label, weight 0."""
+        """This process's part of a batch of `size` made of the split's images of these numbers; what lies after them is
+        empty: no label, weight 0."""
         places = _own(np.arange(size or len(indices)), place)
         own = indices[places[places < len(indices)]]
         labels = split.labels[own]
         targets = np.eye(len(weights), dtype=np.float32)[labels]
-        batch = split.images[own], targets, weights[labels] * np.float32(place.loss_parts)
+        batch = np.asarray(split.images[own]), targets, weights[labels] * np.float32(place.loss_parts)
         empty = len(places) - len(own)
         if not empty:
             return batch
         images, targets, factors = (
             np.concatenate([one, np.zeros((empty, *one.shape[1:]), one.dtype)]) for one in batch
         )
+        return images, targets, factors
+
+
+class HeldOut(keras.utils.PyDataset):  # type: ignore[misc]
+    """The validation split in order, in batches of one size, one at a time in memory.
+
+    The last batch is filled up with images of weight 0, and the weights make the mean over batches that over images.
+    """
+
+    def __init__(self, data: Data, place: Distribution) -> None:
+        super().__init__()
+        self.data, self.place = data, place
+
+    def __len__(self) -> int:
+        """How many batches."""
+        return self.data.validation_batches
+
+    def __getitem__(self, number: int) -> Batch:
+        """The batch of this number, counted from 0."""
+        data = self.data
+        count, size = len(data.validation.labels), data.validation_batch
+        weights = np.full_like(data.weights, data.validation_batches / count)
+        return data.share(
+            data.validation, np.arange(number * size, min((number + 1) * size, count)), weights, self.place, size
+        )
+
+    def arrays(self) -> Batch:
+        """All batches, one after the other."""
+        parts = [self[number] for number in range(len(self))]
+        images, targets, factors = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return images, targets, factors
 
 

@@ -23,7 +23,7 @@ def make_variables(model: keras.Sequential, place: Distribution, batch: Batch) -
 
 def first_state(model: keras.Sequential, place: Distribution, data: Data) -> State:
     """The state of a network that was compiled and not trained yet, to begin from it again."""
-    make_variables(model, place, data.held_out(place))
+    make_variables(model, place, data.held_out(place)[0])
     place.spread_noise(model)
     return state_of(model, place)
 

@@ -36,7 +36,7 @@ class Lane:
         self.progress = Progress(history=prepared.run["history"])
         self.order = np.empty(0, np.int32)
         train = prepared.params.train
-        training_state.make_variables(self.model, prepared.place, self.data.held_out(prepared.place))
+        training_state.make_variables(self.model, prepared.place, self.data.held_out(prepared.place)[0])
         self.groups = fused_jax.state_groups(self.model)
         self.course = Course(prepared.place, self.data, train, Watcher(quiet=True), self.progress, None)
         self.course.set_model(self.model)
@@ -145,7 +145,7 @@ def _programs(lanes: Sequence[Lane]) -> tuple[Callable[..., Any], Callable[[Any]
     images = jnp.asarray(data.training.images)
     targets = jnp.asarray(np.eye(len(data.weights), dtype=np.float32)[labels])
     weights = jnp.asarray(data.weights[labels])
-    held_out = [jnp.asarray(array) for array in data.held_out(first.prepared.place)]
+    held_out = [jnp.asarray(array) for array in data.held_out(first.prepared.place).arrays()]
     deform = data.deformation.apply if data.deformation else lambda images, factors: images
     numbers = jax.tree.map(lambda *one: jnp.stack(one), *[lane.numbers() for lane in lanes])
 

@@ -14,6 +14,7 @@ from keras_pipeline.params import IMAGE_SHAPE, Params
 from keras_pipeline.preprocessing import STATISTICS, Split, read_split
 
 PREDICTION_BATCH = 1000
+PREDICTED_TOGETHER = 20 * PREDICTION_BATCH
 
 
 def run(params: Params, normalized: Path, models: Path, reports: Path) -> None:
@@ -93,7 +94,13 @@ def _predict(params: Params, path: Path, test: Split, classes: int) -> tuple[np.
     model = architectures.build(params.model, IMAGE_SHAPE, classes)
     model_file.load_weights(model, path)
     with spent.on("predict"):
-        outputs = model.predict(test.images, batch_size=PREDICTION_BATCH, verbose=0)
+        # Keras copies all that it is given: not more than this at a time.
+        outputs = np.concatenate(
+            [
+                model.predict(test.images[start : start + PREDICTED_TOGETHER], batch_size=PREDICTION_BATCH, verbose=0)
+                for start in range(0, len(test.labels), PREDICTED_TOGETHER)
+            ]
+        )
     return outputs, float(sum(float(loss) for loss in model.losses))
 
 

@@ -1,5 +1,6 @@
 """The stage normalize: raw images to scaled training, validation and test arrays."""
 
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from keras_pipeline import files, idx, spent
 from keras_pipeline.datasets import DATASETS
 from keras_pipeline.errors import DataError
 from keras_pipeline.params import Params
-from keras_pipeline.preprocessing import Split, fit_scaling, overlap, stratified_split, write_split
+from keras_pipeline.preprocessing import blocks, fit_scaling, overlap, stratified_split, write_split
 
 
 def run(params: Params, raw: Path, normalized: Path) -> None:
@@ -21,29 +22,29 @@ def run(params: Params, raw: Path, normalized: Path) -> None:
         dataset = files.read_json(raw / "dataset.json", written_by="fetch", keys=("name", "files"))
         with spent.on("data"):
             arrays = {role: _read(raw / role, dataset["files"][role]["sha256"]) for role in dataset["files"]}
-        chosen = params.normalize
-        train, validation = stratified_split(arrays["train-labels"], chosen.validation_share, chosen.split_seed)
-        images, labels = arrays["train-images"], arrays["train-labels"]
+        images, labels, asked = arrays["train-images"], arrays["train-labels"], params.normalize
+        train, validation = stratified_split(labels, asked.validation_share, asked.split_seed)
+        everything = np.arange(len(arrays["test-labels"]))
         splits = {
-            "train": (images[train], labels[train]),
-            "validation": (images[validation], labels[validation]),
-            "test": (arrays["test-images"], arrays["test-labels"]),
+            "train": (images, labels, train),
+            "validation": (images, labels, validation),
+            "test": (arrays["test-images"], arrays["test-labels"], everything),
         }
-        scaling = fit_scaling(params.normalize.scaling, splits["train"][0])
+        scaling = fit_scaling(asked.scaling, blocks(images, train))
         duplicates = overlap(images, arrays["test-images"])
         digests: dict[str, str] = {}
-        for name, (pixels, classes) in splits.items():
-            split = Split(scaling.apply(pixels), classes.astype(np.int64))
+        for name, (pixels, classes, chosen) in splits.items():
             with spent.on("write"):
-                digests |= write_split(normalized, name, split)
+                digests |= write_split(normalized, name, blocks(pixels, chosen), classes[chosen], scaling)
         names = list(DATASETS[dataset["name"]].class_names)
         statistics = {
             "dataset": dataset["name"],
             "class_names": names,
             "scaling": {"name": scaling.name, "offset": scaling.offset, "divisor": scaling.divisor},
-            "images": {split: len(classes) for split, (_, classes) in splits.items()},
+            "images": {split: len(chosen) for split, (_, _, chosen) in splits.items()},
             "class_counts": {
-                split: np.bincount(classes, minlength=len(names)).tolist() for split, (_, classes) in splits.items()
+                split: np.bincount(classes[chosen], minlength=len(names)).tolist()
+                for split, (_, classes, chosen) in splits.items()
             },
             "test_images_also_in_train": duplicates,
             "sha256": digests,
@@ -60,4 +61,5 @@ def _read(path: Path, sha256: str) -> np.ndarray:
             f"{path}: not the file that the stage 'fetch' wrote (its SHA-256 should be {sha256[:12]}…). "
             "Run `dvc repro fetch` to have it written again."
         )
-    return idx.read(path.read_bytes(), str(path))
+    with path.open("rb") as file:
+        return idx.read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), str(path))

@@ -1,0 +1,118 @@
+"""How much memory a training takes whose images do not fit into it: 2,400,000 of them, 7.5 GB, under a limit of a tenth.
+
+python benchmarks/memory.py [--images 2400000] [--limit 700] [--backend tensorflow] [--folder PATH]
+
+Writes the images (scikit-learn's digits, moved at random, with noise) as the stage normalize does, trains on them for
+two epochs with the limit set as `ulimit -d` sets it, in MiB, and looks at the memory of the process every half second:
+what is its own (RssAnon), without the pages of files, which the kernel takes back when it needs them.
+"""
+
+import argparse
+import json
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from keras_pipeline import datasets, files, preprocessing
+
+BLOCK = 10_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=2_400_000)
+    parser.add_argument("--limit", type=int, default=700)
+    parser.add_argument("--backend", default="tensorflow")
+    parser.add_argument("--folder", type=Path, help="keeps the images there; another run finds them")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = chosen.folder or Path(temporary)
+        if not (folder / "statistics.json").exists():
+            print(f"writing {chosen.images:,} images …", flush=True)
+            write(folder, {"train": chosen.images, "validation": 20_000, "test": 10_000})
+        size = (folder / "train_images.npy").stat().st_size
+        print(
+            f"train_images.npy: {size / 2**20:,.0f} MiB, {size / 2**20 / chosen.limit:.1f} times the limit", flush=True
+        )
+        train(folder, chosen.limit, chosen.backend)
+
+
+def write(folder: Path, counts: dict[str, int]) -> None:
+    """The splits, and statistics.json last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digits = datasets.digits()
+    scaling = preprocessing.fit_scaling("unit", [])
+    digests: dict[str, str] = {}
+    for number, (name, count) in enumerate(counts.items()):
+        random = np.random.default_rng([1, number])
+        origin = random.integers(len(digits["train-labels"]), size=count)
+        blocks = moved(digits["train-images"], origin, random)
+        digests |= preprocessing.write_split(folder, name, blocks, digits["train-labels"][origin], scaling)
+    files.write_json(
+        folder / "statistics.json",
+        {
+            "dataset": "generated",
+            "class_names": list("0123456789"),
+            "scaling": vars(scaling),
+            "images": counts,
+            "sha256": digests,
+        },
+    )
+
+
+def moved(images: np.ndarray, origin: np.ndarray, random: np.random.Generator) -> Iterator[np.ndarray]:
+    """The images of those numbers, each moved by up to 3 pixels, with noise."""
+    for start in range(0, len(origin), BLOCK):
+        block = images[origin[start : start + BLOCK]]
+        for axis in (1, 2):
+            places = (np.arange(28) + random.integers(-3, 4, (len(block), 1))) % 28
+            block = np.take_along_axis(block, places[:, :, None] if axis == 1 else places[:, None, :], axis)
+        noise = random.integers(0, 64, block.shape, np.uint8)
+        yield np.maximum(block, noise)
+
+
+def train(folder: Path, limit: int, backend: str) -> None:
+    """Train for two epochs under the limit, and tell what was seen."""
+    values = YAML(typ="safe", pure=True).load(Path("params.yaml").read_text())
+    values["model"] |= {"architecture": "mlp", "hidden_units": [128]}
+    values["train"] |= {"epochs": 2, "batch_size": 256, "backend": backend}
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / "params.yaml").write_text(json.dumps(values))
+        (Path(place) / "dvc.yaml").write_text("stages: {}\n")
+        command = [sys.executable, "-m", "keras_pipeline.commands", "train", "--normalized", str(folder.resolve())]
+        began = time.monotonic()
+        process = subprocess.Popen(
+            command,
+            cwd=place,
+            env={**os.environ, "MLFLOW_TRACKING_URI": ""},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit * 2**20, limit * 2**20)),
+        )
+        seen = []
+        while process.poll() is None:
+            try:
+                status = Path(f"/proc/{process.pid}/status").read_text()
+            except FileNotFoundError:
+                break
+            if found := re.search(r"RssAnon:\s+(\d+) kB", status):
+                seen.append(int(found[1]) / 1024)
+            time.sleep(0.5)
+        seconds = time.monotonic() - began
+    if process.wait():
+        sys.exit(f"the training ended with {process.returncode}")
+    quarters = [seen[len(seen) * part // 4 : len(seen) * (part + 1) // 4] for part in range(4)]
+    shown = ", ".join(f"{statistics.median(quarter):.0f}" for quarter in quarters)
+    print(f"{backend}: own memory at most {max(seen):.0f} MiB; medians of the quarters of its {seconds:.0f} s: {shown}")
+
+
+if __name__ == "__main__":
+    main()
