@@ -1,4 +1,4 @@
-"""How much memory a training takes whose images do not fit into it: 2,400,000 of them, 7.5 GB, under a limit of a tenth.
+"""How much memory a training takes whose images do not fit into it: 7.5 GB of them, under a limit of a tenth.
 
 python benchmarks/memory.py [--images 2400000] [--limit 700] [--backend tensorflow] [--folder PATH]
 
