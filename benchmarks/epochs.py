@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 CASES = (("784-128-10", 32), ("784-128-10", 128), ("regularized", 128), ("default", 256))
 PROGRAMS = {
     "ours": ["ours.py"],
+    "ours, augmented": ["ours.py", "--augmented"],
     "ours, step by step": ["ours.py", "--stepwise"],
     "Keras' fit on TensorFlow": ["bare_keras.py"],
     "PyTorch, the usual loop": ["bare_torch.py"],

@@ -1,6 +1,6 @@
 """The pipeline's own training of the same network: with validation after each epoch, and a checkpoint of it.
 
-python benchmarks/ours.py [784-128-10 | regularized | default] [--batch 128] [--epochs 5] [--stepwise]
+python benchmarks/ours.py [784-128-10 | regularized | default] [--batch 128] [--epochs 5] [--stepwise | --augmented]
 """
 
 import os
@@ -10,14 +10,15 @@ from pathlib import Path
 
 import networks
 
-stepwise = "--stepwise" in sys.argv
-sys.argv = [one for one in sys.argv if one != "--stepwise"]
+stepwise, augmented = (option in sys.argv for option in ("--stepwise", "--augmented"))
+sys.argv = [one for one in sys.argv if one not in ("--stepwise", "--augmented")]
 arguments = networks.arguments(__doc__)
 
 from keras_pipeline import distribution, params
 from keras_pipeline.checkpoints import Checkpoints
 from keras_pipeline.preprocessing import Split
 
+AUGMENTED = {"shift": 1.0, "rotation": 10.0, "scale": 0.1, "elastic": 1.0}
 shipped = params.load(Path("params.yaml"))
 model = shipped.model.model_copy(
     update={
@@ -35,6 +36,7 @@ train = shipped.train.model_copy(
         "optimizer": shipped.train.optimizer.model_copy(update={"learning_rate": 0.001}),
         "schedule": shipped.train.schedule.model_copy(update={"name": "constant"}),
         "fused": not stepwise,
+        "augmentation": shipped.train.augmentation.model_copy(update=AUGMENTED if augmented else {}),
     }
 )
 (x_train, y_train), (x_test, y_test) = networks.mnist(arguments)
@@ -46,10 +48,16 @@ plan = distribution.plan(train, {"train": len(y_train), "validation": len(valida
 distribution.prepare(plan)
 place = distribution.open_distribution(plan)
 
-from keras_pipeline import fitting, training
+from keras_pipeline import augmentation, fitting, training
 
 data = training.Data(
-    training_split, validation, training.class_weights(y_train, 10, "none"), 1, plan.batch_size, plan.validation_batch
+    training_split,
+    validation,
+    training.class_weights(y_train, 10, "none"),
+    1,
+    plan.batch_size,
+    plan.validation_batch,
+    augmentation.of(train.augmentation, 1, {"offset": 0.0, "divisor": 255.0}),
 )
 network = training.new_network(model, train, 1, place, data.steps, 10)
 clock = networks.Clock()
