@@ -54,6 +54,7 @@ class Trained:
     [
         pytest.param({}, id="BatchNormalization, Dropout, L2, cosine, a smaller last batch"),
         pytest.param({"train.batch_size": "full"}, id="one step an epoch"),
+        pytest.param({"model.l2": 0.01}, id="a penalty larger than the rest of the loss"),
         pytest.param({"train.strategy": "one_device", "train.class_weights": "balanced"}, id="one_device, weights"),
         pytest.param(
             {"train.augmentation": {"shift": 1.0, "rotation": 9.0, "scale": 0.1, "elastic": 1.0, "smoothness": 4.0}},
@@ -152,15 +153,23 @@ def test_a_divergence_inside_a_program_is_told_with_its_step_and_rate(splits: di
     assert 1 < faults[0].step < 13
 
 
-def test_convolutions_on_a_cpu_are_trained_step_by_step() -> None:
-    from keras_pipeline import distribution, fused
+def test_convolutions_on_a_cpu_and_images_that_do_not_fit_are_trained_step_by_step(
+    splits: dict[str, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from keras_pipeline import distribution, fused, memory, training
 
+    data = training.Data(splits["train"], splits["validation"], np.ones(10, np.float32), 1, 100, 100)
+    size = splits["train"].images.nbytes + splits["validation"].images.nbytes
     for architecture, gains in (("mlp", True), ("cnn", False)):
         model = architectures.build(small.params({"model.architecture": architecture}).model, IMAGE_SHAPE, 10)
         for device in ("/cpu:0", "/gpu:0"):
             place = distribution.Distribution("none", (device,), fused=True)
-            assert fused.applies(model, place) is (gains or device == "/gpu:0")
-            assert not fused.applies(model, dataclasses.replace(place, fused=False))
+            assert fused.applies(model, place, data) is (gains or device == "/gpu:0")
+            assert not fused.applies(model, dataclasses.replace(place, fused=False), data)
+            for limit, fits in ((4 * size, gains or device == "/gpu:0"), (4 * size - 4, False)):
+                with monkeypatch.context() as patched:
+                    patched.setattr(memory, "limit", lambda limit=limit: limit)
+                    assert fused.applies(model, place, data) is fits
 
 
 def test_the_strategies_that_can() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import params
+from keras_pipeline import memory, params, preparation
 from keras_pipeline.errors import ParamsError
 from keras_pipeline.stages import variants
 
@@ -54,17 +54,39 @@ def test_values_may_be_lists(params_file: Path, tmp_path: Path) -> None:
     assert params.load(found["model.hidden_units=[32,16]"] / "params.yaml").model.hidden_units == (32, 16)
 
 
-def test_one_program_has_one_shape(params_file: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def normalized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small.normalized_digits(tmp_path_factory.mktemp("normalized"))
+
+
+def test_one_program_has_one_shape(params_file: Path, normalized: Path, tmp_path: Path) -> None:
+    def sizes(*assignments: str) -> list[int]:
+        found = variants.prepare(params_file, assignments, tmp_path / "own")
+        groups = variants.grouped(found, normalized)
+        assert [own for group in groups for own in group] == list(found.values())
+        return [len(group) for group in groups]
+
     rates = ["model.dropout=0,0.1,0.2", "train.optimizer.learning_rate=0.1,0.2", "seed=1,2"]
-    groups = variants.grouped(variants.prepare(params_file, [*rates, "evaluate.worst_mistakes=1,2"], tmp_path / "own"))
-    assert [len(group) for group in groups] == [8, 16]  # no Dropout at all, or a rate
-    groups = variants.grouped(variants.prepare(params_file, ["train.batch_size=64,128", "seed=1,2"], tmp_path / "own"))
-    assert [len(group) for group in groups] == [2, 2]
+    assert sizes(*rates, "evaluate.worst_mistakes=1,2") == [8, 16]  # no Dropout at all, or a rate
+    assert sizes("train.batch_size=64,128", "seed=1,2") == [2, 2]
+    assert sizes("seed=1..100") == [64, 36]
+
+
+def test_half_of_the_memory_is_for_variants(
+    params_file: Path, normalized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = variants.prepare(params_file, ["seed=1..7"], tmp_path / "own")
+    needed = preparation.least_memory(params.load(params_file), 256)
+    monkeypatch.setattr(memory, "limit", lambda: 7 * needed)
+    assert [len(group) for group in variants.grouped(found, normalized)] == [3, 3, 1]
 
 
 @pytest.mark.parametrize(
     ("assignments", "expected"),
     [
+        ([], "nothing varies. Expected: KEY=VALUE,VALUE,… or KEY=FIRST..LAST, a key once."),
+        (["seed=1", "seed=2"], "a key stands twice."),
+        (["model.dropout=0.1,2"], "model.dropout: 2 is out of range"),
         (["seed"], "'seed' varies nothing. Expected: KEY=VALUE,VALUE,… or KEY=FIRST..LAST."),
         (["seed="], "'seed=' varies nothing."),
         (["seed=4..3"], "'seed=4..3' varies nothing."),

@@ -35,7 +35,7 @@ exit codes: 0 done, 1 certify or conformance: not as recorded, 2 bad params or u
 4 download failed, 5 training diverged, or overfit failed, 6 the machine lacks something,
 7 model file damaged, 70 our bug, 75 stopped or busy: run again, 130 and 143 interrupted
 """
-TIMED = ("normalize", "train", "evaluate", "track")
+TIMED = ("fetch", "normalize", "train", "evaluate", "track")
 """The verbs that say at their end where their time went."""
 DEBUG = """\
 A quick training with params.yaml as it is, which answers one question and writes into debug/MODE only.
@@ -386,7 +386,7 @@ def _variants(chosen: argparse.Namespace) -> int:
         return 0
     found = variants.prepare(chosen.params, chosen.assignments, chosen.variants)
     command = [sys.executable, "-m", "keras_pipeline.commands", "variants"]
-    if code := variants.train(variants.grouped(found), chosen.normalized, command):
+    if code := variants.train(variants.grouped(found, chosen.normalized), chosen.normalized, command):
         return code
     for own in found.values():
         values = params.load(own / "params.yaml")

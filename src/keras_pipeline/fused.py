@@ -30,7 +30,7 @@ MOST_NOISE = 2**26
 def applies(model: keras.Sequential, place: Distribution, data: Data) -> bool:
     """Whether this network trains faster so, and its images fit on the device.
 
-    On a CPU, XLA's convolutions are slower than TensorFlow's, forty times.
+    On a CPU, XLA's convolutions are much slower than TensorFlow's.
     """
     convolutions = any(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
     slower = convolutions and place.devices[0].startswith("/cpu")

@@ -32,7 +32,7 @@ def check(params: Params, normalized: Path) -> tuple[Plan, dict[str, Any]]:
     """
     statistics = files.read_json(normalized / "statistics.json", written_by="normalize", keys=STATISTICS)
     plan = distribution.plan(params.train, statistics["images"], os.environ)
-    needed, available = _memory(params, plan.batch_size), memory.limit()
+    needed, available = least_memory(params, plan.batch_size), memory.limit()
     if needed > available:
         weights = layers.weight_count(architectures.hidden_layers(params.model), IMAGE_SHAPE)
         raise MachineError(
@@ -43,7 +43,8 @@ def check(params: Params, normalized: Path) -> tuple[Plan, dict[str, Any]]:
     return plan, statistics
 
 
-def _memory(params: Params, batch_size: int) -> int:
+def least_memory(params: Params, batch_size: int) -> int:
+    """The bytes that a training step of so many images needs at least."""
     return layers.training_memory(architectures.hidden_layers(params.model), IMAGE_SHAPE, batch_size)
 
 
@@ -91,7 +92,7 @@ class Prepared:
     def summary(self) -> Iterator[str]:
         """What will be trained, on what, and what of it is worth a second look: a line each."""
         images, where, precision = self.run["dataset"]["images"], self.run["strategy"], self.params.train.precision
-        needed = _memory(self.params, where["batch_per_replica"])
+        needed = least_memory(self.params, where["batch_per_replica"])
         yield (
             f"train: {self.params.model.architecture}, {self.run['weights']:,} weights, at least "
             f"{needed / 1e6:.0f} MB a replica; {images['train']:,} training and {images['validation']:,} validation "

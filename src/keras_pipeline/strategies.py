@@ -27,6 +27,7 @@ class Strategy:
 
 
 FUSED: tuple[Backend, ...] = ("tensorflow", "jax")
+"""The backends on which many steps can run as one program."""
 
 STRATEGIES: dict[str, Strategy] = {
     "none": Strategy(("tensorflow", "jax", "torch"), fused=True),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_pipeline import files, idx
+from keras_pipeline import files, idx, spent
 from keras_pipeline.datasets import DATASETS, Dataset, digits
 from keras_pipeline.download import download
 from keras_pipeline.errors import DataError
@@ -30,9 +30,11 @@ def run(params: "Params", raw: Path, downloads: Path) -> None:
             print(f"{dataset.name}: already in {raw}/, verified.")
             return
         payloads = _payloads(dataset, downloads)
-        for split, count in (("train", dataset.train_count), ("test", dataset.test_count)):
-            _check(dataset, split, count, payloads)
-        _write(dataset, payloads, raw)
+        with spent.on("verify"):
+            for split, count in (("train", dataset.train_count), ("test", dataset.test_count)):
+                _check(dataset, split, count, payloads)
+        with spent.on("write"):
+            _write(dataset, payloads, raw)
         print(f"{dataset.name}: {dataset.train_count} train and {dataset.test_count} test images in {raw}/.")
 
 
@@ -51,7 +53,8 @@ def _payloads(dataset: Dataset, downloads: Path) -> dict[str, bytes]:
     if not dataset.files:
         return {role: idx.write(array) for role, array in digits().items()}
     mirrors = [mirror.strip() for mirror in os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",")]
-    return download(dataset, downloads / dataset.name, [mirror for mirror in mirrors if mirror])
+    with spent.on("download"):
+        return download(dataset, downloads / dataset.name, [mirror for mirror in mirrors if mirror])
 
 
 def _check(dataset: Dataset, split: str, count: int, payloads: Mapping[str, bytes]) -> None:

@@ -17,13 +17,15 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from keras_pipeline import distribution, files, preparation, provenance, record, strict_yaml, workers
+from keras_pipeline import distribution, files, memory, preparation, provenance, record, strict_yaml, workers
 from keras_pipeline.errors import ParamsError
 from keras_pipeline.params import Params, load
 from keras_pipeline.preparation import Prepared
 from keras_pipeline.preprocessing import STATISTICS, Split, read_split
 
 MOST = 1000
+MOST_TOGETHER = 64
+"""Of those in one program: more gain nothing, and an interruption costs them all."""
 SHARED = ("fetch", "normalize")
 """The blocks that cannot vary: all variants read the same arrays."""
 IN_ONE_PROGRAM = ("seed", "train.optimizer.learning_rate")
@@ -40,14 +42,19 @@ def prepare(params_file: Path, assignments: Sequence[str], folder: Path) -> dict
 
     By name, which tells the values that vary. Raises ParamsError where the values, or what they make, are wrong.
     """
-    choices = dict(_parsed(assignment) for assignment in assignments)
+    parsed = [_parsed(assignment) for assignment in assignments]
+    choices = dict(parsed)
+    if not parsed or len(choices) < len(parsed):
+        received = "a key stands twice" if parsed else "nothing varies"
+        raise ParamsError(f"variants: {received}. Expected: KEY=VALUE,VALUE,… or KEY=FIRST..LAST, a key once.")
     count = math.prod(len(values) for values in choices.values())
     if count > MOST:
         raise ParamsError(f"variants: {count} combinations. Expected: {MOST} at most.")
     load(params_file)  # its own faults first, with their lines
     yaml = YAML()
     yaml.width, yaml.preserve_quotes = 10_000, True
-    found = {}
+    found: dict[str, Path] = {}
+    contents = []
     for values in itertools.product(*choices.values()):
         chosen = dict(zip(choices, values, strict=True))
         varied = {key: value for key, value in chosen.items() if len(choices[key]) > 1} or chosen
@@ -60,10 +67,10 @@ def prepare(params_file: Path, assignments: Sequence[str], folder: Path) -> dict
         content = text.getvalue().encode()
         params = strict_yaml.loads(content, f"{params_file} with {name}", Params)
         _possible(params, f"{params_file} with {name}")
-        own = folder / re.sub(r"[^\w.=+,-]+", "-", name.replace(" ", ",")).strip("-")
-        own.mkdir(parents=True, exist_ok=True)
+        found[name] = folder / re.sub(r"[^\w.=+,-]+", "-", name.replace(" ", ",")).strip("-")
+        contents.append(content)
+    for own, content in zip(found.values(), contents, strict=True):
         files.write_atomically(own / "params.yaml", content)
-        found[name] = own
     return found
 
 
@@ -115,17 +122,26 @@ def _possible(params: Params, name: str) -> None:
         )
 
 
-def grouped(variants: Mapping[str, Path]) -> list[list[Path]]:
-    """Those whose networks and trainings have the same shapes, together."""
+def grouped(variants: Mapping[str, Path], normalized: Path) -> list[list[Path]]:
+    """Those whose networks and trainings have the same shapes, together, as far as half of the memory goes.
+
+    Raises what `preparation.check` raises for any of them.
+    """
     groups: dict[str, list[Path]] = {}
+    most: dict[str, int] = {}
     for own in variants.values():
-        values = provenance.flat_params(dict(load(own / "params.yaml")))
+        params = load(own / "params.yaml")
+        plan, _ = preparation.check(params, normalized)
+        values = provenance.flat_params(dict(params))
         alike = {key: value for key, value in values.items() if not key.startswith(BESIDE_TRAINING)}
         for key in IN_ONE_PROGRAM:
             del alike[key]
         alike |= {key: bool(values[key]) for key in IF_NOT_ZERO}
-        groups.setdefault(json.dumps(alike, sort_keys=True), []).append(own)
-    return list(groups.values())
+        shape = json.dumps(alike, sort_keys=True)
+        groups.setdefault(shape, []).append(own)
+        needed = preparation.least_memory(params, plan.batch_size)
+        most[shape] = max(1, min(MOST_TOGETHER, memory.limit() // 2 // needed))
+    return [group[at : at + most[shape]] for shape, group in groups.items() for at in range(0, len(group), most[shape])]
 
 
 def train(groups: Sequence[Sequence[Path]], normalized: Path, command: Sequence[str]) -> int:
