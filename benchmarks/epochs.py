@@ -1,6 +1,6 @@
 """Seconds of an epoch of the pipeline beside those of others, on this machine, now: each case in turn, again and again.
 
-python benchmarks/epochs.py [--rounds 5] [--epochs 5] [--output benchmarks/epochs.md]
+python benchmarks/epochs.py [--rounds 5] [--epochs 4] [--network NAME] [--output benchmarks/epochs.md]
 
 One round runs every program once for each network; the time of a program is the median of its epochs after the
 first, which compiles. A ratio is that of two programs of one round; the table shows the medians of all rounds. The
@@ -40,12 +40,14 @@ IMAGES = 60_000 - networks.VALIDATION
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--network", choices=networks.NETWORKS, help="only this one")
     parser.add_argument("--output", type=Path, default=HERE / "epochs.md")
     chosen = parser.parse_args()
-    seconds: dict[tuple[str, int], dict[str, list[float]]] = {case: {} for case in CASES}
+    cases = [case for case in CASES if chosen.network in (None, case[0])]
+    seconds: dict[tuple[str, int], dict[str, list[float]]] = {case: {} for case in cases}
     for number in range(1, chosen.rounds + 1):
-        for case in CASES:
+        for case in cases:
             network, batch = case
             for name, program in PROGRAMS.items():
                 if name in NEEDS and not importlib.util.find_spec(NEEDS[name]):

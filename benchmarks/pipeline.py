@@ -32,7 +32,7 @@ def main() -> None:
         bare = [sys.executable, str(HERE / "bare_keras.py"), "default", "--batch", batch, "--epochs", epochs]
         ratios = []
         for pair in range(chosen.pairs):
-            (clone / "params.yaml").write_text(re.sub(r"(?m)^seed: \d+", f"seed: {100 + pair}", shipped))
+            (clone / "params.yaml").write_text(re.sub(r"(?m)^( *(?:split_)?seed): \d+", rf"\1: {100 + pair}", shipped))
             ours, theirs = _seconds(["dvc", "repro", "--quiet"], clone), _seconds(bare, clone)
             ratios.append(ours / theirs)
             print(f"dvc repro {ours:.1f} s, bare script {theirs:.1f} s: {ratios[-1]:.2f}", flush=True)
