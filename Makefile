@@ -56,7 +56,7 @@ test: $(READY)  ## every test, the fast ones first
 	@$(IN) pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: benchmark
-benchmark: $(READY)  ## how fast this machine trains, beside Keras, PyTorch and JAX (half an hour; see docs/speed.md)
+benchmark: $(READY)  ## how fast this machine trains, beside Keras, PyTorch and JAX (three quarters of an hour; see docs/speed.md)
 	@$(IN) python benchmarks/epochs.py
 	@$(IN) python benchmarks/pipeline.py
 	@$(IN) python benchmarks/checkpoint_cost.py

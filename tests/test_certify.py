@@ -332,7 +332,7 @@ def test_where_there_is_a_gpu_only_the_training_tells(
                 run["dataset"]["sha256"].update({"train_labels.npy": "9"}),
             ),
             "cause",
-            "data: fetch and normalize make other data than those recorded (train_labels.npy): seed,",
+            "data: fetch and normalize make other data than those recorded (train_labels.npy): fetch or normalize",
         ),
         (
             lambda run: run["dataset"]["sha256"].update({"train_images.npy": "9", "more.npy": "8"}),
@@ -840,9 +840,9 @@ def test_edits_of_the_record_are_found_without_training(copy: Workspace) -> None
 
 
 @pytest.mark.slow
-def test_another_seed_and_replaced_files_are_found_without_training(copy: Workspace) -> None:
+def test_other_seeds_and_replaced_files_are_found_without_training(copy: Workspace) -> None:
     def edit(run: dict[str, Any]) -> None:
-        run["params"]["seed"] = 2
+        run["params"] |= {"seed": 2, "normalize.split_seed": 2}
         run["dataset"]["sha256"]["test_images.npy"] = "0" * 64
 
     edit_record(copy, edit)
@@ -857,10 +857,11 @@ def test_another_seed_and_replaced_files_are_found_without_training(copy: Worksp
         "  model: models/model.keras is not the network that this run wrote",
         "  data: data/normalized/test_images.npy is not the file that was recorded",
         "  params: seed is 2 in the record, 1 in the commit's params.yaml",
+        "  params: normalize.split_seed is 2 in the record, 1 in the commit's params.yaml",
         "  data: fetch and normalize make other data than those recorded",
     )
     assert "(train_images.npy, train_labels.npy, validation_images.npy, " in found[-1]
-    assert last.startswith("certify: not as recorded, 5 difference(s)")
+    assert last.startswith("certify: not as recorded, 6 difference(s)")
 
 
 @pytest.mark.slow

@@ -452,7 +452,7 @@ def test_make_run_without_the_dataset_uses_the_digits_and_says_so(
     source: Workspace, finished: Workspace, closed_port: str, tmp_path: Path
 ) -> None:
     clone = Workspace(source.clone(tmp_path / "checkout").folder, identity=False)
-    clone.replace("seed: 1 ", "seed: 1  ")  # an edited file, which DVC puts aside for the experiment
+    clone.replace("\nseed: 1 ", "\nseed: 1  ")  # an edited file, which DVC puts aside for the experiment
     (tmp_path / "mirror").mkdir()
     (clone.folder / ".ready").touch()
     offline = {

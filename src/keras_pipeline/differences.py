@@ -263,8 +263,8 @@ def of_the_data(run: dict[str, Any], normalized: Path) -> Iterator[Difference]:
     if files.sha256(normalized / "statistics.json") != run["sha256"]["data"]:
         yield Difference(
             "cause",
-            f"data: fetch and normalize make other data than those recorded ({what or 'statistics.json'}): seed, "
-            "fetch or normalize in the record, the code, or the dataset's files were others",
+            f"data: fetch and normalize make other data than those recorded ({what or 'statistics.json'}): fetch "
+            "or normalize in the record, the code, or the dataset's files were others",
         )
     elif differing:
         yield Difference("fault", f"data: {what} in the record are not of the recorded data: run.json was edited")

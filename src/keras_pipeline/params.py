@@ -107,8 +107,8 @@ class Augmentation(Block):
 
 
 def _strategy(name: object) -> object:
-    if name in REFUSED:
-        raise ValueError(f"'{name}' is refused: {REFUSED[str(name)]}.")
+    if isinstance(name, str) and name in REFUSED:
+        raise ValueError(f"'{name}' is refused: {REFUSED[name]}.")
     return name
 
 
