@@ -405,3 +405,8 @@ def test_a_broken_file_is_valid_or_refused_with_every_place(count: int, seed: in
         assert time.thread_time() - started < 0.5
     assert results["valid"] > count / 20
     assert results["refused"] > count / 2
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("examples/*.yaml")), ids=lambda path: path.name)
+def test_the_examples_are_good_params(path: Path) -> None:
+    assert params.load(path).train != params.load(SHIPPED).train

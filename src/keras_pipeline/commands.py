@@ -26,7 +26,7 @@ examples:
   keras-pipeline params check               every fault of params.yaml, with line and column
   keras-pipeline status                     which run the files here come from, and whether it is stale
   keras-pipeline debug one-batch            does everything run? in seconds; more in debug --help
-  keras-pipeline variants seed=1..16        many trainings at once, each a run
+  keras-pipeline variants train.backend=jax seed=1..16   many trainings at once, each a run
   keras-pipeline certify                    train that run again elsewhere: the same bytes?
   keras-pipeline ui                         look at all runs
   eval "$(keras-pipeline completion bash)"  complete commands with the tab key

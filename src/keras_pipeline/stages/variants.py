@@ -21,7 +21,7 @@ from keras_pipeline import distribution, files, memory, preparation, provenance,
 from keras_pipeline.errors import ParamsError
 from keras_pipeline.params import Params, load
 from keras_pipeline.preparation import Prepared
-from keras_pipeline.preprocessing import STATISTICS, Split, read_split
+from keras_pipeline.preprocessing import read_split
 
 MOST = 1000
 MOST_TOGETHER = 64
@@ -51,6 +51,7 @@ def prepare(params_file: Path, assignments: Sequence[str], folder: Path) -> dict
     if count > MOST:
         raise ParamsError(f"variants: {count} combinations. Expected: {MOST} at most.")
     load(params_file)  # its own faults first, with their lines
+    text = params_file.read_text()
     yaml = YAML()
     yaml.width, yaml.preserve_quotes = 10_000, True
     found: dict[str, Path] = {}
@@ -59,12 +60,12 @@ def prepare(params_file: Path, assignments: Sequence[str], folder: Path) -> dict
         chosen = dict(zip(choices, values, strict=True))
         varied = {key: value for key, value in chosen.items() if len(choices[key]) > 1} or chosen
         name = " ".join(f"{key}={_short(value)}" for key, value in varied.items())
-        document = yaml.load(params_file.read_text())
+        document = yaml.load(text)
         for key, value in chosen.items():
             _set(document, key, value)
-        text = io.StringIO()
-        yaml.dump(document, text)
-        content = text.getvalue().encode()
+        varied_text = io.StringIO()
+        yaml.dump(document, varied_text)
+        content = varied_text.getvalue().encode()
         params = strict_yaml.loads(content, f"{params_file} with {name}", Params)
         _possible(params, f"{params_file} with {name}")
         found[name] = folder / re.sub(r"[^\w.=+,-]+", "-", name.replace(" ", ",")).strip("-")
@@ -162,9 +163,7 @@ def together(folders: Sequence[Path], normalized: Path) -> None:
     with ExitStack() as ending:
         for own in folders:
             ending.enter_context(files.lock(own / "models"))
-        numbers = files.read_json(normalized / "statistics.json", written_by="normalize", keys=STATISTICS)
-        splits = [read_split(normalized, name, numbers) for name in ("train", "validation")]
-        prepared = [_prepared(own, normalized, splits) for own in folders]
+        prepared = _prepared(folders, normalized)
         print("\n".join(prepared[0].summary()), flush=True)
         from keras_pipeline import vectorized
 
@@ -205,13 +204,19 @@ class _Clock:
             self.shown = now
 
 
-def _prepared(own: Path, normalized: Path, splits: list[Split]) -> Prepared:
-    params = load(own / "params.yaml")
-    plan, numbers = preparation.check(params, normalized)
-    run = record.begun(params, normalized, numbers, __name__)
-    run["name"] += f" {own.name.replace(',', ' ')}"
+def _prepared(folders: Sequence[Path], normalized: Path) -> list[Prepared]:
+    """The networks of one group on one device, over one copy of the images."""
+    variants = [load(own / "params.yaml") for own in folders]
+    plan, numbers = preparation.check(variants[0], normalized)
+    splits = [read_split(normalized, name, numbers) for name in ("train", "validation")]
+    runs = [record.begun(params, normalized, numbers, __name__) for params in variants]
     distribution.prepare(plan)
-    return preparation.prepare(params, plan, distribution.open_distribution(plan), splits, run)
+    place = distribution.open_distribution(plan)
+    prepared = []
+    for own, params, run in zip(folders, variants, runs, strict=True):
+        run["name"] += f" {own.name.replace(',', ' ')}"
+        prepared.append(preparation.prepare(params, plan, place, splits, run))
+    return prepared
 
 
 def table(variants: Mapping[str, Path]) -> Iterable[str]:
