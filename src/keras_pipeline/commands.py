@@ -6,6 +6,7 @@ import contextlib
 import errno
 import gc
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -14,10 +15,16 @@ import time
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from keras_pipeline import clusters, spent, workers
-from keras_pipeline.errors import PipelineError, masked
+from keras_pipeline.errors import ParamsError, PipelineError, masked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from keras_pipeline.stages.study import Folders
+    from keras_pipeline.studies import Run, Study
 
 EXAMPLES = """\
 examples:
@@ -26,7 +33,7 @@ examples:
   keras-pipeline params check               every fault of params.yaml, with line and column
   keras-pipeline status                     which run the files here come from, and whether it is stale
   keras-pipeline debug one-batch            does everything run? in seconds; more in debug --help
-  keras-pipeline variants train.backend=jax seed=1..16   many trainings at once, each a run
+  keras-pipeline study run activations      one question, many runs, an answer one can trust
   keras-pipeline certify                    train that run again elsewhere: the same bytes?
   keras-pipeline ui                         look at all runs
   eval "$(keras-pipeline completion bash)"  complete commands with the tab key
@@ -52,16 +59,19 @@ modes:
 
 The run, with the trace, is in MLflow under the experiment's name with the word debug behind it.
 """
-VARIANTS = """\
-Train params.yaml once for each combination of the values, many trainings as one program (JAX), and evaluate and track
-each as a run of its own. Each is what a training of its params alone would be, but for the rounding of float32.
+STUDY = """\
+A study asks one question with many runs: its file, studies/NAME.yaml, says what varies, the seeds, and what is fixed.
 
-  keras-pipeline variants train.backend=jax seed=1..16
-  keras-pipeline variants train.backend=jax model.dropout=0.1,0.3,0.5 train.optimizer.learning_rate=0.001,0.003
+actions:
+  run NAME     do its runs, some at a time, and write the report. It may be stopped, or killed, at any moment: the same
+               command goes on, and repeats nothing that is done, nor what another study has done with the same params,
+               data and code.
+  list         every study, and how much of it is done
+  status NAME  what is done of each variant
+  report NAME  write the report from what is done
 
-Where seed, learning rate, model.dropout and model.l2 differ (none of the latter two from 0), variants are one program;
-other keys make several programs, one after the other. VARIANT/params.yaml, models/ and reports/ of each are written
-into --variants; nothing else in the project is touched.
+Runs, data and reports are below studies/; params.yaml, models/ and reports/ stay as they are. In MLflow each study is
+an experiment, its runs the children of one run, which holds the report.
 """
 EXIT_MEANING = {
     1: "certify or conformance: not as recorded",
@@ -71,6 +81,7 @@ EXIT_MEANING = {
     5: "training diverged, or overfit failed",
     6: "the machine lacks something",
     7: "model file damaged",
+    70: "our bug",
     75: "stopped or busy: run the same command again",
 }
 # fmt: off
@@ -127,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _end(verb: str, code: int) -> int:
-    print(f"{verb}: exit {code} ({EXIT_MEANING[code]})", file=sys.stderr)
+    print(f"{verb}: exit {code} ({EXIT_MEANING.get(code, 'a process that it started ended so')})", file=sys.stderr)
     return code
 
 
@@ -241,13 +252,23 @@ def _parser() -> argparse.ArgumentParser:
         "--debug", type=Path, default=Path("debug"), metavar="PATH", help="where MODE/ is written (default: debug)"
     )
     debug.add_argument("--share", type=_share, default=0.1, help="limited: of the training images (default: 0.1)")
-    variants = add("variants", _variants, "train variants of params.yaml together, each a run", "params", "normalized")
-    variants.description, variants.formatter_class = VARIANTS, argparse.RawDescriptionHelpFormatter
-    variants.add_argument("assignments", nargs="*", metavar="KEY=VALUES", help="0.1,0.2,0.5 or 1..16")
-    variants.add_argument(
-        "--variants", type=Path, default=Path("variants"), metavar="PATH", help="where they go (default: variants)"
+    study = add("study", _study, "one question, many runs, an answer one can trust", "params", "downloads")
+    study.description, study.formatter_class = STUDY, argparse.RawDescriptionHelpFormatter
+    study.add_argument("action", choices=["run", "list", "status", "report"], metavar="ACTION")
+    study.add_argument("name", nargs="?", metavar="NAME")
+    study.add_argument(
+        "--studies", type=Path, default=Path("studies"), metavar="PATH", help="where they are (default: studies)"
     )
-    variants.add_argument("--together", nargs="+", type=Path, help=argparse.SUPPRESS)
+    study.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: by the number of cores)")
+    study.add_argument(
+        "--output", type=Path, metavar="PATH", help="the report's folder (default: studies/reports/NAME)"
+    )
+    study.add_argument(
+        "--together",
+        action="store_true",
+        help="train runs that differ only in seed, learning rate, dropout and L2 as one program (needs JAX)",
+    )
+    study.add_argument("--key", nargs="+", help=argparse.SUPPRESS)
     track = add("track", _track, "make MLflow say what the files say", "params", "models", "reports")
     track.add_argument("--again", action="store_true", help="send everything, also where nothing has changed")
     check = add("params", _params, "check params.yaml without running anything", "params")
@@ -376,31 +397,107 @@ def _debug(chosen: argparse.Namespace) -> None:
     debug.run(values, chosen.normalized, chosen.debug, observer, chosen.mode, chosen.share)
 
 
-def _variants(chosen: argparse.Namespace) -> int:
-    from keras_pipeline import params
-    from keras_pipeline.stages import evaluate, track, variants
-    from keras_pipeline.tracking import live, store
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,3}", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of processes. Expected: 1 or more")
+    return int(text)
 
-    if chosen.together:
-        variants.together(chosen.together, chosen.normalized)
-        return 0
-    found = variants.prepare(chosen.params, chosen.assignments, chosen.variants)
-    command = [sys.executable, "-m", "keras_pipeline.commands", "variants"]
-    if code := variants.train(variants.grouped(found, chosen.normalized), chosen.normalized, command):
-        return code
-    for own in found.values():
-        values = params.load(own / "params.yaml")
-        if run := variants.diverged(own):
-            tracker = live.LiveTracker(store.location(store.project_root()), values.tracking.experiment)
-            tracker.started(run)
-            for row in run["history"]:
-                tracker.epoch(row)
-            tracker.ended("FAILED", run, None)
-        else:
-            evaluate.run(values, chosen.normalized, own / "models", own / "reports")
-            track.run(values, own / "params.yaml", own / "models", own / "reports")
-    print("\n".join(variants.table(found)))
-    return 0
+
+def _study(chosen: argparse.Namespace) -> None:
+    from keras_pipeline.stages import study
+
+    folders = study.Folders(chosen.studies)
+    if chosen.action == "list":
+        print("\n".join(study.listed(study.found(folders, chosen.params), study.Knowledge(folders))))
+        return
+    if chosen.name is None:
+        raise ParamsError(f"study {chosen.action}: no name. Expected: one of those that `study list` shows.")
+    found = study.named(folders, chosen.name, chosen.params)
+    if chosen.key:
+        runs = [run for key in chosen.key for run in found.runs if run.key == key]
+        if len(runs) < len(chosen.key):
+            raise ParamsError(
+                f"study {found.name}: its file or {chosen.params} was changed while it ran. Run it again."
+            )
+        _study_work(found, folders, runs)
+    elif chosen.action == "status":
+        print("\n".join(study.status(found, study.Knowledge(folders))))
+    else:
+        if chosen.action == "run":
+            _study_runs(found, folders, chosen)
+        _study_report(found, folders, chosen.output or folders.report(found.name))
+
+
+def _study_runs(found: "Study", folders: "Folders", chosen: argparse.Namespace) -> None:
+    """Make the data and do the runs that are not done."""
+    from keras_pipeline import files
+    from keras_pipeline.stages import fetch, normalize, study, together, track
+
+    with files.lock(folders.studies / "runs"):
+        for params in {folders.normalized(run.params): run.params for run in found.runs}.values():
+            if not study.data_is_made(folders, params):
+                fetch.run(params, folders.raw(params), chosen.downloads)
+                normalize.run(params, folders.raw(params), folders.normalized(params))
+                study.data_made(folders, params)
+        knowledge = study.Knowledge(folders)
+
+        def done(run: "Run") -> bool:
+            own = folders.run(run)
+            record = knowledge.record(run)
+            if not record or not knowledge.evaluated(own, record):
+                return False
+            paths = own / "params.yaml", own / "models", own / "reports"
+            return track.in_line(run.params, *paths, found.member(run))
+
+        waiting = [run for run in found.runs if not done(run)]
+        jobs = chosen.jobs or study.default_jobs()
+        known = len(found.runs) - len(waiting)
+        print(f"study {found.name}: {len(found.runs)} runs, {known} known; {len(waiting)} to do, {jobs} at a time")
+        same = ["study", "run", found.name, "--studies", str(chosen.studies), "--params", str(chosen.params)]
+        if chosen.together:
+            untrained = [(run, folders.normalized(run.params)) for run in waiting if not knowledge.record(run)]
+            groups = together.grouped(untrained)
+            study.execute(found.name, folders, groups, 1, same)
+            grouped = {run.key for group in groups for run in group}
+            waiting = [run for run in waiting if run.key not in grouped]
+        study.execute(found.name, folders, [[run] for run in waiting], jobs, same)
+
+
+def _study_work(found: "Study", folders: "Folders", runs: "Sequence[Run]") -> None:
+    """Do what is not done of one run, or of several that train together."""
+    from keras_pipeline.errors import DivergedError
+    from keras_pipeline.stages import evaluate, study, together, track, train
+
+    knowledge = study.Knowledge(folders)
+    if len(runs) > 1:
+        together.run([(run, folders.run(run) / "models") for run in runs], folders.normalized(runs[0].params))
+    for run in runs:
+        own, normalized = folders.run(run), folders.normalized(run.params)
+        models, reports = own / "models", own / "reports"
+        record = knowledge.record(run)
+        if record is None:
+            try:
+                train.run(run.params, normalized, models, study.Keeper(models), own / "checkpoints")
+            except DivergedError as error:  # a result like others
+                print(error)
+            record = knowledge.record(run)
+        if record and not knowledge.evaluated(own, record):
+            evaluate.run(run.params, normalized, models, reports)
+            knowledge.keep_evaluated(own, record)
+        track.run(run.params, own / "params.yaml", models, reports, member=found.member(run))
+
+
+def _study_report(found: "Study", folders: "Folders", folder: Path) -> None:
+    from keras_pipeline import answer, study_report
+    from keras_pipeline.stages import track
+
+    variants = answer.answered(answer.results(found, folders.run), found.asked.baseline)
+    text = study_report.write(found, variants, folder)
+    for one in variants:
+        print(f"study {found.name}: {one.name}: {one.verdict}")
+    print(f"study {found.name}: the report is {folder / found.name}.html")
+    params = found.runs[0].params
+    track.answer(params, found.name, found.asked.question, text, study_report.metrics(variants), folder)
 
 
 def _determinism(chosen: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -70,6 +71,15 @@ def read_json(path: Path, written_by: str, keys: Iterable[str] = ()) -> Any:
             f"{path}: not the JSON that it should be ({error}). The stage '{written_by}' writes it: "
             f"delete it and run `dvc repro {written_by}`."
         ) from None
+
+
+def clear(folder: Path) -> None:
+    """Remove what is in `folder`, but for its lock."""
+    for path in folder.iterdir() if folder.is_dir() else []:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
 
 
 def sha256(path: Path) -> str:

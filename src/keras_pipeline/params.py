@@ -103,7 +103,11 @@ class Augmentation(Block):
     @property
     def on(self) -> bool:
         """Whether anything is done at all."""
-        return any((self.shift, self.rotation, self.scale, self.elastic))
+        return self != self.off()
+
+    def off(self) -> "Augmentation":
+        """The same with nothing done."""
+        return self.model_copy(update=dict.fromkeys(("shift", "rotation", "scale", "elastic"), 0.0))
 
 
 def _strategy(name: object) -> object:

@@ -48,7 +48,7 @@ def noun(rules: Rules) -> str:
         return f"a block with the key {rules['discriminator']['propertyName']}"
     if properties := rules.get("properties"):
         return f"a block with the keys {', '.join(properties)}"
-    return _NOUNS.get(rules.get("type", ""), "a block" if "additionalProperties" in rules else "a value")
+    return _NOUNS.get(rules.get("type", ""), "a block" if rules.get("type") == "object" else "a value")
 
 
 def options(rules: Rules) -> list[str]:

@@ -6,6 +6,8 @@ What is read as YAML is said in `yaml_nodes`, what the schema's refusals are cal
 import json
 import re
 import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,10 +15,10 @@ from pydantic import BaseModel, ValidationError
 
 from keras_pipeline.errors import ParamsError
 from keras_pipeline.schema_faults import Block, KeyedError, schema_faults
-from keras_pipeline.yaml_nodes import parse
+from keras_pipeline.yaml_nodes import Node, parse
 from keras_pipeline.yaml_text import MAX_BYTES, Fault, Key
 
-__all__ = ["Block", "KeyedError", "load", "loads"]
+__all__ = ["Block", "KeyedError", "load", "loads", "read", "tree", "with_changes"]
 
 Model = TypeVar("Model", bound=BaseModel)
 _MAX_LINES = 30
@@ -24,7 +26,7 @@ _MAX_LINES = 30
 
 def load(path: Path, schema: type[Model]) -> Model:
     """`loads` of the file at `path`, named as given. Raises ParamsError also where it cannot be read."""
-    return loads(_read(path), str(path), schema)
+    return loads(read(path), str(path), schema)
 
 
 def loads(content: bytes, name: str, schema: type[Model]) -> Model:
@@ -46,7 +48,42 @@ def loads(content: bytes, name: str, schema: type[Model]) -> Model:
     raise ParamsError("\n".join([*_lines(name, faults), "Nothing was changed."]))
 
 
-def _read(path: Path) -> bytes:
+def tree(content: bytes) -> Node:
+    """What good YAML holds, with its places."""
+    root, _ = parse(content)
+    if root is None:
+        raise ValueError("this is not good YAML")
+    return root
+
+
+def with_changes(
+    root: Node, name: str, changes: Mapping[str, Node], changes_name: str, schema: type[Model]
+) -> Model | list[str]:
+    """The file with the tree `root` with the nodes `changes` of another file at dotted keys, as `schema` types it; or a
+    line for each fault, with the file, line and column where its value stands."""
+    for key, node in changes.items():
+        root = _grafted(root, key.split("."), node)
+    try:
+        return schema.model_validate_json(json.dumps(root.plain()), strict=True)
+    except ValidationError as error:
+        ours = [tuple(key.split(".")) for key in changes]
+        lines = []
+        for fault in schema_faults(error, root, schema):
+            from_changes = any(fault.key[: len(key)] == key or key[: len(fault.key)] == fault.key for key in ours)
+            lines += _lines(changes_name if from_changes else name, [fault])
+        return lines
+
+
+def _grafted(node: Node, key: Sequence[str], new: Node) -> Node:
+    if not key:
+        return new
+    block = node.value if isinstance(node.value, dict) else {}
+    inner = block.get(key[0], Node({}, new.at, new.key_at))
+    at = node if isinstance(node.value, dict) else new
+    return replace(at, value={**block, key[0]: _grafted(inner, key[1:], new)})
+
+
+def read(path: Path) -> bytes:
     """At most one byte more than is allowed, of a regular file: neither a pipe nor a device can hold us."""
     try:
         if stat.S_ISREG(mode := path.stat().st_mode):

@@ -35,7 +35,7 @@ class Lane:
         self.fault: NotFiniteError | None = None
         self.progress = Progress(history=prepared.run["history"])
         self.order = np.empty(0, np.int32)
-        train = prepared.params.train
+        train = prepared.params.train.model_copy(update={"checkpoint_steps": 0})  # nobody keeps any
         training_state.make_variables(self.model, prepared.place, self.data.held_out(prepared.place)[0])
         self.groups = fused_jax.state_groups(self.model)
         self.course = Course(prepared.place, self.data, train, Watcher(quiet=True), self.progress, None)
@@ -74,6 +74,8 @@ def fit(prepared: Sequence[Prepared], told: Callable[[int, int], None]) -> list[
     for lane in lanes:
         lane.model.stop_training = False
         lane.course.on_train_begin()
+        if lane is not lanes[0]:
+            lane.course.compiling_since = None  # they compile together, which is told once
     pace = 1
     for epoch in range(train.epochs):
         if not any(lane.open for lane in lanes):

@@ -129,9 +129,7 @@ def _without_regularization(params: Params, images: dict[str, int]) -> Params:
         "epochs": OVERFIT_STEPS // -(-images["train"] // size),
         "schedule": train.schedule.model_copy(update={"name": "constant"}),
         "early_stopping": train.early_stopping.model_copy(update={"patience": 0}),
-        "augmentation": train.augmentation.model_copy(
-            update={"shift": 0.0, "rotation": 0.0, "scale": 0.0, "elastic": 0.0}
-        ),
+        "augmentation": train.augmentation.off(),
     }
     return params.model_copy(
         update={

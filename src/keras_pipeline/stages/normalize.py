@@ -1,6 +1,7 @@
 """The stage normalize: raw images to scaled training, validation and test arrays."""
 
 import mmap
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def run(params: Params, raw: Path, normalized: Path) -> None:
         statistics = {
             "dataset": dataset["name"],
             "class_names": names,
-            "scaling": {"name": scaling.name, "offset": scaling.offset, "divisor": scaling.divisor},
+            "scaling": asdict(scaling),
             "images": {split: len(chosen) for split, (_, _, chosen) in splits.items()},
             "class_counts": {
                 split: np.bincount(classes[chosen], minlength=len(names)).tolist()

@@ -1,37 +1,86 @@
 """The stage track: MLflow says what the files say."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from keras_pipeline import files, provenance
 from keras_pipeline.errors import DataError, masked
 from keras_pipeline.params import Params
-from keras_pipeline.tracking import live, mirror, store
+from keras_pipeline.studies import Member
+from keras_pipeline.tracking import live, members, mirror, store
 
 
-def run(params: Params, params_file: Path, models: Path, reports: Path, *, again: bool = False) -> None:
+def run(
+    params: Params,
+    params_file: Path,
+    models: Path,
+    reports: Path,
+    *,
+    again: bool = False,
+    member: Member | None = None,
+) -> None:
     """Bring MLflow's run of the trained model in line with the files, if it is not (or `again`).
 
     Where nothing is to do, MLflow is not even imported. A store that cannot be reached is said in one line
     and is no error: the next call sends what is missing. Runs that a dead process left open are closed.
+    A `member` of a study is a run in the study's experiment.
     """
     where = store.location(store.project_root())
+    params = _in_its_experiment(params, member)
     try:
         closed = live.repair(where)
         if closed:
             print(f"track: {closed} unfinished run(s) of ended processes closed")
-        record = files.read_json(models / "run.json", written_by="train", keys=provenance.RECORD)
+        record = _record(models, member)
         now = mirror.state(where, params, params_file, models / "run.json", reports)
-        if not again and mirror.in_line(where, record["key"], now):
+        if not again and mirror.in_line(where, params.tracking.experiment, record["key"], now):
             print(f"track: MLflow has '{record['name']}' as it is here")
             return
-        mirror.synchronise(where, params, params_file, models, reports, record, now)
+        mirror.synchronise(where, params, params_file, models, reports, record, now, member)
         print(f"track: '{record['name']}' is in MLflow ({masked(where.uri)}). Look at it: keras-pipeline ui")
     except DataError:
         raise
     except Exception as error:  # whatever MLflow raises
         print(
             f"track: MLflow at {masked(where.uri)} is not available ({store.reason(error)}). Nothing is lost: run "
-            "`keras-pipeline track`, or the next `dvc repro`, when the store is back.",
+            f"`keras-pipeline {f'study run {member.study}' if member else 'track'}`"
+            f"{'' if member else ', or the next `dvc repro`,'} when the store is back.",
             file=sys.stderr,
         )
+
+
+def in_line(params: Params, params_file: Path, models: Path, reports: Path, member: Member) -> bool:
+    """Whether nothing would be sent of this member of a study."""
+    where = store.location(store.project_root())
+    params = _in_its_experiment(params, member)
+    now = mirror.state(where, params, params_file, models / "run.json", reports)
+    return mirror.in_line(where, params.tracking.experiment, _record(models, member)["key"], now)
+
+
+def answer(params: Params, study: str, question: str, note: str, metrics: Mapping[str, float], folder: Path) -> None:
+    """Keep a study's report with its run; a store that cannot be reached is said in one line."""
+    where = store.location(store.project_root())
+    try:
+        members.log_answer(
+            where, members.experiment(params.tracking.experiment, study), study, question, note, metrics, folder
+        )
+    except Exception as error:  # whatever MLflow raises
+        print(
+            f"study: MLflow at {masked(where.uri)} is not available ({store.reason(error)}). "
+            f"`keras-pipeline study report {study}` sends the report when it is back.",
+            file=sys.stderr,
+        )
+
+
+def _in_its_experiment(params: Params, member: Member | None) -> Params:
+    if member is None:
+        return params
+    name = members.experiment(params.tracking.experiment, member.study)
+    return params.model_copy(update={"tracking": params.tracking.model_copy(update={"experiment": name})})
+
+
+def _record(models: Path, member: Member | None) -> dict[str, Any]:
+    record: dict[str, Any] = files.read_json(models / "run.json", written_by="train", keys=provenance.RECORD)
+    return record | {"name": member.name} if member else record

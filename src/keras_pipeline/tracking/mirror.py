@@ -10,7 +10,9 @@ from keras_pipeline import architectures, backends, files
 from keras_pipeline.params import IMAGE_SHAPE, Params
 from keras_pipeline.preprocessing import Scaling
 from keras_pipeline.provenance import flat_params
+from keras_pipeline.studies import Member
 from keras_pipeline.tracking import runs
+from keras_pipeline.tracking.members import member_tags
 from keras_pipeline.tracking.store import Location, Store, connect, prepare_table
 
 PICTURE = "sha256.confusion_matrix"
@@ -28,13 +30,13 @@ def state(where: Location, params: Params, params_file: Path, record: Path, repo
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
-def in_line(where: Location, key: str, now: str) -> bool:
+def in_line(where: Location, experiment: str, key: str, now: str) -> bool:
     """Whether the store was told this state last, and by this experiment if one runs.
 
     Whether it still has the run is looked up in a local one; a server is believed (`track --again`).
     """
     try:
-        stamp = json.loads(_stamp(where, key).read_text())
+        stamp = json.loads(_stamp(where, experiment, key).read_text())
         told = stamp["state"] == now and experiment_name() in (None, stamp["experiment"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -49,41 +51,48 @@ def synchronise(
     reports: Path,
     record: dict[str, Any],
     now: str,
+    member: Member | None = None,
 ) -> None:
     """Bring the record's run in line with the files, and remember `now` as what was sent.
 
-    Raises whatever MLflow does; sending again after a failure is always right.
+    It is a child of its study's run if it is a `member` of one. Of a training that diverged there is no network and no
+    report. Raises whatever MLflow does; sending again after a failure is always right.
     """
-    scores = files.read_json(reports / "metrics.json", written_by="evaluate")
+    diverged = "diverged" in record
+    scores = {} if diverged else files.read_json(reports / "metrics.json", written_by="evaluate")
     store = connect(where, params.tracking.experiment)
     run_id = runs.ensure(store, record, experiment_name())
     run = store.client.get_run(run_id)
     runs.log_epochs(store, run_id, record["history"])
     _log_scores(store, run_id, run.data.metrics, record, scores)
-    for key, value in _tags(params, run.data.tags, record, scores).items():
+    tags = _tags(params, run.data.tags, record, scores) | (member_tags(store, member) if member else {})
+    for key, value in tags.items():
         store.client.set_tag(run_id, key, value)
     _log_files(store, run_id, params_file, reports, record)
-    _log_picture(store, run_id, run.data.tags, reports / "figures" / "confusion_matrix.png")
-    if not runs.has_model(store, run_id):
-        _log_model(store, run_id, params, models, record)
+    if not diverged:
+        _log_picture(store, run_id, run.data.tags, reports / "figures" / "confusion_matrix.png")
+        if not runs.has_model(store, run_id):
+            _log_model(store, run_id, params, models, record)
     # After the model: MLflow opens the run for it, and closes it at that moment.
-    store.client.set_terminated(run_id, "FINISHED", int(record["ended"] * 1000))
+    status = "FAILED" if diverged else "FINISHED"
+    store.client.set_terminated(run_id, status, int(record["ended"] * 1000))
     prepare_table(store)
-    files.write_json(_stamp(where, record["key"]), {"state": now, "experiment": experiment_name()})
+    stamp = _stamp(where, params.tracking.experiment, record["key"])
+    files.write_json(stamp, {"state": now, "experiment": experiment_name()})
 
 
 def _log_scores(
     store: Store, run_id: str, known: dict[str, float], record: dict[str, Any], scores: dict[str, float]
 ) -> None:
     """The metrics that have one value a run; one that MLflow has already is not sent again."""
-    best = record["history"][record["best_epoch"] - 1]
-    values = {
-        **scores,
-        "best/epoch": float(record["best_epoch"]),
-        "best/val_loss": best["val/loss"],
-        "best/val_accuracy": best["val/accuracy"],
-        "time/train_seconds": record["train_seconds"],
-    }
+    values = {**scores, "time/train_seconds": record["train_seconds"]}
+    if record["best_epoch"]:
+        best = record["history"][record["best_epoch"] - 1]
+        values |= {
+            "best/epoch": float(record["best_epoch"]),
+            "best/val_loss": best["val/loss"],
+            "best/val_accuracy": best["val/accuracy"],
+        }
     for name, value in values.items():
         if known.get(name) != value:
             store.client.log_metric(run_id, name, value)
@@ -93,7 +102,8 @@ def _tags(params: Params, known: dict[str, str], record: dict[str, Any], scores:
     """What the training did not know or what can change without it: the model's digest, where the time of the stage
     train went, the evaluation's settings, the experiments, the note."""
     tags = {key: str(value) for key, value in flat_params({"evaluate": params.evaluate}).items()}
-    tags["sha256.model"] = record["sha256"]["model"]
+    tags |= {f"sha256.{name}": digest for name, digest in record["sha256"].items()}
+    tags |= {"diverged": record["diverged"]} if "diverged" in record else {}
     tags |= {f"seconds.{part}": f"{seconds:.2f}" for part, seconds in record.get("seconds", {}).items()}
     name = experiment_name()
     if name:
@@ -103,15 +113,20 @@ def _tags(params: Params, known: dict[str, str], record: dict[str, Any], scores:
     values, images = record["params"], record["dataset"]["images"]
     commit = record["git"]["commit"]
     changed = " with uncommitted changes" if record["git"]["dirty"] else ""
+    if scores:
+        came_of_it = (
+            f"**{scores['test/accuracy']:.2%}** of the {images['test']:,} test images right "
+            f"[{scores['test/accuracy_low']:.2%}, {scores['test/accuracy_high']:.2%}], loss {scores['test/loss']:.4f}."
+        )
+    else:
+        came_of_it = f"**Diverged:** {record['diverged']}"
     tags["mlflow.note.content"] = "\n\n".join(
         [
-            f"**{scores['test/accuracy']:.2%}** of the {images['test']:,} test images right "
-            f"[{scores['test/accuracy_low']:.2%}, {scores['test/accuracy_high']:.2%}], "
-            f"loss {scores['test/loss']:.4f}.",
+            came_of_it,
             f"{record['dataset']['dataset']} → {values['model.architecture']} with {record['weights']:,} weights, "
             f"{values['train.optimizer.name']} at {values['train.optimizer.learning_rate']}, batches of "
-            f"{values['train.batch_size']}, {len(record['history'])} epochs (weights of epoch "
-            f"{record['best_epoch']}), seed {values['seed']}.",
+            f"{values['train.batch_size']}, {len(record['history'])} epochs"
+            f"{f' (weights of epoch {best})' if (best := record['best_epoch']) else ''}, seed {values['seed']}.",
             f"To repeat it: `git checkout {commit[:12] if commit else '(no commit)'}`{changed}, params.yaml as in "
             "the artifacts, `dvc repro`.",
         ]
@@ -153,9 +168,9 @@ def _log_model(store: Store, run_id: str, params: Params, models: Path, record: 
 
 
 def _reported(reports: Path) -> list[Path]:
-    """Every file that evaluate wrote."""
+    """Every file that evaluate wrote; none of a training that diverged."""
     return sorted(path for path in reports.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
-def _stamp(where: Location, key: str) -> Path:
-    return where.state / "sent" / f"{key}.json"
+def _stamp(where: Location, experiment: str, key: str) -> Path:
+    return where.state / "sent" / hashlib.sha256(experiment.encode()).hexdigest()[:8] / f"{key}.json"

@@ -1,0 +1,212 @@
+"""The report of a study: one page for people, as Markdown with figures beside it and as HTML with all of it inside."""
+
+import base64
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from keras_pipeline import figures, files, study_figures
+from keras_pipeline.answer import CURVES, Result, Variant
+from keras_pipeline.studies import Study
+
+LEFT_OUT = ("seed", "tracking.")
+
+
+def write(study: Study, variants: Sequence[Variant], folder: Path) -> str:
+    """Write NAME.md, NAME.html, NAME.json and the figures into `folder`; the text of NAME.md.
+
+    `variants`: of `answer.answered`. The HTML asks nothing of any other file or server.
+    """
+    pictures = dict(_pictures(study, variants))
+    shown = []
+    for kind, (text, figure) in pictures.items():
+        name = f"{study.name}-{kind}.png"
+        figures.save(figure, folder / name)
+        shown.append({"file": name, "text": text})
+    environment = Environment(
+        loader=PackageLoader("keras_pipeline"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        autoescape=select_autoescape(["html"]),
+    )
+    text = environment.get_template("study.md").render(figures=shown, **_content(study, variants))
+    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    files.write_atomically(folder / f"{study.name}.md", text.encode())
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    for one in shown:
+        encoded = base64.b64encode((folder / one["file"]).read_bytes()).decode()
+        body = body.replace(f'src="{one["file"]}"', f'src="data:image/png;base64,{encoded}"')
+    page = environment.get_template("study.html").render(title=study.name, body=Markup(body))  # noqa: S704  # escaped by MarkdownIt
+    files.write_atomically(folder / f"{study.name}.html", page.encode())
+    files.write_json(folder / f"{study.name}.json", _numbers(study, variants))
+    return text
+
+
+def metrics(variants: Sequence[Variant]) -> dict[str, float]:
+    """The means as MLflow's metrics of the study's run."""
+    named = {re.sub(r"[^\w .:/-]", "-", one.name): one.mean for one in variants}
+    return {f"test/accuracy mean/{name}": mean for name, mean in named.items() if mean is not None}
+
+
+def _content(study: Study, variants: Sequence[Variant]) -> dict[str, Any]:
+    results = [one for variant in variants for one in variant.results]
+    images = next((len(one.right()) for one in results if one.diverged is None), 0)
+    choices = list(dict.fromkeys(tuned for one in variants for tuned in one.choices))
+    tuned = choices != [""]
+    done = sum(len(one.choices) * len(one.results) for one in variants)
+    return {
+        "study": study,
+        "question": study.asked.question,
+        "discussion": study.asked.discussion.strip(),
+        "baseline": study.asked.baseline,
+        "images": f"{images:,}",
+        "seeds": max(len(one.results) for one in variants),
+        "done": done,
+        "total": len(study.runs),
+        "complete": done >= len(study.runs),
+        "rows": [_row(one) for one in variants],
+        "comparisons": [_compared(one) for one in variants if one.versus],
+        "tuned": ", ".join(f"`{key}`" for key in study.asked.tuned) if tuned else "",
+        "tuned_names": choices,
+        "tuned_rows": [{"name": one.name, "cells": [_choice(one, name) for name in choices]} for one in variants],
+        "made": _made(results),
+        "fixed": [(key, value) for key, value in _fixed(study) if not key.startswith(LEFT_OUT)],
+    }
+
+
+def _row(one: Variant) -> dict[str, str]:
+    accuracy = "–" if one.mean is None else f"{one.mean:.2%}"
+    if one.deviation is not None:
+        accuracy = f"{100 * (one.mean or 0):.2f} ± {100 * one.deviation:.2f} %"
+    interval = "–" if one.interval is None else "[{:.2f}, {:.2f}] %".format(*(100 * value for value in one.interval))
+    name = f"**{one.name}** with {one.tuned}" if one.tuned else f"**{one.name}**"
+    return {
+        "name": name,
+        "accuracy": accuracy,
+        "interval": interval,
+        "seeds": str(len(one.results)),
+        "seconds": f"{one.seconds:.0f} s",
+        "verdict": one.verdict,
+    }
+
+
+def _compared(one: Variant) -> dict[str, str]:
+    versus = one.versus
+    if versus is None:
+        return {}
+    effect = "–" if versus.effect is None else "∞" if math.isinf(versus.effect) else f"{versus.effect:+.1f}"
+    return {
+        "name": one.name,
+        "difference": f"{100 * versus.difference:+.2f} [{100 * versus.low:+.2f}, {100 * versus.high:+.2f}]",
+        "images": "[{:+.2f}, {:+.2f}]".format(*(100 * value for value in versus.images)),
+        "p": _p(versus.p),
+        "p_adjusted": _p(versus.p_adjusted),
+        "effect": effect,
+        "flipped": "; ".join(f"{seed.only_baseline} / {seed.only_variant} ({_p(seed.p)})" for seed in versus.flipped),
+    }
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001" if value >= 1e-6 else "< 1e-6"
+
+
+def _choice(one: Variant, name: str) -> str:
+    if name not in one.choices:
+        return "–"
+    text = f"{one.choices[name]:.2%}"
+    return f"**{text}**" if name == one.tuned else text
+
+
+def _fixed(study: Study) -> Iterator[tuple[str, str]]:
+    """Every value that all runs share."""
+    flat = [run.values for run in study.runs]
+    for key, value in flat[0].items():
+        if all(one.get(key) == value for one in flat):
+            yield key, str(value)
+
+
+def _made(results: Sequence[Result]) -> str:
+    """On what, when and how long, in a sentence or two."""
+    records = [one.record for one in results]
+    machines = " and ".join(
+        sorted({f"{one['machine']['processor']}, {one['machine']['cores']} cores" for one in records})
+    )
+    versions = records[0]["versions"]
+    first, last = min(one["started"] for one in records), max(one["ended"] for one in records)
+    trained = sum(one["train_seconds"] for one in records)
+    commits = sorted({(one["git"]["commit"] or "no commit")[:12] + ("+" * one["git"]["dirty"]) for one in records})
+    days = " to ".join(dict.fromkeys(time.strftime("%Y-%m-%d", time.gmtime(moment)) for moment in (first, last)))
+    libraries = ", ".join(f"{name} {versions[name]}" for name in ("tensorflow", "keras", "numpy") if name in versions)
+    backends = ", ".join(sorted({one["strategy"]["backend"] for one in records}))
+    return (
+        f"{len(records)} runs on {machines}, {days}; {trained / 60:.1f} minutes of training in all. Python "
+        f"{versions['python']}, {libraries}; backend {backends}; commit {', '.join(commits)} (+: with "
+        "changes that were not committed)."
+    )
+
+
+def _pictures(study: Study, variants: Sequence[Variant]) -> Iterator[tuple[str, tuple[str, Any]]]:
+    baseline = study.asked.baseline
+    seeds = {one.name: [result.accuracy for result in one.good] for one in variants}
+    yield "accuracy", ("Test accuracy of each variant", study_figures.accuracies(seeds, baseline))
+    versus = {one.name: one.versus for one in variants if one.versus}
+    if versus:
+        shown = {name: (one.difference, one.low, one.high, one.real) for name, one in versus.items()}
+        yield "difference", (f"Difference from {baseline}", study_figures.differences(shown, baseline))
+    if number := _number(study):
+        key, values = number
+        figure = study_figures.along(key, [values[one.name] for one in variants], list(seeds.values()))
+        yield "along", (f"Test accuracy against {key}", figure)
+    panels = {metric: {one.name: _curve(one, metric) for one in variants} for metric in CURVES}
+    yield "curves", ("Learning curves", study_figures.curves(panels))
+
+
+def _number(study: Study) -> tuple[str, dict[str, float]] | None:
+    """The key that alone varies between variants, and its value in each, where it is a number."""
+    keys = [key for key in study.varied if key not in study.asked.tuned]
+    if len(keys) != 1:
+        return None
+    values = {run.variant: run.values.get(keys[0]) for run in study.runs}
+    numbers = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+    return (keys[0], numbers) if len(numbers) == len(values) > 2 and not any(map(_is_bool, values.values())) else None
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _curve(one: Variant, metric: str) -> study_figures.Curve:
+    rows = [[row[metric] for row in result.history()] for result in one.results]
+    longest = max(map(len, rows), default=0)
+    return np.array([row + [math.nan] * (longest - len(row)) for row in rows], dtype=float).reshape(len(rows), longest)
+
+
+def _numbers(study: Study, variants: Sequence[Variant]) -> dict[str, Any]:
+    """Everything that the report says, for programs."""
+
+    def of(one: Variant) -> Mapping[str, Any]:
+        versus = None
+        if one.versus:
+            versus = {**vars(one.versus), "flipped": [vars(seed) for seed in one.versus.flipped]}
+            versus["effect"] = versus["effect"] if math.isfinite(versus["effect"] or 0) else None
+        return {
+            "variant": one.name,
+            "tuned": one.tuned,
+            "choices": dict(one.choices),
+            "test/accuracy": {str(result.seed): result.accuracy for result in one.good},
+            "diverged": {str(result.seed): result.diverged for result in one.results if result.diverged},
+            "runs": {str(result.seed): result.record["key"] for result in one.results},
+            "versus": versus,
+            "verdict": one.verdict,
+        }
+
+    numbers = {"study": study.name, "question": study.asked.question, "baseline": study.asked.baseline}
+    return {**numbers, "variants": [of(one) for one in variants]}
