@@ -81,7 +81,6 @@ EXIT_MEANING = {
     5: "training diverged, or overfit failed",
     6: "the machine lacks something",
     7: "model file damaged",
-    70: "our bug",
     75: "stopped or busy: run the same command again",
 }
 # fmt: off
@@ -469,20 +468,25 @@ def _study_work(found: "Study", folders: "Folders", runs: "Sequence[Run]") -> No
     from keras_pipeline.stages import evaluate, study, together, track, train
 
     knowledge = study.Knowledge(folders)
-    if len(runs) > 1:
+    untrained = [run for run in runs if not knowledge.record(run)]
+    if len(runs) > 1 and untrained:
         together.run([(run, folders.run(run) / "models") for run in runs], folders.normalized(runs[0].params))
+    elif untrained:
+        (run,) = runs
+        models = folders.run(run) / "models"
+        with contextlib.suppress(DivergedError):  # a result like others, which the keeper keeps
+            normalized, checkpoints = folders.normalized(run.params), folders.run(run) / "checkpoints"
+            train.run(run.params, normalized, models, study.Keeper(models), checkpoints)
+    if untrained and runs[0].params.train.backend != "tensorflow":
+        if all(map(knowledge.record, runs)):  # evaluated by TensorFlow, and a process has one backend
+            os.execv(sys.executable, [sys.executable, "-m", "keras_pipeline.commands", *sys.argv[1:]])  # noqa: S606
+        raise RuntimeError("a training that ended well is not known")
     for run in runs:
-        own, normalized = folders.run(run), folders.normalized(run.params)
+        own = folders.run(run)
         models, reports = own / "models", own / "reports"
         record = knowledge.record(run)
-        if record is None:
-            try:
-                train.run(run.params, normalized, models, study.Keeper(models), own / "checkpoints")
-            except DivergedError as error:  # a result like others
-                print(error)
-            record = knowledge.record(run)
         if record and not knowledge.evaluated(own, record):
-            evaluate.run(run.params, normalized, models, reports)
+            evaluate.run(run.params, folders.normalized(run.params), models, reports)
             knowledge.keep_evaluated(own, record)
         track.run(run.params, own / "params.yaml", models, reports, member=found.member(run))
 

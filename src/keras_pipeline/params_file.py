@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 
 def changed(text: str, values: Mapping[str, Any]) -> str:
@@ -17,7 +18,16 @@ def changed(text: str, values: Mapping[str, Any]) -> str:
         place = document
         for block in blocks:
             place = place[block]
-        place[last] = value
+        place[last] = _in_one_line(value)
     result = io.StringIO()
     yaml.dump(document, result)
     return result.getvalue()
+
+
+def _in_one_line(value: Any) -> Any:
+    """As people write lists and blocks there."""
+    if not isinstance(value, list | dict):
+        return value
+    made = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
+    made.fa.set_flow_style()
+    return made
