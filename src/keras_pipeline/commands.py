@@ -49,7 +49,8 @@ A quick training with params.yaml as it is, which answers one question and write
 
 modes:
   one-batch  does everything run? One training and one validation batch, once, and the network is written.
-  overfit    is there a bug? The first four batches over and over, without Dropout, L2, early stopping and schedule.
+  overfit    is there a bug? The first four batches over and over, without Dropout, L2, augmentation, schedule
+             and early stopping.
              A sound network learns them by heart (exit 0); one that does not in 1,000 steps has something wrong: the
              learning rate, the labels, the loss, a layer that lets nothing through (exit 5).
   limited    does it learn at all? All as in params.yaml, on a tenth (--share) of the training images, the same of

@@ -40,6 +40,7 @@ def run(params: Params, raw: Path, normalized: Path) -> None:
         names = list(DATASETS[dataset["name"]].class_names)
         statistics = {
             "dataset": dataset["name"],
+            "normalize": asked.model_dump(),
             "class_names": names,
             "scaling": asdict(scaling),
             "images": {split: len(chosen) for split, (_, _, chosen) in splits.items()},
