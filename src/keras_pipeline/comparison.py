@@ -94,6 +94,11 @@ def adjusted(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(p_values, LEVEL, method="holm")[1]] if p_values else []
 
 
+def p_text(value: float) -> str:
+    """A p to three places, or how small it is."""
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001" if value >= 1e-6 else "< 1e-6"
+
+
 def _variances(differences: NDArray[np.float64]) -> tuple[float, float]:
     """What one seed's draw adds to the mean's variance, and what the images add to it however many seeds there are."""
     seeds, images = differences.shape

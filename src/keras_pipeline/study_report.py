@@ -1,21 +1,20 @@
 """The report of a study: one page for people, as Markdown with figures beside it and as HTML with all of it inside."""
 
-import base64
 import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markdown_it import MarkdownIt
-from markupsafe import Markup
 
-from keras_pipeline import figures, files, study_figures
+from keras_pipeline import comparison, files, page, study_figures
 from keras_pipeline.answer import CURVES, Result, Variant
 from keras_pipeline.studies import Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LEFT_OUT = ("seed", "tracking.")
 
@@ -25,27 +24,8 @@ def write(study: Study, variants: Sequence[Variant], folder: Path) -> str:
 
     `variants`: of `answer.answered`. The HTML asks nothing of any other file or server.
     """
-    pictures = dict(_pictures(study, variants))
-    shown = []
-    for kind, (text, figure) in pictures.items():
-        name = f"{study.name}-{kind}.png"
-        figures.save(figure, folder / name)
-        shown.append({"file": name, "text": text})
-    environment = Environment(
-        loader=PackageLoader("keras_pipeline"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        autoescape=select_autoescape(["html"]),
-    )
-    text = environment.get_template("study.md").render(figures=shown, **_content(study, variants))
-    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-    files.write_atomically(folder / f"{study.name}.md", text.encode())
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    for one in shown:
-        encoded = base64.b64encode((folder / one["file"]).read_bytes()).decode()
-        body = body.replace(f'src="{one["file"]}"', f'src="data:image/png;base64,{encoded}"')
-    page = environment.get_template("study.html").render(title=study.name, body=Markup(body))  # noqa: S704  # escaped by MarkdownIt
-    files.write_atomically(folder / f"{study.name}.html", page.encode())
+    pictures = list(_pictures(study, variants))
+    text = page.write(folder, study.name, study.name, _content(study, variants), pictures, of="study")
     files.write_json(folder / f"{study.name}.json", _numbers(study, variants))
     return text
 
@@ -107,15 +87,13 @@ def _compared(one: Variant) -> dict[str, str]:
         "name": one.name,
         "difference": f"{100 * versus.difference:+.2f} [{100 * versus.low:+.2f}, {100 * versus.high:+.2f}]",
         "images": "[{:+.2f}, {:+.2f}]".format(*(100 * value for value in versus.images)),
-        "p": _p(versus.p),
-        "p_adjusted": _p(versus.p_adjusted),
+        "p": comparison.p_text(versus.p),
+        "p_adjusted": comparison.p_text(versus.p_adjusted),
         "effect": effect,
-        "flipped": "; ".join(f"{seed.only_baseline} / {seed.only_variant} ({_p(seed.p)})" for seed in versus.flipped),
+        "flipped": "; ".join(
+            f"{seed.only_baseline} / {seed.only_variant} ({comparison.p_text(seed.p)})" for seed in versus.flipped
+        ),
     }
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001" if value >= 1e-6 else "< 1e-6"
 
 
 def _choice(one: Variant, name: str) -> str:
@@ -153,20 +131,23 @@ def _made(results: Sequence[Result]) -> str:
     )
 
 
-def _pictures(study: Study, variants: Sequence[Variant]) -> Iterator[tuple[str, tuple[str, Any]]]:
+def _pictures(study: Study, variants: Sequence[Variant]) -> Iterator[page.Picture]:
+    def picture(kind: str, text: str, figure: "Figure") -> page.Picture:
+        return page.Picture(f"{study.name}-{kind}.png", text, figure)
+
     baseline = study.asked.baseline
     seeds = {one.name: [result.accuracy for result in one.good] for one in variants}
-    yield "accuracy", ("Test accuracy of each variant", study_figures.accuracies(seeds, baseline))
+    yield picture("accuracy", "Test accuracy of each variant", study_figures.accuracies(seeds, baseline))
     versus = {one.name: one.versus for one in variants if one.versus}
     if versus:
         shown = {name: (one.difference, one.low, one.high, one.real) for name, one in versus.items()}
-        yield "difference", (f"Difference from {baseline}", study_figures.differences(shown, baseline))
+        yield picture("difference", f"Difference from {baseline}", study_figures.differences(shown, baseline))
     if number := _number(study):
         key, values = number
         figure = study_figures.along(key, [values[one.name] for one in variants], list(seeds.values()))
-        yield "along", (f"Test accuracy against {key}", figure)
+        yield picture("along", f"Test accuracy against {key}", figure)
     panels = {metric: {one.name: _curve(one, metric) for one in variants} for metric in CURVES}
-    yield "curves", ("Learning curves", study_figures.curves(panels))
+    yield picture("curves", "Learning curves", study_figures.curves(panels))
 
 
 def _number(study: Study) -> tuple[str, dict[str, float]] | None:
