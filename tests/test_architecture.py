@@ -62,8 +62,9 @@ HEAVY: dict[str, set[str]] = {
 """The only modules that import each of these, at whatever place in their source."""
 AT_ONCE = {
     "answer", "augmentation", "comparison", "diagnosis", "figures", "fitting", "fused", "fused_jax",
-    "fused_tensorflow", "inspection", "loop", "metrics", "model_file", "profiling", "replicas_tensorflow",
-    "replicas_torch", "study_figures", "study_report", "training", "training_state", "vectorized",
+    "fused_tensorflow", "inspection", "loop", "metrics", "model_file", "page", "pair", "pair_report", "profiling",
+    "replicas_tensorflow", "replicas_torch", "study_figures", "study_report", "training", "training_state",
+    "vectorized",
 }  # fmt: skip
 """The modules that import one of them as soon as they are imported; the others do so where they need it."""
 

@@ -951,7 +951,7 @@ def test_a_run_is_found_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def found(wanted: str) -> tuple[dict[str, Any], list[dict[str, float]]]:
         return lookup.recorded(where, tracking_fixtures.EXPERIMENT, wanted)
 
-    with pytest.raises(ParamsError, match=r"there is no store yet, so no run 'first'\. Without RUN: models/run\.json"):
+    with pytest.raises(ParamsError, match=r"there is no store yet, so no run 'first'\. Expected: `dvc repro`"):
         found("first")
     opened = store.connect(where, tracking_fixtures.EXPERIMENT)
     other = store.connect(where, "another experiment")

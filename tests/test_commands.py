@@ -28,7 +28,7 @@ PROGRAM = Path(sysconfig.get_path("scripts")) / "keras-pipeline"
 STAGES = ("fetch", "normalize", "train", "evaluate", "track")
 VERBS = (
     "fetch", "normalize", "train", "launch", "evaluate", "debug", "study", "track", "params", "status", "certify",
-    "doctor", "relocate", "ui", "determinism", "conformance", "completion",
+    "compare", "doctor", "relocate", "ui", "determinism", "conformance", "completion",
 )  # fmt: skip
 HEAVY = {"tensorflow", "keras", "mlflow", "sklearn", "scipy", "matplotlib", "dvc", "numpy", "requests", "shtab"}
 

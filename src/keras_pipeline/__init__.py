@@ -22,7 +22,9 @@ metrics.py, figures.py     predictions to numbers, numbers to pictures
 provenance.py              digests, versions, git: what a run was made of
 conformance.py, conformance_work.py, verdicts.py, determinism.py  is every strategy one device's training, and
                            is a training repeated the same bytes: tables for docs/
-certify.py, differences.py, repetition.py  can a recorded run be repeated
+certify.py, differences.py, repetition.py, git.py  can a recorded run be repeated
+found_run.py, pair.py, pair_report.py      two runs, wherever they are: what differs, and is it more than chance
+page.py, templates/        a page for people, as Markdown and as one HTML file
 tracking/                  everything that knows MLflow
 status.py, doctor.py       what stands here, and what this machine has
 errors.py, files.py        what can go wrong; files that are complete or invisible

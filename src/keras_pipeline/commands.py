@@ -15,7 +15,7 @@ import time
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from keras_pipeline import clusters, spent, workers
 from keras_pipeline.errors import ParamsError, PipelineError, masked
@@ -34,6 +34,7 @@ examples:
   keras-pipeline status                     which run the files here come from, and whether it is stale
   keras-pipeline debug one-batch            does everything run? in seconds; more in debug --help
   keras-pipeline study run activations      one question, many runs, an answer one can trust
+  keras-pipeline compare HEAD .             any two runs: what differed, what came of it, was it chance
   keras-pipeline certify                    train that run again elsewhere: the same bytes?
   keras-pipeline ui                         look at all runs
   eval "$(keras-pipeline completion bash)"  complete commands with the tab key
@@ -73,6 +74,18 @@ actions:
 
 Runs, data and reports are below studies/; params.yaml, models/ and reports/ stay as they are. In MLflow each study is
 an experiment, its runs the children of one run, which holds the report.
+"""
+COMPARE = """\
+Holds two finished runs against each other: what differed in params, data, code, versions and machine; every test
+metric; whether the difference of accuracy is larger than chance among test images; and the test images that flipped,
+as pictures.
+
+A and B may each be, in this order where several would fit:
+  a folder       with models/ and reports/: `.` is this checkout, studies/runs/KEY a run of a study
+  a git revision whose files are in DVC's cache: HEAD, HEAD~3, a branch; or the name of a DVC experiment
+  an MLflow run  its name, its key, or at least 6 characters that the key begins with, or MLflow's id
+
+Writes a page, comparison.md and comparison.html, and keeps it in MLflow with B's run. Nothing is trained or changed.
 """
 EXIT_MEANING = {
     1: "certify or conformance: not as recorded",
@@ -299,6 +312,15 @@ def _parser() -> argparse.ArgumentParser:
         help="a run's name in MLflow, or its key or the beginning of it (default: the run of models/run.json)",
     )
     certify.add_argument("--quick", action="store_true", help="compare what can be compared without training")
+    compare = add(
+        "compare", _compare, "two runs: what differed, what came of it, was it chance", "params", "normalized"
+    )
+    compare.description, compare.formatter_class = COMPARE, argparse.RawDescriptionHelpFormatter
+    for letter in ("A", "B"):
+        compare.add_argument(
+            letter.lower(), metavar=letter, help="a folder, git revision, DVC experiment or MLflow run"
+        )
+    compare.add_argument("--output", type=Path, metavar="PATH", help="the folder of the page (default: compare/A-vs-B)")
     add("doctor", _doctor, "what this machine has, and what to do where something is missing", "params", "raw")
     add("relocate", _relocate, "repair MLflow's artifact paths after the checkout was moved or copied")
     ui = add("ui", _ui, "open MLflow's page at the table of runs", "params")
@@ -556,6 +578,27 @@ def _certify(chosen: argparse.Namespace) -> int:
         run, logged = lookup.recorded(store.location(store.project_root()), experiment, chosen.name)
         found = certify.of_a_store(run, logged)
     return certify.certify(run, found, chosen.models / "model.keras", chosen.downloads, quick=chosen.quick)
+
+
+def _compare(chosen: argparse.Namespace) -> None:
+    from keras_pipeline import found_run, pair, pair_report, params
+    from keras_pipeline.stages import track
+    from keras_pipeline.tracking import lookup, store
+
+    values = params.load(chosen.params)
+    where = store.location(store.project_root())
+
+    def stored(asked: str, artifacts: tuple[str, ...], folder: Path) -> tuple[str, dict[str, Any]]:
+        return lookup.fetched(where, values.tracking.experiment, asked, artifacts, folder)
+
+    a, b = found_run.found(chosen.a, stored), found_run.found(chosen.b, stored)
+    differing, answers = pair.differing(a.record, b.record), pair.answers(a, b)
+    images = pair.tested_on((a, b), pair_report.folders(a, b, chosen.normalized)) if answers else None
+    name = pair_report.name(a, b)
+    folder = chosen.output or Path("compare") / name
+    written = pair_report.write(a, b, differing, answers, images, folder)
+    print("\n".join([*pair_report.lines(a, b, differing, answers), f"page:     {folder / pair_report.NAME}.html"]))
+    track.comparison(values, b.record["key"], written, f"compare/{name}")
 
 
 def _doctor(chosen: argparse.Namespace) -> None:

@@ -55,8 +55,8 @@ class _Machine(TypedDict):
 class _Dataset(TypedDict):
     dataset: str
     class_names: list[str]
-    images: Any
-    scaling: Any
+    images: dict[str, int]
+    scaling: dict[str, Any]
     sha256: dict[str, str]
 
 
@@ -100,7 +100,7 @@ def check(run: dict[str, Any]) -> None:
         lacking = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors())
         raise DataError(
             f"the run's record (run.json) lacks what is needed of {', '.join(lacking)}: an older version wrote it, or "
-            "it was damaged. Expected: a record as this version's train writes it. Train again, and certify that run."
+            "it was damaged. Expected: a record as this version's train writes it. Train again, and take that run."
         ) from None
 
 

@@ -165,6 +165,27 @@ def worst_mistakes(
     return figure
 
 
+def flipped(
+    images: NDArray[np.floating[Any]],
+    labels: Sequence[int],
+    answers: Mapping[str, tuple[Sequence[int], Sequence[float]]],
+    class_names: Sequence[str],
+    title: str,
+) -> Figure:
+    """Images (n, height, width, 1) of any value range, in a square grid, in their order, each titled with its true
+    class and a line for each of two runs: its name, the class that it answered, and the probability that it gave it.
+    """
+    names = [_short(name) for name in class_names]
+    titles = [
+        "\n".join(
+            [f"true {names[true]}"]
+            + [f"{run}: {names[given[index]]}  {share[index]:.2f}" for run, (given, share) in answers.items()]
+        )
+        for index, true in enumerate(labels)
+    ]
+    return _grid(images, titles, title)
+
+
 def first_batch(images: NDArray[np.floating[Any]], labels: Sequence[int], class_names: Sequence[str]) -> Figure:
     """What a network is trained on, images (n, height, width, 1) of any value range, each titled with its class."""
     return _grid(images, [_short(class_names[label]) for label in labels], "The first images, as the network sees them")
@@ -174,7 +195,8 @@ def _grid(images: NDArray[np.floating[Any]], titles: Sequence[str], title: str) 
     """The images in a square grid, in their order, black and white being the least and the highest of all values."""
     side = max(1, math.ceil(math.sqrt(len(images))))
     lines = max(1, math.ceil(len(images) / side))
-    figure = Figure(figsize=(max(6.0, 1.75 * side), 0.8 + 1.95 * lines), layout="constrained")
+    height = 1.65 + 0.15 * max([2, *(title.count("\n") + 1 for title in titles)])
+    figure = Figure(figsize=(max(6.0, 1.75 * side), 0.8 + height * lines), layout="constrained")
     figure.suptitle(title)
     for index, image in enumerate(images):
         axes = figure.add_subplot(lines, side, index + 1)

@@ -98,8 +98,6 @@ def intervals(outputs: Floats, labels: Integers, seed: int) -> dict[str, tuple[f
     probability = _checked_probabilities(outputs, labels)
     images, classes = outputs.shape
     predicted = outputs.argmax(axis=1)
-    true_probability = probability[np.arange(images), labels]
-    log_losses = -np.log(np.maximum(true_probability, np.finfo(np.float64).eps))  # scikit-learn's clipping
     brier_scores = np.square(probability - np.eye(classes)[labels]).sum(axis=1)
     cells = confusion_matrix(labels, predicted, classes).ravel()
     draws = np.random.default_rng(seed).multinomial(images, cells / images, size=BOOTSTRAP_DRAWS)
@@ -107,10 +105,17 @@ def intervals(outputs: Floats, labels: Integers, seed: int) -> dict[str, tuple[f
     result = {
         "accuracy": wilson(int(np.count_nonzero(predicted == labels)), images),
         **{name: _percentiles(values) for name, values in drawn.items()},
-        "log_loss": _normal_interval(log_losses),
+        "log_loss": _normal_interval(log_losses(outputs, labels)),
         "brier_score": _normal_interval(brier_scores),
     }
     return {f"test/{name}": interval for name, interval in result.items()}
+
+
+def log_losses(outputs: Floats, labels: Integers) -> NDArray[np.float64]:
+    """Of each image, float64 (n,); their mean is `test/log_loss`."""
+    true_probability = _checked_probabilities(outputs, labels)[np.arange(len(labels)), labels]
+    clipped = np.maximum(true_probability, np.finfo(np.float64).eps)  # as scikit-learn does
+    return np.asarray(-np.log(clipped))
 
 
 def per_class(labels: Integers, predicted: Integers, class_names: list[str]) -> list[dict[str, Any]]:

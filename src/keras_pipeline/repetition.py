@@ -15,12 +15,12 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from keras_pipeline import record, signals
+from keras_pipeline import git, record, signals
 from keras_pipeline.errors import MachineError
 
 BLOCKS = ("seed", "fetch", "normalize", "model", "train")
 """The blocks of params.yaml that a run records."""
-NOT_INHERITED = ("DVC_", "MLFLOW_", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+NOT_INHERITED = ("DVC_", "MLFLOW_", *git.SET_BY_GIT)
 PROGRAM = "import sys; from keras_pipeline.commands import main; sys.exit(main())"
 STOP_SECONDS = 20.0
 
@@ -117,12 +117,12 @@ def _environment(project: Path, machine: Mapping[str, str]) -> dict[str, str]:
 
 
 def _has(commit: str) -> bool:
-    return _run_git(Path.cwd(), "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
+    return git.run(Path.cwd(), "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
 
 
 def _git(folder: Path, *arguments: str) -> str:
     """What git prints. Raises MachineError with git's own words where it fails or is not installed."""
-    done = _run_git(folder, *arguments)
+    done = git.run(folder, *arguments)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["no reason given"]
         raise MachineError(
@@ -130,12 +130,3 @@ def _git(folder: Path, *arguments: str) -> str:
             "checkout of the project, with room in the folder for temporary files (TMPDIR)."
         )
     return done.stdout.strip()
-
-
-def _run_git(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false", *arguments]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
-    try:
-        return subprocess.run(command, cwd=folder, env=inherited, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise MachineError("git is not installed, and a run is repeated from its commit. Install git.") from None

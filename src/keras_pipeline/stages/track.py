@@ -1,7 +1,7 @@
 """The stage track: MLflow says what the files say."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from keras_pipeline import files, provenance
 from keras_pipeline.errors import DataError, masked
 from keras_pipeline.params import Params
 from keras_pipeline.studies import Member
-from keras_pipeline.tracking import live, members, mirror, store
+from keras_pipeline.tracking import live, lookup, members, mirror, store
 
 
 def run(
@@ -72,9 +72,32 @@ def answer(params: Params, study: str, question: str, note: str, metrics: Mappin
         )
 
 
+<<<<<<< HEAD
 def _experiment(params: Params, member: Member | None) -> str:
     name = params.tracking.experiment
     return members.experiment(name, member.study) if member else name
+=======
+def comparison(params: Params, key: str, paths: Sequence[Path], folder: str) -> None:
+    """Keep what a comparison wrote with the run of this key, if MLflow has it; a store that cannot be reached is said
+    in one line."""
+    where = store.location(store.project_root())
+    try:
+        if lookup.keep(where, params.tracking.experiment, key, paths, folder):
+            print(f"MLflow:   an artifact of B's run, {folder}/{paths[0].name}")
+    except Exception as error:  # whatever MLflow raises
+        print(
+            f"compare: MLflow at {masked(where.uri)} is not available ({store.reason(error)}). "
+            "The same command keeps the page there when it is back.",
+            file=sys.stderr,
+        )
+
+
+def _in_its_experiment(params: Params, member: Member | None) -> Params:
+    if member is None:
+        return params
+    name = members.experiment(params.tracking.experiment, member.study)
+    return params.model_copy(update={"tracking": params.tracking.model_copy(update={"experiment": name})})
+>>>>>>> caecf4f (keras-pipeline compare: any two runs, what differed, and whether it is more than chance)
 
 
 def _record(models: Path, member: Member | None) -> dict[str, Any]:

@@ -1,14 +1,16 @@
-"""A recorded run, found in MLflow's store by its key or its name."""
+"""A recorded run, found in MLflow's store by its key, its name or MLflow's id."""
 
 import re
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_pipeline import files, provenance
 from keras_pipeline.errors import DataError, MachineError, ParamsError, PipelineError, masked
-from keras_pipeline.tracking.runs import EPOCH_METRICS, KEY
+from keras_pipeline.tracking.runs import EPOCH_METRICS, KEY, stored
 from keras_pipeline.tracking.store import Location, connect, reason
 
 if TYPE_CHECKING:
@@ -21,40 +23,79 @@ SHORTEST_KEY = 6
 def recorded(where: Location, experiment: str, wanted: str) -> tuple[dict[str, Any], list[dict[str, float]]]:
     """The record of the run `wanted`, from its artifact run.json, and the epochs that were logged with it.
 
-    `wanted`: a run's name, its key, or at least 6 characters that its key begins with, in any experiment of the
-    store. Raises ParamsError where none or several match, DataError where the run has no record or MLflow was told
-    other digests than the record has, MachineError where the store cannot be reached.
+    `wanted`: a run's name, its key, at least 6 characters that its key begins with, or MLflow's id of it, in any
+    experiment of the store. Raises ParamsError where none or several match, DataError where the run has no record or
+    MLflow was told other digests than the record has, MachineError where the store cannot be reached.
     """
-    if where.database and not where.database.exists():
-        raise ParamsError(f"{where.uri}: there is no store yet, so no run '{wanted}'. Without RUN: models/run.json.")
+    with _reached(where):
+        client, run = _one(where, experiment, wanted)
+        return _record(client, run), _epochs(client, run)
+
+
+def fetched(
+    where: Location, experiment: str, wanted: str, artifacts: Iterable[str], folder: Path
+) -> tuple[str, dict[str, Any]]:
+    """The name and the record of the run `wanted`, and these artifacts of it in `folder`, by their paths.
+
+    Finds it and raises as `recorded`; DataError where an artifact is lacking.
+    """
+    with _reached(where):
+        client, run = _one(where, experiment, wanted)
+        for path in artifacts:
+            _download(client, run, path, folder)
+        return str(run.info.run_name), _record(client, run)
+
+
+def keep(where: Location, experiment: str, key: str, paths: Iterable[Path], folder: str) -> bool:
+    """Keep files as artifacts below `folder` with the run of this key; whether there is one. Raises whatever MLflow
+    does."""
+    if where.database and not stored(where.database, key):
+        return False
+    client = connect(where, experiment).client
+    found = _matching(client, key)
+    for path in paths if found else []:
+        client.log_artifact(found[0].info.run_id, str(path), folder)
+    return bool(found)
+
+
+@contextmanager
+def _reached(where: Location) -> Iterator[None]:
     try:
-        client = connect(where, experiment).client
-        found = _matching(client, wanted)
-        if len(found) == 1:
-            return _record(client, found[0]), _epochs(client, found[0])
+        yield
     except PipelineError:
         raise
     except Exception as error:  # whatever MLflow raises
         raise MachineError(
             f"MLflow at {masked(where.uri)} is not available ({reason(error)}). Start it or correct "
-            "MLFLOW_TRACKING_URI; without RUN the run of models/run.json is certified."
+            "MLFLOW_TRACKING_URI; what is in files needs no store."
         ) from None
+
+
+def _one(where: Location, experiment: str, wanted: str) -> tuple["MlflowClient", "Run"]:
+    if where.database and not where.database.exists():
+        raise ParamsError(f"{where.uri}: there is no store yet, so no run '{wanted}'. Expected: `dvc repro` before.")
+    client = connect(where, experiment).client
+    found = _matching(client, wanted)
     if not found:
         raise ParamsError(
             f"MLflow at {masked(where.uri)} has no run '{wanted}'. Expected: a run's name, or its key (`keras-pipeline "
-            f"status` shows it) or at least {SHORTEST_KEY} characters that the key begins with."
+            f"status` shows it) or at least {SHORTEST_KEY} characters that the key begins with, or MLflow's id of it."
         )
-    lines = [f"  {run.data.tags[KEY]}  {run.info.run_name}  {_moment(run)}" for run in found[:10]]
-    raise ParamsError("\n".join([f"{len(found)} runs are called '{wanted}'. Name one by its key:", *lines]))
+    if len({run.data.tags[KEY] for run in found}) > 1:
+        lines = [f"  {run.data.tags[KEY]}  {run.info.run_name}  {_moment(run)}" for run in found[:10]]
+        raise ParamsError("\n".join([f"{len(found)} runs are called '{wanted}'. Name one by its key:", *lines]))
+    return client, found[0]  # one training may be in several experiments: a study's run in each study's
 
 
 def _matching(client: "MlflowClient", wanted: str) -> list["Run"]:
-    """The runs of this pipeline whose name is `wanted` or whose key begins with it, newest first."""
+    """The runs of this pipeline whose name or id is `wanted` or whose key begins with it, newest first."""
     filters = []
     if "'" not in wanted:
         filters.append(f"attributes.run_name = '{wanted}'")
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_KEY},32}}", wanted):
         filters.append(f"tags.`{KEY}` LIKE '{wanted}%'")
+    if re.fullmatch(r"[0-9a-f]{32}", wanted):
+        filters.append(f"attributes.run_id = '{wanted}'")
     experiments = [one.experiment_id for one in client.search_experiments()]
     found = {run.info.run_id: run for text in filters for run in client.search_runs(experiments, text)}
     return sorted(
@@ -63,23 +104,28 @@ def _matching(client: "MlflowClient", wanted: str) -> list["Run"]:
 
 
 def _record(client: "MlflowClient", run: "Run") -> dict[str, Any]:
-    name = f"MLflow's run '{run.info.run_name}'"
-    if not any(one.path == "run.json" for one in client.list_artifacts(run.info.run_id)):
-        raise DataError(
-            f"{name} has no artifact run.json: its training did not end, or was not sent yet. Where its files are, "
-            "run `keras-pipeline track`; after a move of the checkout, `keras-pipeline relocate`."
-        )
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(client.download_artifacts(run.info.run_id, "run.json", folder))
+        path = _download(client, run, "run.json", Path(folder))
         record: dict[str, Any] = files.read_json(path, written_by="track", keys=provenance.RECORD)
     for digest, value in dict(record["sha256"]).items():
         if run.data.tags.get(f"sha256.{digest}", value) != value:
             raise DataError(
-                f"{name}: its artifact run.json says sha256.{digest} {value[:12]}…, its tag says "
-                f"{run.data.tags[f'sha256.{digest}'][:12]}…: one of them was changed. Where the run's files are, "
-                "`keras-pipeline track --again` sends both anew."
+                f"MLflow's run '{run.info.run_name}': its artifact run.json says sha256.{digest} {value[:12]}…, its "
+                f"tag says {run.data.tags[f'sha256.{digest}'][:12]}…: one of them was changed. Where the "
+                "run's files are, `keras-pipeline track --again` sends both anew."
             )
     return record
+
+
+def _download(client: "MlflowClient", run: "Run", path: str, folder: Path) -> Path:
+    above = path.rpartition("/")[0]
+    if not any(one.path == path for one in client.list_artifacts(run.info.run_id, above or None)):
+        raise DataError(
+            f"MLflow's run '{run.info.run_name}' has no artifact {path}: its training did not end, or was not sent "
+            "yet. Where its files are, run `keras-pipeline track`; after a move of the checkout, `keras-pipeline "
+            "relocate`."
+        )
+    return Path(client.download_artifacts(run.info.run_id, path, str(folder)))
 
 
 def _epochs(client: "MlflowClient", run: "Run") -> list[dict[str, float]]:

@@ -1,0 +1,193 @@
+"""A finished run wherever its files are: a folder, a git revision or DVC experiment, or a store of runs."""
+
+import configparser
+import hashlib
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from keras_pipeline import differences, files, git, provenance
+from keras_pipeline.errors import DataError, MachineError, ParamsError
+
+RECORD, SCORES, PREDICTIONS = "models/run.json", "reports/metrics.json", "reports/predictions.npz"
+REPORTS = (SCORES, PREDICTIONS)
+EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38,62}/(.+)")
+"""DVC's name of an experiment's commit: that of the commit it began from, and its own."""
+
+Stored = Callable[[str, tuple[str, ...], Path], tuple[str, dict[str, Any]]]
+"""Finds a run in a store by what it is called: its name and record, with these reports in a folder, by their paths.
+Raises ParamsError where none or several match, MachineError where the store cannot be reached."""
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run with a test result: what it was asked for as, where it was found, its record and its metrics; what it
+    answered to the test images, float32 (images, classes), and their classes, int64 (images,). `folder`: what has its
+    models/ and reports/, if one has."""
+
+    asked: str
+    place: str
+    record: dict[str, Any]
+    scores: dict[str, float]
+    outputs: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    folder: Path | None = None
+
+
+def found(asked: str, stored: Stored) -> FoundRun:
+    """The run that `asked` names: a folder with models/ and reports/, else a git revision or DVC experiment, else a run
+    in the store.
+
+    Raises ParamsError where nothing is called so, or several are, DataError where its files are lacking or do not
+    belong together.
+    """
+    folder = Path(asked)
+    if all((folder / name).is_dir() for name in ("models", "reports")):
+        with _told_of(f"folder {asked}") as place:
+            return _read(asked, place, _record(folder), folder, folder)
+    revisions = _revisions(asked)
+    if len(revisions) > 1:
+        lines = [f"  {name}  {commit[:12]}" for commit, name in revisions.items()]
+        raise ParamsError("\n".join([f"{len(revisions)} commits are called '{asked}'. Name one in full:", *lines]))
+    with tempfile.TemporaryDirectory() as temporary:
+        own = Path(temporary)
+        for commit, name in revisions.items():
+            kind = "DVC experiment" if EXPERIMENT.fullmatch(name) else "git revision"
+            with _told_of(f"{kind} {asked}, commit {commit[:12]}") as place:
+                _check_out(commit, own)
+                return _read(asked, place, _record(own), own)
+        try:
+            name, record = stored(asked, REPORTS, own)
+        except (ParamsError, MachineError) as error:
+            raise type(error)(
+                f"'{asked}': no folder with models/ and reports/ in it, no revision of this folder's git repository "
+                f"and no DVC experiment in it.\n{error}"
+            ) from None
+        with _told_of(f"MLflow's run {name}") as place:
+            return _read(asked, place, record, own)
+
+
+@contextmanager
+def _told_of(place: str) -> Iterator[str]:
+    """Whatever is wrong with the data of a run, the message begins with where it was found."""
+    try:
+        yield place
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from None
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = files.read_json(folder / RECORD, written_by="train", keys=provenance.RECORD)
+    return record
+
+
+def _revisions(asked: str) -> dict[str, str]:
+    """The commits that git or DVC calls so, with what was asked or the full name of the experiment."""
+    here = Path.cwd()
+    revision = git.run(here, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{asked}^{{commit}}")
+    commits = {revision.stdout.strip(): asked} if revision.returncode == 0 else {}
+    listed = git.run(here, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").stdout.splitlines()
+    for commit, _, name in (line.partition(" ") for line in listed):
+        match = EXPERIMENT.fullmatch(name)
+        if match and match[1] == asked:
+            commits[commit] = name
+    return commits
+
+
+def _check_out(commit: str, folder: Path) -> None:
+    """Write the files of a run into `folder` as they were in a commit of this folder's repository: from git itself, or
+    from DVC's cache by what dvc.lock says of them."""
+    digests = _locked(_shown(commit, "dvc.lock"))
+    cache = _cache() / "files" / "md5"
+    for path in (RECORD, PREDICTIONS):
+        digest = digests.get(path, "")
+        kept = cache / digest[:2] / digest[2:]
+        if not digest or not kept.is_file():
+            what = f"{path} (MD5 {digest}) is not in DVC's cache {cache}" if digest else f"dvc.lock names no {path}"
+            raise DataError(
+                f"{what}. Expected: a commit of a pipeline that has run, in the checkout where it ran. Get it "
+                "with `dvc fetch --all-commits`, or run `dvc repro` in that commit."
+            )
+        content = kept.read_bytes()
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != digest:
+            raise DataError(f"{kept}: damaged, it should be {path}. Delete it, then `dvc fetch` or run again.")
+        files.write_atomically(folder / path, content)
+    files.write_atomically(folder / SCORES, _shown(commit, SCORES).encode())
+
+
+def _shown(commit: str, path: str) -> str:
+    done = git.run(Path.cwd(), "show", f"{commit}:./{path}")
+    if done.returncode:
+        raise DataError(
+            f"there is no {path} in it. Expected: a commit of this project after `dvc repro`, with dvc.lock "
+            f"and {SCORES}."
+        )
+    return done.stdout
+
+
+def _locked(text: str) -> dict[str, str]:
+    """What dvc.lock says of each output: its MD5 by its path."""
+    try:
+        stages: dict[str, Any] = YAML(typ="safe", pure=True).load(text)["stages"]
+        return {out["path"]: str(out["md5"]) for stage in stages.values() for out in stage.get("outs", [])}
+    except (YAMLError, TypeError, KeyError, AttributeError):
+        raise DataError("its dvc.lock cannot be read. Expected: what `dvc repro` writes.") from None
+
+
+def _cache() -> Path:
+    """DVC's cache of this project: where its settings say, the local ones first, else .dvc/cache."""
+    for name in ("config.local", "config"):
+        settings = configparser.ConfigParser(interpolation=None, strict=False)
+        try:
+            settings.read(Path(".dvc") / name)
+        except configparser.Error:
+            continue
+        if settings.has_option("cache", "dir"):
+            return Path(".dvc") / settings["cache"]["dir"]
+    return Path(".dvc", "cache")
+
+
+def _read(asked: str, place: str, record: dict[str, Any], reports: Path, folder: Path | None = None) -> FoundRun:
+    """The run of this record with what is in the folder `reports`, as far as it belongs together."""
+    if "diverged" in record:
+        raise DataError(f"the training diverged ({record['diverged']}), so there is no test result to compare.")
+    differences.check(record)
+    scores = files.read_json(reports / SCORES, written_by="evaluate", keys=("test/accuracy", "test/log_loss"))
+    outputs, labels = _predictions(reports / PREDICTIONS)
+    if not all(type(score) in (int, float) for score in scores.values()):
+        raise DataError(f"{SCORES} holds what is no number. The stage 'evaluate' writes it: run `dvc repro`.")
+    images, classes = record["dataset"]["images"].get("test"), len(record["dataset"]["class_names"])
+    if outputs.shape != (images, classes) or labels.shape != (images,):
+        raise DataError(
+            f"{PREDICTIONS} has answers of shape {outputs.shape}; expected {(images, classes)} by its record. "
+            "They are of different runs: run `dvc repro`."
+        )
+    accuracy = float((outputs.argmax(axis=1) == labels).mean())
+    if abs(accuracy - scores["test/accuracy"]) > 1e-9:
+        raise DataError(
+            f"{SCORES} says test/accuracy {scores['test/accuracy']}, {PREDICTIONS} gives {accuracy}: they are "
+            "of different runs, or one was changed. Run `dvc repro`."
+        )
+    return FoundRun(asked, place, record, scores, outputs, labels, folder)
+
+
+def _predictions(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            return saved["outputs"], saved["labels"]
+    except FileNotFoundError:
+        raise DataError(f"there is no {PREDICTIONS}. The stage 'evaluate' writes it: run `dvc repro`.") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{PREDICTIONS} cannot be read ({error}). The stage 'evaluate' writes it: run `dvc repro`."
+        ) from None

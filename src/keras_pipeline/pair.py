@@ -1,0 +1,148 @@
+"""Two runs, A and B, held against each other: what differs in what they were made of, and in their answers."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_pipeline import comparison, files, metrics
+from keras_pipeline.comparison import Comparison
+from keras_pipeline.differences import MACHINE
+from keras_pipeline.errors import DataError
+from keras_pipeline.found_run import FoundRun
+from keras_pipeline.preprocessing import STATISTICS, read_split
+
+Rows = list[tuple[str, str, str]]
+"""What differs: its name, A's value, B's."""
+
+LACKING = "–"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of two runs to the same test images; differences are B minus A.
+
+    only_a, only_b: which images, int (n,), only that one has right, those that the other is surest of first; `flipped`:
+    how many, and McNemar's exact test of that, is in `accuracy`. both, neither: how many images both have right, or
+    none of the two. `log_loss` has an interval, and no test.
+    """
+
+    accuracy: Comparison
+    log_loss: Comparison
+    only_a: NDArray[np.intp]
+    only_b: NDArray[np.intp]
+    both: int
+    neither: int
+
+    @property
+    def verdict(self) -> str:
+        """In words, what of the difference of accuracy other test images would not undo; points are hundredths of the
+        test images."""
+        found = self.accuracy
+        if not len(self.only_a) and not len(self.only_b):
+            return "no difference: both have the same test images right"
+        size = f"points [{100 * found.low:+.2f}, {100 * found.high:+.2f}], McNemar's p {comparison.p_text(found.p)}"
+        if found.real:
+            better = "better" if found.difference > 0 else "worse"
+            return f"B is {better} by {abs(100 * found.difference):.2f} {size}: larger than chance among test images"
+        return f"no difference larger than chance among test images: {100 * found.difference:+.2f} {size}"
+
+
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Rows]:
+    """What the records `a` and `b` say otherwise, by kind: params, data, code, versions, machine; no kind where all is
+    the same."""
+    found = {}
+    for (kind, ours), theirs in zip(_told(a).items(), _told(b).values(), strict=True):
+        rows = [(name, ours.get(name, LACKING), theirs.get(name, LACKING)) for name in {**ours, **theirs}]
+        if rows := [row for row in rows if row[1] != row[2]]:
+            found[kind] = rows
+    return found
+
+
+def _told(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """All of a record that is compared, by kind and name."""
+    dataset, git = record["dataset"], record["git"]
+    return {
+        "params": {key: str(value) for key, value in record["params"].items()},
+        "data": {
+            "dataset": dataset["dataset"],
+            "scaling": ", ".join(f"{name} {value}" for name, value in dataset["scaling"].items()),
+            **{f"{split} images": str(count) for split, count in dataset["images"].items()},
+            **{name: digest[:12] for name, digest in dataset["sha256"].items()},
+        },
+        "code": {"digest": record["sha256"]["code"][:12], "commit": commit(git)},
+        "versions": {**dict(line.split("==", 1) for line in record["environment"]), **record["versions"]},
+        "machine": {
+            **{title: record["machine"].get(name, LACKING) for name, title in MACHINE.items()},
+            "host": str(record.get("host", LACKING)),
+            "devices": ", ".join(record["strategy"]["devices"]),
+        },
+    }
+
+
+def commit(git: Mapping[str, Any]) -> str:
+    """A record's commit, and whether there were changes besides."""
+    return f"{(git['commit'] or 'none')[:12]}{' with changes' if git['dirty'] else ''}"
+
+
+def same_test_images(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether the runs of two records were tested on the same images, be they scaled otherwise.
+
+    A dataset's files are verified when they are fetched, and no test image is left out: what differs with the scaling
+    alone are the same images.
+    """
+    ours, theirs = a["dataset"], b["dataset"]
+    if ours["dataset"] != theirs["dataset"] or _digest(ours, "labels") != _digest(theirs, "labels"):
+        return False
+    return ours["scaling"] != theirs["scaling"] or _digest(ours, "images") == _digest(theirs, "images")
+
+
+def _digest(dataset: Mapping[str, Any], kind: str) -> str | None:
+    digest: str | None = dataset["sha256"].get(f"test_{kind}.npy")
+    return digest
+
+
+def answers(a: FoundRun, b: FoundRun) -> Answers | None:
+    """None where the runs were tested on other images, so that their answers cannot be paired. Raises DataError where
+    the answers are not those of the records."""
+    if not same_test_images(a.record, b.record):
+        return None
+    if not np.array_equal(a.labels, b.labels):
+        raise DataError(
+            f"{a.place} and {b.place}: by their records tested on the same images, but the labels beside their answers "
+            "differ: one reports/predictions.npz is of another run. Run `dvc repro` there."
+        )
+    right = [run.outputs.argmax(axis=1) == run.labels for run in (a, b)]
+    losses = [metrics.log_losses(run.outputs, run.labels) for run in (a, b)]
+    return Answers(
+        comparison.compare(right[1][None], right[0][None]),
+        comparison.compare(losses[1][None], losses[0][None]),
+        _surest(b, right[0] & ~right[1]),
+        _surest(a, right[1] & ~right[0]),
+        int(np.count_nonzero(right[0] & right[1])),
+        int(np.count_nonzero(~right[0] & ~right[1])),
+    )
+
+
+def _surest(wrong: FoundRun, flipped: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Which images, those first to whose wrong answer that run gives most probability, equals by index."""
+    chosen = np.flatnonzero(flipped)
+    confidence = metrics.probabilities(wrong.outputs).max(axis=1)
+    return chosen[np.argsort(-confidence[chosen], kind="stable")]
+
+
+def tested_on(runs: Iterable[FoundRun], folders: Iterable[Path]) -> NDArray[np.float32] | None:
+    """The test images of the first of the runs that a folder of scaled arrays has unaltered, (n, height, width, 1);
+    None where none has."""
+    wanted = {_digest(run.record["dataset"], "images") for run in runs}
+    for folder in folders:
+        try:
+            statistics = files.read_json(folder / "statistics.json", written_by="normalize", keys=STATISTICS)
+            if _digest(statistics, "images") in wanted:
+                return read_split(folder, "test", statistics).images
+        except DataError:  # not there, or not what was written
+            continue
+    return None

@@ -1,0 +1,171 @@
+"""What the comparison of two runs says: a few lines, and a page for people."""
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_pipeline import comparison, figures, metrics, page
+from keras_pipeline.found_run import FoundRun
+from keras_pipeline.pair import LACKING, Answers, Rows, commit
+
+NAME = "comparison"
+MOST_PICTURES = 36
+MOST_LINES = 8
+ONE_SEED = "One run each says nothing of other seeds: the next seed may turn it (`keras-pipeline study` asks that)."
+OTHER_IMAGES = (
+    "A and B were tested on different images: their metrics stand side by side, and nothing says "
+    "what of the difference is chance"
+)
+SAME_RUN = "A and B are one and the same run"
+
+
+def name(a: FoundRun, b: FoundRun) -> str:
+    """A-vs-B, as the name of a folder."""
+
+    def safe(asked: str) -> str:
+        return re.sub(r"[^\w.=]+", "-", asked).strip("-.")[:80] or "here"
+
+    return f"{safe(a.asked)}-vs-{safe(b.asked)}"
+
+
+def folders(a: FoundRun, b: FoundRun, normalized: Path) -> Iterator[Path]:
+    """Where the test images of the runs may be: `normalized`, what belongs to their folders, what studies made."""
+    yield normalized
+    for run in (a, b):
+        if run.folder:
+            yield run.folder / "data" / "normalized"
+            yield from sorted(run.folder.resolve().parents[1].glob("data/*/*"))
+    yield from sorted(Path("studies", "data").glob("*/*"))
+
+
+def lines(a: FoundRun, b: FoundRun, differing: dict[str, Rows], answers: Answers | None) -> Iterator[str]:
+    """What differed, the accuracies, and the verdict, for a terminal."""
+    for letter, run in (("A", a), ("B", b)):
+        yield f"{letter}:        {run.record['name']}, key {run.record['key'][:12]}: {run.place}"
+    yield "differs:  " + "\n          ".join(_differing(differing))
+    accuracies = [run.scores["test/accuracy"] for run in (a, b)]
+    counts = sorted({f"{len(run.labels):,}" for run in (a, b)})
+    yield f"accuracy: A {accuracies[0]:.4f}, B {accuracies[1]:.4f} of {' and '.join(counts)} test images"
+    if answers:
+        yield f"flipped:  only A has {len(answers.only_a)} test images right, only B {len(answers.only_b)}"
+    yield f"verdict:  {_verdict(a, b, answers)}"
+    if warning := _warning(a, b, answers):
+        yield f"          {warning}"
+
+
+def _differing(differing: dict[str, Rows]) -> Iterator[str]:
+    if not differing:
+        yield "nothing that is recorded"
+    for kind, rows in differing.items():
+        for what, of_a, of_b in rows[:MOST_LINES]:
+            yield f"{kind}: {what} {of_a} \N{RIGHTWARDS ARROW} {of_b}"
+        if len(rows) > MOST_LINES:
+            yield f"{kind}: and {len(rows) - MOST_LINES} more, on the page"
+
+
+def _verdict(a: FoundRun, b: FoundRun, answers: Answers | None) -> str:
+    if a.record["key"] == b.record["key"]:
+        return SAME_RUN
+    return answers.verdict if answers else OTHER_IMAGES
+
+
+def _warning(a: FoundRun, b: FoundRun, answers: Answers | None) -> str:
+    return ONE_SEED if answers and a.record["key"] != b.record["key"] else ""
+
+
+def write(
+    a: FoundRun,
+    b: FoundRun,
+    differing: dict[str, Rows],
+    answers: Answers | None,
+    images: NDArray[np.float32] | None,
+    folder: Path,
+) -> list[Path]:
+    """Write comparison.md, comparison.html and a picture for each direction in which test images flipped into `folder`;
+    their paths. `images`: the test images, if they are at hand."""
+    pictures: list[page.Picture] = []
+    left_out = ""
+    if answers and images is None and len(answers.only_a) + len(answers.only_b):
+        left_out = (
+            "Their pictures are left out: the test images are in no folder of scaled arrays here that has them "
+            "unaltered. `dvc repro normalize` writes data/normalized; `--normalized` names another folder."
+        )
+    elif answers and images is not None:
+        pictures = list(_pictures(a, b, answers, images))
+    for stale in folder.glob("only-*.png"):
+        stale.unlink()
+    content = {
+        "a": a,
+        "b": b,
+        "verdict": _verdict(a, b, answers),
+        "warning": _warning(a, b, answers),
+        "runs": _runs(a, b),
+        "differing": differing,
+        "metrics": list(_metrics(a, b, answers)),
+        "answers": answers,
+        "p": comparison.p_text(answers.accuracy.p) if answers else "",
+        "images": f"{len(a.labels):,}",
+        "left_out": left_out,
+    }
+    page.write(folder, NAME, f"{a.asked} against {b.asked}", content, pictures, of="compare")
+    return [folder / name for name in (f"{NAME}.md", f"{NAME}.html", *(picture.file for picture in pictures))]
+
+
+def _runs(a: FoundRun, b: FoundRun) -> Rows:
+    """Which runs they are."""
+
+    def told(run: FoundRun) -> dict[str, str]:
+        record = run.record
+        return {
+            "run": record["name"],
+            "found": run.place,
+            "key": record["key"],
+            "trained": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["started"])),
+            "training": f"{len(record['history'])} epochs, {record['train_seconds']:.0f} s",
+            "commit": commit(record["git"]),
+        }
+
+    return [(name, of_a, of_b) for (name, of_a), of_b in zip(told(a).items(), told(b).values(), strict=True)]
+
+
+def _metrics(a: FoundRun, b: FoundRun, answers: Answers | None) -> Iterator[dict[str, str]]:
+    tested = {"test/accuracy": answers.accuracy, "test/log_loss": answers.log_loss} if answers else {}
+    for metric in {**a.scores, **b.scores}:
+        ours, theirs = a.scores.get(metric), b.scores.get(metric)
+        found = tested.get(metric)
+        yield {
+            "name": metric,
+            "a": LACKING if ours is None else f"{ours:.4f}",
+            "b": LACKING if theirs is None else f"{theirs:.4f}",
+            "difference": LACKING if ours is None or theirs is None else f"{theirs - ours:+.4f}",
+            "interval": f"[{found.low:+.4f}, {found.high:+.4f}]" if found else "",
+        }
+
+
+def _pictures(a: FoundRun, b: FoundRun, answers: Answers, images: NDArray[np.float32]) -> Iterator[page.Picture]:
+    for letter, other, chosen in (("A", "B", answers.only_a), ("B", "A", answers.only_b)):
+        if not len(chosen):
+            continue
+        shown = chosen[:MOST_PICTURES]
+        count = f"{len(shown)} of {len(chosen)}" if len(shown) < len(chosen) else f"{len(chosen)}"
+        text = f"{letter} right, {other} wrong: {count} test images, those first that {other} is surest of"
+        figure = figures.flipped(
+            images[shown],
+            a.labels[shown].tolist(),
+            {"A": _given(a, shown), "B": _given(b, shown)},
+            a.record["dataset"]["class_names"],
+            text,
+        )
+        yield page.Picture(f"only-{letter}-right.png", text, figure)
+
+
+def _given(run: FoundRun, shown: NDArray[np.intp]) -> tuple[Sequence[int], Sequence[float]]:
+    """Of these images, what the run answered, and the probability that it gave that."""
+    answered = run.outputs[shown].argmax(axis=1)
+    probability: Any = metrics.probabilities(run.outputs[shown])[np.arange(len(shown)), answered]
+    return answered.tolist(), probability.tolist()
