@@ -113,7 +113,7 @@ def write(
         "left_out": left_out,
     }
     page.write(folder, NAME, f"{a.asked} against {b.asked}", content, pictures, of="compare")
-    return [folder / name for name in (f"{NAME}.md", f"{NAME}.html", *(picture.file for picture in pictures))]
+    return [folder / name for name in (f"{NAME}.html", f"{NAME}.md", *(picture.file for picture in pictures))]
 
 
 def _runs(a: FoundRun, b: FoundRun) -> Rows:
@@ -126,7 +126,8 @@ def _runs(a: FoundRun, b: FoundRun) -> Rows:
             "found": run.place,
             "key": record["key"],
             "trained": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["started"])),
-            "training": f"{len(record['history'])} epochs, {record['train_seconds']:.0f} s",
+            "epochs": str(len(record["history"])),
+            "training": f"{record['train_seconds']:.0f} s",
             "commit": commit(record["git"]),
         }
 
@@ -152,16 +153,17 @@ def _pictures(a: FoundRun, b: FoundRun, answers: Answers, images: NDArray[np.flo
         if not len(chosen):
             continue
         shown = chosen[:MOST_PICTURES]
-        count = f"{len(shown)} of {len(chosen)}" if len(shown) < len(chosen) else f"{len(chosen)}"
-        text = f"{letter} right, {other} wrong: {count} test images, those first that {other} is surest of"
+        count = f"{len(shown)} of {len(chosen)}" if len(shown) < len(chosen) else f"all {len(chosen)}"
+        text = f"{letter} right, {other} wrong: {count}"
+        order = f"those first that {other} is surest of"
         figure = figures.flipped(
             images[shown],
             a.labels[shown].tolist(),
             {"A": _given(a, shown), "B": _given(b, shown)},
             a.record["dataset"]["class_names"],
-            text,
+            f"{text}\n{order}",
         )
-        yield page.Picture(f"only-{letter}-right.png", text, figure)
+        yield page.Picture(f"only-{letter}-right.png", f"{text}, {order}", figure)
 
 
 def _given(run: FoundRun, shown: NDArray[np.intp]) -> tuple[Sequence[int], Sequence[float]]:

@@ -72,11 +72,6 @@ def answer(params: Params, study: str, question: str, note: str, metrics: Mappin
         )
 
 
-<<<<<<< HEAD
-def _experiment(params: Params, member: Member | None) -> str:
-    name = params.tracking.experiment
-    return members.experiment(name, member.study) if member else name
-=======
 def comparison(params: Params, key: str, paths: Sequence[Path], folder: str) -> None:
     """Keep what a comparison wrote with the run of this key, if MLflow has it; a store that cannot be reached is said
     in one line."""
@@ -92,12 +87,9 @@ def comparison(params: Params, key: str, paths: Sequence[Path], folder: str) -> 
         )
 
 
-def _in_its_experiment(params: Params, member: Member | None) -> Params:
-    if member is None:
-        return params
-    name = members.experiment(params.tracking.experiment, member.study)
-    return params.model_copy(update={"tracking": params.tracking.model_copy(update={"experiment": name})})
->>>>>>> caecf4f (keras-pipeline compare: any two runs, what differed, and whether it is more than chance)
+def _experiment(params: Params, member: Member | None) -> str:
+    name = params.tracking.experiment
+    return members.experiment(name, member.study) if member else name
 
 
 def _record(models: Path, member: Member | None) -> dict[str, Any]:

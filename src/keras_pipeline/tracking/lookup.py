@@ -125,7 +125,10 @@ def _download(client: "MlflowClient", run: "Run", path: str, folder: Path) -> Pa
             "yet. Where its files are, run `keras-pipeline track`; after a move of the checkout, `keras-pipeline "
             "relocate`."
         )
-    return Path(client.download_artifacts(run.info.run_id, path, str(folder)))
+    wanted = folder / path
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    # MLflow leaves out the folders that a single file is in, and does not promise it.
+    return Path(client.download_artifacts(run.info.run_id, path, str(wanted.parent))).replace(wanted)
 
 
 def _epochs(client: "MlflowClient", run: "Run") -> list[dict[str, float]]:
