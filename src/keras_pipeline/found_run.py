@@ -2,6 +2,7 @@
 
 import configparser
 import hashlib
+import io
 import re
 import tempfile
 import zipfile
@@ -183,7 +184,8 @@ def _read(asked: str, place: str, record: dict[str, Any], reports: Path, folder:
 
 def _predictions(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        # From memory: of a damaged archive NumPy leaves the file open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as saved:
             return saved["outputs"], saved["labels"]
     except FileNotFoundError:
         raise DataError(f"there is no {PREDICTIONS}. The stage 'evaluate' writes it: run `dvc repro`.") from None
