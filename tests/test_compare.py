@@ -38,6 +38,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def record(key: str = "a" * 32, **changes: Any) -> dict[str, Any]:
     """A run's record, complete."""
     strategy = {"name": "none", "asked": "none", "backend": "tensorflow", "workers": 1, "replicas": 1}
+    strategy |= {"batch_per_replica": 128}
     machine = {"processor": "Z80", "cores": "2", "onednn": "default", "threads": "default"}
     made = tracking_fixtures.record(SHIPPED, key, machine=machine, strategy={**strategy, "devices": ["/cpu:0"]})
     made["dataset"]["images"] = {"train": 90, "validation": 10, "test": IMAGES}
@@ -621,7 +622,7 @@ def test_artifacts_of_a_run_are_fetched_from_the_store_and_kept_there(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     where = tracking_fixtures.checkout(tmp_path / "project").where
     assert lookup.keep(where, tracking_fixtures.EXPERIMENT, "a" * 32, [], "compare") is False
-    assert not tracking_fixtures.checkout(tmp_path / "other").database.exists()
+    assert not (tmp_path / "project/mlruns").exists()
     ids = []
     write(Path(), record(), outputs(1))
     for experiment in ("study one", "study two"):  # one training, in two studies
@@ -629,18 +630,19 @@ def test_artifacts_of_a_run_are_fetched_from_the_store_and_kept_there(
         ids.append(runs.ensure(opened, record(), "named"))
         opened.client.log_artifact(ids[-1], RECORD)
         opened.client.log_artifact(ids[-1], PREDICTIONS, "reports")
-    for wanted in ("named", "a" * 32, "aaaaaa", *ids):
+    for wanted in ("digits mlp named", "a" * 32, "aaaaaa", *ids):
         folder = tmp_path / f"fetched-{wanted}"
         folder.mkdir()
         fetched = lookup.fetched(where, tracking_fixtures.EXPERIMENT, wanted, (PREDICTIONS,), folder)
         assert fetched == ("digits mlp named", record())
         assert (folder / PREDICTIONS).read_bytes() == Path(PREDICTIONS).read_bytes()
     with pytest.raises(DataError, match=r"run 'digits mlp named' has no artifact reports/metrics\.json: its training"):
-        lookup.fetched(where, tracking_fixtures.EXPERIMENT, "named", (SCORES,), folder)
+        lookup.fetched(where, tracking_fixtures.EXPERIMENT, "aaaaaa", (SCORES,), folder)
     assert lookup.keep(where, tracking_fixtures.EXPERIMENT, "a" * 32, [Path(SCORES)], "compare/x") is True
     assert lookup.keep(where, tracking_fixtures.EXPERIMENT, "b" * 32, [Path(SCORES)], "compare/x") is False
-    [kept] = opened.client.list_artifacts(ids[1], "compare/x")
-    assert kept.path == "compare/x/metrics.json"
+    for identity in ids:
+        [kept] = opened.client.list_artifacts(identity, "compare/x")
+        assert kept.path == "compare/x/metrics.json"
 
 
 @pytest.fixture(scope="module")

@@ -226,6 +226,21 @@ def test_worst_mistakes_fill_a_square_grid(count, grid):
     assert {axes.images[0].get_clim() for axes in figure.axes} == {(np.min(values), np.max(values))}
 
 
+@pytest.mark.parametrize("names", [list("0123456789"), FASHION, [*TEX, *FASHION[:6]]])
+def test_flipped_images_tell_their_class_and_both_answers(names, tmp_path):
+    images = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype(np.float32)
+    answers = {"A": ([0, 1, 2, 3, 4], [0.9] * 5), "B": ([5, 6, 7, 8, 9], [0.5] * 5)}
+    figure = figures.flipped(images, [0, 1, 2, 3, 4], answers, names, "A right, B wrong")
+    assert figure.get_suptitle() == "A right, B wrong"
+    short = [name if len(name) <= 16 else name[:15] + "…" for name in names]
+    for index, axes in enumerate(figure.axes):
+        told = f"true {short[index]}\nA: {short[index]}  0.90\nB: {short[index + 5]}  0.50"
+        assert axes.get_title() == told
+    figures.save(figure, tmp_path / "figure.png")
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
 def test_no_mistakes(tmp_path, monkeypatch):
     figure = figures.worst_mistakes(np.zeros((0, 28, 28, 1)), [], [], [], ["a", "b"])
     assert "no mistakes" in [text.get_text() for text in drawn_texts(figure, monkeypatch)]

@@ -3,7 +3,7 @@
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,15 +46,16 @@ def fetched(
         return str(run.info.run_name), _record(client, run)
 
 
-def keep(where: Location, experiment: str, key: str, paths: Iterable[Path], folder: str) -> bool:
-    """Keep files as artifacts below `folder` with the run of this key; whether there is one. Raises whatever MLflow
-    does."""
+def keep(where: Location, experiment: str, key: str, paths: Sequence[Path], folder: str) -> bool:
+    """Keep files as artifacts below `folder` with the run of this key, in every experiment that has it; whether any has.
+    Raises whatever MLflow does."""
     if where.database and not stored(where.database, key):
         return False
     client = connect(where, experiment).client
     found = _matching(client, key)
-    for path in paths if found else []:
-        client.log_artifact(found[0].info.run_id, str(path), folder)
+    for run in found:
+        for path in paths:
+            client.log_artifact(run.info.run_id, str(path), folder)
     return bool(found)
 
 
