@@ -465,6 +465,8 @@ def test_the_test_images_of_a_run_in_a_folder_are_looked_for_beside_it() -> None
     assert folders[0] == Path("given").resolve()
     assert Path("far/studies/data/digits/0123").resolve() in folders
     assert Path("far/studies/runs/one/data/normalized").resolve() in folders
+    top = replace(run, folder=Path("/"))
+    assert Path("/data/normalized") in pair_report.folders(top, made(2), Path("given"))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def folders(a: FoundRun, b: FoundRun, normalized: Path) -> Iterator[Path]:
     for run in (a, b):
         if run.folder:
             yield run.folder / "data" / "normalized"
-            yield from sorted(run.folder.resolve().parents[1].glob("data/*/*"))
+            if run.folder.resolve().parent.name == "runs":  # of a study
+                yield from sorted(run.folder.resolve().parents[1].glob("data/*/*"))
     yield from sorted(Path("studies", "data").glob("*/*"))
 
 

@@ -47,8 +47,10 @@ def fetched(
 
 
 def keep(where: Location, experiment: str, key: str, paths: Sequence[Path], folder: str) -> bool:
-    """Keep files as artifacts below `folder` with the run of this key, in every experiment that has it; whether any has.
-    Raises whatever MLflow does."""
+    """Keep files as artifacts below `folder` with the run of this key, wherever it is; whether it is anywhere.
+
+    Raises whatever MLflow does.
+    """
     if where.database and not stored(where.database, key):
         return False
     client = connect(where, experiment).client
