@@ -49,8 +49,8 @@ HEAVY: dict[str, set[str]] = {
     "torch": {"backends", "distribution", "profiling", "replicas_torch"},
     "keras": {
         "architectures", "augmentation", "backends", "diagnosis", "distribution", "fitting", "fused", "fused_jax",
-        "fused_tensorflow", "inspection", "loop", "model_file", "profiling", "replicas_tensorflow", "replicas_torch",
-        "tracking.runs", "training", "training_state", "vectorized",
+        "fused_tensorflow", "inspection", "loop", "model_file", "numpy_engine", "profiling", "replicas_tensorflow",
+        "replicas_torch", "tracking.runs", "training", "training_state", "vectorized",
     },
     "mlflow": {"tracking.live", "tracking.mirror", "tracking.runs", "tracking.store"},
     "matplotlib": {"figures"},
@@ -61,14 +61,14 @@ HEAVY: dict[str, set[str]] = {
 """The only modules that import each of these, at whatever place in their source."""
 AT_ONCE = {
     "augmentation", "diagnosis", "figures", "fitting", "fused", "fused_jax", "fused_tensorflow", "inspection", "loop",
-    "metrics", "model_file", "profiling", "replicas_tensorflow", "replicas_torch", "training", "training_state",
-    "vectorized",
+    "metrics", "model_file", "numpy_engine", "profiling", "replicas_tensorflow", "replicas_torch", "training",
+    "training_state", "vectorized",
 }  # fmt: skip
 """The modules that import one of them as soon as they are imported; the others do so where they need it."""
 
 KNOWN_TO_PARAMS = {
-    "errors", "layers", "optimizers", "schema_faults", "schema_words", "strategies", "strict_yaml", "yaml_nodes",
-    "yaml_scalars", "yaml_text",
+    "engines", "errors", "layers", "optimizers", "schema_faults", "schema_words", "strategies", "strict_yaml",
+    "yaml_nodes", "yaml_scalars", "yaml_text",
 }  # fmt: skip
 KNOW_TRACKING = {"commands", "doctor", "stages.track"}
 

@@ -115,9 +115,10 @@ def of_the_record(run: dict[str, Any]) -> Iterator[Difference]:
         )
     stands_in = where["name"] == "none" != where["asked"]
     devices, workers = (values.get("train.devices"), values.get("train.workers")) if not stands_in else (1, 1)
+    by_keras = values.get("train.engine", "keras") == "keras"
     told = {
         "strategy": (where["name"], values.get("train.strategy") if not stands_in else "none"),
-        "backend": (where["backend"], values.get("train.backend")),
+        "backend": (where["backend"], values.get("train.backend" if by_keras else "train.engine")),
         "devices": (len(where["devices"]), devices),
         "workers": (where["workers"], workers),
         "replicas": (where["replicas"], len(where["devices"]) * where["workers"]),

@@ -96,7 +96,7 @@ def strategy(plan: Plan, place: Distribution, *, statistics: bool, fused: bool) 
     return {
         "name": place.strategy,
         "asked": place.asked or place.strategy,
-        "backend": plan.train.backend,
+        "backend": plan.train.computed_by,
         "devices": list(place.devices),
         "workers": place.workers,
         "replicas": place.replicas,

@@ -217,12 +217,11 @@ def learning_rate(schedule: Schedule, highest: float, epochs: int, steps: int) -
 
 
 def learning_rate_then(optimizer: keras.optimizers.Optimizer, steps_since: int) -> float:
-    """The learning rate that the optimizer had so many steps ago."""
-    now = optimizer.learning_rate
-    schedule = optimizer._learning_rate  # Keras tells the rate of now only
-    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-        now = schedule(optimizer.iterations - steps_since)
-    return float(keras.ops.convert_to_numpy(now))
+    """The learning rate that the optimizer had so many steps ago, or will have, if negative."""
+    rate = optimizer._learning_rate  # Keras tells the rate of now only
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        rate = rate(optimizer.iterations - steps_since)
+    return float(keras.ops.convert_to_numpy(rate))
 
 
 def best_epoch(history: Sequence[Row], rule: EarlyStopping) -> int:
