@@ -17,6 +17,7 @@ SETTINGS = {
     "threads": "OMP_NUM_THREADS",
     "intra_op_threads": "TF_NUM_INTRAOP_THREADS",
     "inter_op_threads": "TF_NUM_INTEROP_THREADS",
+    "blas_threads": "OPENBLAS_NUM_THREADS",
     "xla": "XLA_FLAGS",
 }
 """The environment variables that can change the last bits of a result."""
