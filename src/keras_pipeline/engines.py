@@ -50,11 +50,10 @@ def numpy_faults(params: Block) -> Iterator[KeyedError]:
 
 
 def _fault(key: str, value: object, *allowed: object) -> KeyedError:
-    *most, last = map(_shown, allowed) if allowed else ["no such argument"]
-    way_out = f"{', '.join(most)} or {last}" if most else last
+    *most, last = map(_shown, allowed) if allowed else [""]
+    way_out = f"Use {', '.join(most)}{' or ' if most else ''}{last}, or" if last else "Take it out, or use"
     return KeyedError(
-        tuple(key.split(".")),
-        f"{_shown(value)} does not work with train.engine: numpy. Use {way_out}, or train.engine: keras.",
+        tuple(key.split(".")), f"{_shown(value)} does not work with train.engine: numpy. {way_out} train.engine: keras."
     )
 
 
