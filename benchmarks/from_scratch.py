@@ -1,10 +1,11 @@
 """train.engine: numpy beside keras, on this machine, now: how far their weights are apart, and the seconds of an epoch.
 
-python benchmarks/from_scratch.py agreement | speed [--normalized data/normalized] [--rounds 3]
+python benchmarks/from_scratch.py agreement | speed | nielsen [--normalized data/normalized] [--rounds 3]
 
 agreement: the largest difference of two weights over the largest weight, after so many steps of batches of 32, and
 the difference of val/loss over val/loss at the end.
 speed: of an epoch with its validation and its checkpoint; the median of the rounds, each the third epoch of a training.
+nielsen: examples/nielsen.yaml with the first weights of his book, by from_scratch alone: right answers of each epoch.
 """
 
 import argparse
@@ -19,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from keras_pipeline import distribution, files, params
+from keras_pipeline import distribution, files, from_scratch, params
 from keras_pipeline.checkpoints import Checkpoints
 from keras_pipeline.preprocessing import STATISTICS, read_split
 
@@ -37,14 +38,16 @@ EPOCHS = 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("agreement", "speed"))
+    parser.add_argument("what", choices=("agreement", "speed", "nielsen"))
     parser.add_argument("--normalized", type=Path, default=Path("data/normalized"))
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
     if chosen.what == "agreement":
         agreement(chosen.normalized)
-    else:
+    elif chosen.what == "speed":
         speed(chosen.normalized, chosen.rounds)
+    else:
+        nielsen(chosen.normalized)
 
 
 def agreement(normalized: Path) -> None:
@@ -80,6 +83,30 @@ def speed(normalized: Path, rounds: int) -> None:
                     seconds[name].append(history[2]["time"] - history[1]["time"])
             medians = " | ".join(f"{statistics.median(times):.2f} s" for times in seconds.values())
             print(f"| {network} | {batch} | {medians} |", flush=True)
+
+
+def nielsen(normalized: Path) -> None:
+    """Weights and biases are drawn from a normal distribution of mean 0 and deviation 1."""
+    images, targets, test_images, test_targets = (
+        array
+        for name in ("train", "test")
+        for array in (
+            np.load(normalized / f"{name}_images.npy").reshape(-1, 784),
+            np.eye(10, dtype=np.float32)[np.load(normalized / f"{name}_labels.npy")],
+        )
+    )
+    chance = np.random.default_rng(1)
+    arrays = [chance.standard_normal(size, np.float32) for size in ((784, 30), 30, (30, 10), 10)]
+    layers = [from_scratch.Layer(*arrays[:2], "sigmoid"), from_scratch.Layer(*arrays[2:], "sigmoid")]
+    network = from_scratch.Network(layers, "mean_squared_error")
+    velocities = [np.zeros_like(one) for one in network.parameters]
+    for epoch in range(1, 31):
+        order = chance.permutation(len(images))
+        for start in range(0, len(order), 10):
+            own = order[start : start + 10]
+            from_scratch.step(network, velocities, images[own], targets[own], 15.0, 0.0)
+        _, right = from_scratch.evaluate(network, test_images, test_targets)
+        print(f"epoch {epoch}: {right} of {len(test_images)}", flush=True)
 
 
 def train(normalized: Path, network: str, change: dict[str, Any], save: Any) -> list[dict[str, float]]:
