@@ -15,9 +15,10 @@ answers that for all weights. With E_l = ∂C/∂Z_l, the error of layer l, the 
     (3)  ∂C/∂b_l = the sum of the rows of E_l
     (4)  ∂C/∂W_l = A_(l-1)ᵀ E_l
 
-where · goes number by number. These are BP1 to BP4 of Michael Nielsen, Neural Networks and Deep Learning (2015),
-chapter 2, with an image as a row instead of a column, and all images of a batch at once: so they are products of
-matrices. Losses, L2 and momentum are defined as in Keras, and the numbers are Keras' up to rounding.
+where · goes number by number; softmax, whose outputs depend on each other, has a sum there: see BACK. These are BP1
+to BP4 of Michael Nielsen, Neural Networks and Deep Learning (2015), chapter 2, with an image as a row instead of a
+column, and all images of a batch at once: so they are products of matrices. Losses, L2 and momentum are defined as in
+Keras, and the numbers are Keras' up to rounding.
 
 Arrays are float32 in a training; every function keeps the type that it is given.
 """

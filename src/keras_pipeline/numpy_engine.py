@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from keras_pipeline import from_scratch, loop
 from keras_pipeline.distribution import Distribution
 from keras_pipeline.from_scratch import Layer, Network
-from keras_pipeline.training import Batch, Data, learning_rate_then
+from keras_pipeline.training import Batch, Data, learning_rates
 
 
 def fit(
@@ -39,16 +39,14 @@ def fit(
 
     def train(epoch: int, step: int) -> tuple[int, loop.Logs]:
         network, velocities = _network(model, loss), _velocities(model)
-        momentum, means = model.optimizer.momentum, _Means(model)
+        rates, momentum, means = learning_rates(model.optimizer), model.optimizer.momentum, _Means(model)
         losses: list[np.float32] = []
         until = time.perf_counter() + loop.LONGEST
         with np.errstate(all="ignore"):  # what overflows is seen by its loss
             while True:
                 images, targets = _flat(next(batches))
-                rate = learning_rate_then(model.optimizer, -len(losses))
-                losses.append(
-                    means.add(len(images), *from_scratch.step(network, velocities, images, targets, rate, momentum))
-                )
+                trained = from_scratch.step(network, velocities, images, targets, next(rates), momentum)
+                losses.append(means.add(len(images), *trained))
                 done = step + len(losses)
                 if done == data.steps or (look and done % look == 0) or time.perf_counter() > until:
                     break
