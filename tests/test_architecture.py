@@ -49,8 +49,8 @@ HEAVY: dict[str, set[str]] = {
     "torch": {"backends", "distribution", "profiling", "replicas_torch"},
     "keras": {
         "architectures", "augmentation", "backends", "diagnosis", "distribution", "fitting", "fused", "fused_jax",
-        "fused_tensorflow", "inspection", "loop", "model_file", "profiling", "replicas_tensorflow", "replicas_torch",
-        "tracking.runs", "training", "training_state", "vectorized",
+        "fused_tensorflow", "inspection", "loop", "model_file", "numpy_engine", "profiling", "replicas_tensorflow",
+        "replicas_torch", "tracking.runs", "training", "training_state", "vectorized",
     },
     "mlflow": {"tracking.live", "tracking.mirror", "tracking.runs", "tracking.store"},
     "matplotlib": {"figures", "study_figures"},
@@ -62,15 +62,15 @@ HEAVY: dict[str, set[str]] = {
 """The only modules that import each of these, at whatever place in their source."""
 AT_ONCE = {
     "answer", "augmentation", "comparison", "diagnosis", "figures", "fitting", "fused", "fused_jax",
-    "fused_tensorflow", "inspection", "loop", "metrics", "model_file", "page", "pair", "pair_report", "profiling",
-    "replicas_tensorflow", "replicas_torch", "study_figures", "study_report", "training", "training_state",
+    "fused_tensorflow", "inspection", "loop", "metrics", "model_file", "numpy_engine", "page", "pair", "pair_report",
+    "profiling", "replicas_tensorflow", "replicas_torch", "study_figures", "study_report", "training", "training_state",
     "vectorized",
 }  # fmt: skip
 """The modules that import one of them as soon as they are imported; the others do so where they need it."""
 
 KNOWN_TO_PARAMS = {
-    "errors", "layers", "optimizers", "schema_faults", "schema_words", "strategies", "strict_yaml", "yaml_nodes",
-    "yaml_scalars", "yaml_text",
+    "engines", "errors", "layers", "optimizers", "schema_faults", "schema_words", "strategies", "strict_yaml",
+    "yaml_nodes", "yaml_scalars", "yaml_text",
 }  # fmt: skip
 KNOW_TRACKING = {"commands", "doctor", "stages.track"}
 

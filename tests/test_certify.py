@@ -149,6 +149,16 @@ def test_one_device_that_stands_in_for_missing_ones_is_no_contradiction(run: dic
     assert told(differences.of_the_record(run)) == []
 
 
+def test_what_numpy_computed_is_no_contradiction(run: dict[str, Any]) -> None:
+    run["params"]["train.engine"] = run["strategy"]["backend"] = "numpy"
+    run["sha256"]["params"] = provenance.params_digest(run["params"])
+    assert told(differences.of_the_record(run)) == []
+    run["strategy"]["backend"] = "tensorflow"
+    assert told(differences.of_the_record(run)) == [
+        ("fault", "backend: tensorflow in the record, numpy by its own params: run.json was edited")
+    ]
+
+
 # The files beside it.
 
 
@@ -251,6 +261,14 @@ def test_data_that_were_made_anew_since_are_said(checkout: Callable[[], list[Any
         (
             lambda run: run["machine"].update(threads="7"),
             [("cause", r"threads \(OMP_NUM_THREADS\): 7 there, default here; it is trained again as there; the last")],
+        ),
+        (
+            lambda run: run["machine"].pop("blas_threads"),  # an older version did not record it
+            [],
+        ),
+        (
+            lambda run: run["machine"].update(blas_threads="2"),
+            [("cause", r"threads \(OPENBLAS_NUM_THREADS\): 2 there, default here; it is trained again as there; the")],
         ),
         (
             lambda run: run["machine"].update(onednn="0"),

@@ -16,6 +16,7 @@ strategies.py, distribution.py        the devices: one row and one function per 
 training.py, preparation.py           what a training is made of; made ready, with every check before it
 fitting.py                 the fit, watched step by step: epoch_lines.py is what a user sees of it, training_state.py
                            every number of it, observer.py whoever looks on
+from_scratch.py, numpy_engine.py, engines.py      the network written out in NumPy, to read; the fit with it; its limits
 checkpoints.py, record.py, signals.py what an interrupted training goes on from; models/run.json; requests to end
 clusters.py, roll_call.py, workers.py   several processes: who they are, whether all are there, their launcher
 metrics.py, figures.py     predictions to numbers, numbers to pictures

@@ -98,6 +98,7 @@ PLAIN: dict[str, Any] = {
     "train.class_weights": "none",
     "train.augmentation": {"shift": 0.0, "rotation": 0.0, "scale": 0.0, "elastic": 0.0, "smoothness": 4.0},
     "train.precision": "float32",
+    "train.engine": "keras",
     "train.missing_devices": "error",
     "train.batch_statistics": "synchronized",
     "train.reproducibility": "seeded",

@@ -82,7 +82,7 @@ def _kept(kept: Checkpoints | None, epoch: int, step: int) -> str:
 
 def _tries(found: Finding, train: Train) -> list[str]:
     calmer = [f"train.optimizer.learning_rate: {train.optimizer.learning_rate / 10:g}"]
-    if not any("clip" in name for name in train.optimizer.arguments()):
+    if train.engine == "keras" and not any("clip" in name for name in train.optimizer.arguments()):
         calmer.append("train.optimizer.clipnorm: 1.0")
     if not (train.schedule.name == "cosine" and train.schedule.warmup_epochs):
         calmer.append("a warm-up (train.schedule: cosine, warmup_epochs: 1)")

@@ -21,7 +21,13 @@ BENEATH = ("jaxlib", "jax-", "nvidia-", "triton", "ml_dtypes", "ml-dtypes")
 """How the names of packages begin that compute for a framework."""
 GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """On Linux without any of them there is no GPU that a framework could use."""
-TITLES = {"onednn": "oneDNN", "intra_op_threads": "threads", "inter_op_threads": "threads", "xla": "XLA"}
+TITLES = {
+    "onednn": "oneDNN",
+    "intra_op_threads": "threads",
+    "inter_op_threads": "threads",
+    "blas_threads": "threads",
+    "xla": "XLA",
+}
 MACHINE = {
     "processor": "processor",
     "cores": "cores",
@@ -115,9 +121,10 @@ def of_the_record(run: dict[str, Any]) -> Iterator[Difference]:
         )
     stands_in = where["name"] == "none" != where["asked"]
     devices, workers = (values.get("train.devices"), values.get("train.workers")) if not stands_in else (1, 1)
+    by_keras = values.get("train.engine", "keras") == "keras"
     told = {
         "strategy": (where["name"], values.get("train.strategy") if not stands_in else "none"),
-        "backend": (where["backend"], values.get("train.backend")),
+        "backend": (where["backend"], values.get("train.backend" if by_keras else "train.engine")),
         "devices": (len(where["devices"]), devices),
         "workers": (where["workers"], workers),
         "replicas": (where["replicas"], len(where["devices"]) * where["workers"]),
@@ -179,7 +186,7 @@ def of_the_machine(run: dict[str, Any]) -> Iterator[Difference]:
     """What of this machine and of what is installed differs from where the run was trained."""
     there, here = run["machine"], record.machine()
     for name, title in MACHINE.items():
-        if there[name] != here[name]:
+        if name in there and there[name] != here[name]:  # an older version did not record all of them
             set_again = "; it is trained again as there" if name in record.SETTINGS else ""
             yield Difference(
                 "cause", f"{title}: {there[name]} there, {here[name]} here{set_again}; the last bits may differ"

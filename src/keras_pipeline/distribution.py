@@ -167,7 +167,7 @@ def open_distribution(chosen: Plan) -> Distribution:
     """
     train = chosen.train
     backends.start(train.backend, lambda: _join(train.backend, chosen.cluster))
-    gpus = backends.gpus(train.backend)
+    gpus = backends.gpus(train.backend) if train.engine == "keras" else 0  # NumPy computes on the CPU
     kind = train.device_type if train.device_type != "auto" else ("gpu" if gpus else "cpu")
     asked = ""
     if kind == "gpu" and gpus < train.devices:
@@ -182,7 +182,7 @@ def open_distribution(chosen: Plan) -> Distribution:
     devices = [f"/{kind}:{number}" for number in range(train.devices)]
     opened = OPENED[train.strategy](devices, chosen.cluster)
     own = opened.replicas > 1 and train.batch_statistics == "per_replica"
-    fused = train.fused and train.backend in FUSED and STRATEGIES[opened.strategy].fused
+    fused = train.fused and train.computed_by in FUSED and STRATEGIES[opened.strategy].fused
     return replace(opened, asked=asked, own_statistics=own, fused=fused)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pipeline import fused, spent
+from keras_pipeline import fused, numpy_engine, spent
 from keras_pipeline.distribution import Distribution
 from keras_pipeline.epoch_lines import EpochLines
 from keras_pipeline.errors import DivergedError, StoppedError
@@ -85,8 +85,11 @@ def fit(
     make_variables(model, place, held_out[0])
     if not finished(progress.history, train):
         options: dict[str, Any] = {"epochs": train.epochs, "initial_epoch": start[0], "callbacks": [course, *callbacks]}
-        if fused.applies(model, place, data):
-            fused.fit(model, place, data, start[1], 1 if callbacks else train.checkpoint_steps, **options)
+        look = 1 if callbacks else train.checkpoint_steps
+        if train.engine == "numpy":
+            numpy_engine.fit(model, train.loss, place, data, start[1], look, **options)
+        elif fused.applies(model, place, data):
+            fused.fit(model, place, data, start[1], look, **options)
         else:
             place.fit(
                 model,
@@ -120,7 +123,7 @@ class Course(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Row | None = None) -> None:
         """The training begins, or goes on."""
-        self.compiling_since = time.monotonic()
+        self.compiling_since = time.monotonic() if self.train.engine == "keras" else None
         if self.state is None:
             self.place.spread_noise(self.model)
 

@@ -19,8 +19,6 @@ from keras_pipeline.training import Data, batch_order
 
 MOST_STEPS = 64
 """How many steps are one program: enough that what is between two programs does not count."""
-LONGEST = 0.5
-"""After how many seconds somebody looks at what was computed: a request to end does not wait longer."""
 MOST_BYTES = 4 * 2**30
 """How large the images may be that are held on the device, and a quarter of the memory at most."""
 MOST_NOISE = 2**26
@@ -79,7 +77,7 @@ def fit(
             images = np.zeros((together, size), np.int32)
             images[:steps] = order[1][step * size : (step + steps) * size].reshape(steps, size)
         losses = compute(images, drawn(data, epoch, step, steps, images.shape), steps)
-        pace = max(1, int(LONGEST * steps / (time.perf_counter() - began)))
+        pace = max(1, int(loop.LONGEST * steps / (time.perf_counter() - began)))
         return steps, {"loss": losses[-1], "losses": losses}
 
     loop.run(

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Logs = dict[str, Any]
 Validate = Callable[[], None]
 """Update the metrics by the validation split."""
+LONGEST = 0.5
+"""After how many seconds somebody looks at what was computed: a request to end does not wait longer."""
 Compute = Callable[[NDArray[np.int32], NDArray[np.float32], int], NDArray[np.float32]]
 """Many steps at once: of int32 (steps, batch), the numbers of training images, and of float32 (steps, batch, 2, terms),
 how they are deformed (no terms: not at all), the first so many rows are trained on; float32 (rows trained on,), the

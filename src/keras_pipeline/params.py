@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from keras_pipeline import strict_yaml
+from keras_pipeline.engines import Engine, numpy_faults
 from keras_pipeline.layers import L2, Activation, AnyLayer, BatchNormalization, Rate, Shape, Units
 from keras_pipeline.optimizers import AnyOptimizer
 from keras_pipeline.strategies import REFUSED, STRATEGIES, Backend, BatchStatistics
@@ -111,6 +112,12 @@ class Augmentation(Block):
         return self.model_copy(update=dict.fromkeys(("shift", "rotation", "scale", "elastic"), 0.0))
 
 
+def _refuse(faults: list[KeyedError]) -> None:
+    """Raise all of them as one, if there are any."""
+    if faults:
+        raise KeyedError(faults[0].key, str(faults[0]), *faults[1:])
+
+
 def _strategy(name: object) -> object:
     if isinstance(name, str) and name in REFUSED:
         raise ValueError(f"'{name}' is refused: {REFUSED[name]}.")
@@ -129,6 +136,7 @@ class Train(Block):
     class_weights: Literal["none", "balanced"]
     augmentation: Augmentation
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
+    engine: Engine
     backend: Backend
     strategy: Annotated[
         Literal["none", "one_device", "mirrored", "multi_worker", "data_parallel", "ddp", "tpu"],
@@ -148,11 +156,14 @@ class Train(Block):
         """How many copies of the network train together."""
         return self.devices * self.workers
 
+    @property
+    def computed_by(self) -> str:
+        """What computes the steps: numpy, or Keras' backend."""
+        return "numpy" if self.engine == "numpy" else self.backend
+
     @model_validator(mode="after")
     def _makes_sense(self) -> "Train":
-        faults = [*self._schedule_faults(), *self._strategy_faults()]
-        if faults:
-            raise KeyedError(faults[0].key, str(faults[0]), *faults[1:])
+        _refuse([*self._schedule_faults(), *self._strategy_faults()])
         return self
 
     def _schedule_faults(self) -> Iterator[KeyedError]:
@@ -223,25 +234,27 @@ class Params(Block):
     tracking: Tracking
 
     @model_validator(mode="after")
-    def _loss_fits_the_output(self) -> "Params":
+    def _fits_together(self) -> "Params":
+        of_the_engine = numpy_faults(self) if self.train.engine == "numpy" else ()
+        _refuse([*self._output_faults(), *self._statistics_faults(), *of_the_engine])
+        return self
+
+    def _output_faults(self) -> Iterator[KeyedError]:
         if self.train.loss == "categorical_crossentropy" and self.model.output_activation != "softmax":
-            raise KeyedError(
+            yield KeyedError(
                 ("model", "output_activation"),
                 f"'{self.model.output_activation}' gives values that are no probability distribution over the "
                 "classes, which train.loss: categorical_crossentropy needs. Use softmax, or another loss.",
             )
-        return self
 
-    @model_validator(mode="after")
-    def _batch_statistics_fit_the_strategy(self) -> "Params":
+    def _statistics_faults(self) -> Iterator[KeyedError]:
         possible = STRATEGIES[self.train.strategy].statistics
         if self.train.replicas > 1 and self.model.batch_normalized and self.train.batch_statistics not in possible:
-            raise KeyedError(
+            yield KeyedError(
                 ("train", "batch_statistics"),
                 f"'{self.train.batch_statistics}' does not work with strategy '{self.train.strategy}'. "
                 f"Use {possible[0]}, or a network without BatchNormalization.",
             )
-        return self
 
 
 def load(path: Path) -> Params:

@@ -17,6 +17,7 @@ SETTINGS = {
     "threads": "OMP_NUM_THREADS",
     "intra_op_threads": "TF_NUM_INTRAOP_THREADS",
     "inter_op_threads": "TF_NUM_INTEROP_THREADS",
+    "blas_threads": "OPENBLAS_NUM_THREADS",
     "xla": "XLA_FLAGS",
 }
 """The environment variables that can change the last bits of a result."""
@@ -96,7 +97,7 @@ def strategy(plan: Plan, place: Distribution, *, statistics: bool, fused: bool) 
     return {
         "name": place.strategy,
         "asked": place.asked or place.strategy,
-        "backend": plan.train.backend,
+        "backend": plan.train.computed_by,
         "devices": list(place.devices),
         "workers": place.workers,
         "replicas": place.replicas,

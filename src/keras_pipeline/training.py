@@ -1,5 +1,6 @@
 """What a training is made of: first weights, batches in an order of our own, loss, optimizer, schedule, and its end."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -217,12 +218,19 @@ def learning_rate(schedule: Schedule, highest: float, epochs: int, steps: int) -
 
 
 def learning_rate_then(optimizer: keras.optimizers.Optimizer, steps_since: int) -> float:
-    """The learning rate that the optimizer had so many steps ago."""
-    now = optimizer.learning_rate
-    schedule = optimizer._learning_rate  # Keras tells the rate of now only
-    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-        now = schedule(optimizer.iterations - steps_since)
-    return float(keras.ops.convert_to_numpy(now))
+    """The learning rate that the optimizer had so many steps ago, or will have, if negative."""
+    rate = optimizer._learning_rate  # Keras tells the rate of now only
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        rate = rate(optimizer.iterations - steps_since)
+    return float(keras.ops.convert_to_numpy(rate))
+
+
+def learning_rates(optimizer: keras.optimizers.Optimizer) -> Iterator[float]:
+    """Those of the next steps, without end; where no schedule moves the learning rate, it is read once."""
+    if not isinstance(optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+        yield from itertools.repeat(learning_rate_then(optimizer, 0))
+    for ahead in itertools.count():
+        yield learning_rate_then(optimizer, -ahead)
 
 
 def best_epoch(history: Sequence[Row], rule: EarlyStopping) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from keras_pipeline import fused, fused_jax, training_state
+from keras_pipeline import fused, fused_jax, loop, training_state
 from keras_pipeline.fitting import Course, NotFiniteError, Progress, Watcher
 from keras_pipeline.preparation import Prepared
 from keras_pipeline.training import batch_order, learning_rate
@@ -99,7 +99,7 @@ def fit(prepared: Sequence[Prepared], told: Callable[[int, int], None]) -> list[
             state, losses = compute(state, images, factors, steps)
             step += steps
             _look(lanes, state, losses, step)
-            pace = max(1, int(fused.LONGEST * steps / (time.perf_counter() - began)))
+            pace = max(1, int(loop.LONGEST * steps / (time.perf_counter() - began)))
             told(epoch + 1, step)
         _take(lanes, state)
         results = [lane.model.get_metrics_result() for lane in lanes]

@@ -47,12 +47,17 @@ def run(params: Params, normalized: Path, folder: Path, observer: Observer, mode
 
     The record, run.json; the trained network where it is trained as params.yaml says; the trace and the times of
     profile. `share`: for limited, of the training images, the same of each class. Raises ParamsError for several
-    workers and a share that makes no batch, NotLearnedError, and what the stage train raises.
+    workers, a share that makes no batch, and a profile of NumPy, NotLearnedError, and what the stage train raises.
     """
     if params.train.workers > 1:
         raise ParamsError(
             f"params.yaml: train.workers: {params.train.workers}, but debug trains in one process. "
             "Set train.workers: 1 while you debug; batch_size is that of all workers, so the training stays the same."
+        )
+    if mode == "profile" and params.train.engine == "numpy":
+        raise ParamsError(
+            "params.yaml: train.engine: numpy, but debug profile measures the steps of Keras. Set train.engine: keras "
+            "to profile; the times that train prints at its end are NumPy's too."
         )
     plan, statistics = preparation.check(params, normalized)
     images = _images(mode, params.train, statistics["images"], plan, share)
