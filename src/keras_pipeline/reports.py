@@ -126,7 +126,7 @@ def _regression(answers: Answers, test: Split, statistics: Mapping[str, Any], se
     loss = metrics.loss(answers.outputs, preprocessing.targets(test.labels, 1), answers.loss, answers.penalty)
     columns = zip(true.tolist(), predicted.tolist(), strict=True)
     tables: dict[str, Rows] = {
-        "predicted": [{"true": right, "predicted": value, "residual": value - right} for right, value in columns]
+        "predicted": [{"actual": right, "predicted": value, "residual": value - right} for right, value in columns]
     }
     lines = []
     if intervals["test/r2"][0] <= 0:

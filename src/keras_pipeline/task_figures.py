@@ -23,8 +23,8 @@ def roc(rows: Sequence[Mapping[str, Any]], area: float, positive: str) -> Figure
     axes.plot(false, true, color=BLUE, lw=2, label="network", clip_on=False)
     axes.plot([0, 1], [0, 1], "--", color=GREY, label="chance")
     _mark_half(axes, rows, "false_positive_rate", "true_positive_rate")
-    axes.set(xlabel="false positive rate: share of the rest that is taken for it")
-    axes.set(ylabel="true positive rate (recall): share of it that is found")
+    axes.set_xlabel("false positive rate: share of the rest that is taken for it")
+    axes.set_ylabel(f"true positive rate (recall): share of '{positive}' that is found", parse_math=False)
     axes.set_title(f"ROC curve of '{positive}' against the rest: area {area:.4f}", parse_math=False)
     axes.legend(loc="lower right")
     return figure
@@ -36,10 +36,11 @@ def precision_recall(
     """Precision against recall, the rows of `binary_metrics.precision_recall`; `share`: of class 1 in the images."""
     figure, axes = _square()
     recall, precision = ([row[key] for row in rows] for key in ("recall", "precision"))
-    axes.plot(recall, precision, color=BLUE, lw=2, drawstyle="steps-pre", label="network", clip_on=False)
+    axes.plot(recall, precision, color=BLUE, lw=2, drawstyle="steps-post", label="network", clip_on=False)
     axes.axhline(share, ls="--", color=GREY, label=f"chance: {share:.1%} of the test images")
     _mark_half(axes, rows, "recall", "precision")
-    axes.set(xlabel="recall: share of it that is found", ylabel="precision: share of what is found that is it")
+    axes.set_xlabel(f"recall: share of '{positive}' that is found", parse_math=False)
+    axes.set_ylabel("precision: share of what is found that is it")
     title = f"Precision and recall of '{positive}': average precision {average_precision:.4f}"
     axes.set_title(title, parse_math=False)
     axes.legend(loc="lower left")

@@ -183,8 +183,8 @@ class _OfImages:
     """A metric over what has a weight in the loss, whatever weight; a batch may be filled up with images of none."""
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """As Keras', with the targets (n, outputs), the outputs and the loss's weights (n,)."""
-        counted = keras.ops.cast(sample_weight > 0, "float32")
+        """As Keras', with the targets (n, outputs), the outputs and the loss's weights (n,), if there are any."""
+        counted = None if sample_weight is None else keras.ops.cast(sample_weight > 0, "float32")
         return super().update_state(y_true, y_pred, sample_weight=counted)  # type: ignore[misc]
 
 
