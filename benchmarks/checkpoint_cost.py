@@ -12,7 +12,8 @@ from pathlib import Path
 
 from keras_pipeline import distribution, files, params
 from keras_pipeline.checkpoints import Checkpoints
-from keras_pipeline.preprocessing import read_split
+from keras_pipeline.datasets import IMAGE_SHAPE
+from keras_pipeline.preprocessing import Question, read_split
 
 
 def main() -> None:
@@ -42,7 +43,9 @@ def main() -> None:
                 kept.save(state, progress)
             in_saves[0] += time.perf_counter() - began
 
-        model = training.new_network(values.model, train, values.seed, place, data.steps, 10)
+        model = training.new_network(
+            values.model, train, values.seed, place, data.steps, Question("classes", IMAGE_SHAPE, 10)
+        )
         began = time.perf_counter()
         fitting.fit(model, place, data, train, fitting.Watcher(save=save, quiet=True), fitting.Progress())
         return time.perf_counter() - began

@@ -16,7 +16,8 @@ arguments = networks.arguments(__doc__)
 
 from keras_pipeline import distribution, params
 from keras_pipeline.checkpoints import Checkpoints
-from keras_pipeline.preprocessing import Split
+from keras_pipeline.datasets import IMAGE_SHAPE
+from keras_pipeline.preprocessing import Question, Split
 
 AUGMENTED = {"shift": 1.0, "rotation": 10.0, "scale": 0.1, "elastic": 1.0}
 shipped = params.load(Path("params.yaml"))
@@ -59,7 +60,7 @@ data = training.Data(
     plan.validation_batch,
     augmentation.of(train.augmentation, 1, {"offset": 0.0, "divisor": 255.0}),
 )
-network = training.new_network(model, train, 1, place, data.steps, 10)
+network = training.new_network(model, train, 1, place, data.steps, Question("classes", IMAGE_SHAPE, 10))
 clock = networks.Clock()
 with tempfile.TemporaryDirectory(dir=".") as folder:
     kept = Checkpoints(Path(folder), {})

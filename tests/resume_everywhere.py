@@ -36,7 +36,7 @@ def main(normalized: Path, changes: dict[str, Any]) -> None:
 
     def trained(progress: fitting.Progress, state: Any, watcher: fitting.Watcher) -> str:
         # Another seed for whatever is not drawn from ours: nothing of the result may come from there.
-        model = training.new_network(chosen.model, chosen.train, chosen.seed, place, data.steps, 10)
+        model = training.new_network(chosen.model, chosen.train, chosen.seed, place, data.steps, small.TEN_CLASSES)
         backends.seed_everything(len(kept) + 17, chosen.train.precision)
         fitting.fit(model, place, data, chosen.train, watcher, progress, state)
         digest = hashlib.sha256(json.dumps([{**row, "time": 0} for row in progress.history]).encode())

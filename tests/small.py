@@ -8,10 +8,14 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from keras_pipeline import strict_yaml
+from keras_pipeline.datasets import IMAGE_SHAPE
 from keras_pipeline.params import Params
+from keras_pipeline.preprocessing import Question
 from keras_pipeline.stages import fetch, normalize
 
 SHIPPED = Path(__file__).parent.parent / "params.yaml"
+TEN_CLASSES = Question("classes", IMAGE_SHAPE, 10)
+"""What the digits ask of a network."""
 QUICK = {"fetch.dataset": "digits", "model.hidden_units": [16], "train.epochs": 2, "train.batch_size": 100}
 
 

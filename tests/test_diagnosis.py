@@ -19,7 +19,8 @@ import pytest
 
 import small
 from keras_pipeline import distribution, files
-from keras_pipeline.params import IMAGE_SHAPE, Params
+from keras_pipeline.datasets import IMAGE_SHAPE
+from keras_pipeline.params import Params
 from keras_pipeline.preprocessing import Split, read_split
 
 FLAT = {"layer": "Flatten"}
@@ -206,7 +207,7 @@ def unexplained(folder: Path) -> list[str]:
     data = training.Data(*splits, np.ones(10, np.float32), chosen.seed, 100, 144)
 
     def build(train: Any, place: Any) -> Any:
-        return training.new_network(chosen.model, train, chosen.seed, place, data.steps, 10)
+        return training.new_network(chosen.model, train, chosen.seed, place, data.steps, small.TEN_CLASSES)
 
     def broken(train: Any, place: Any) -> Any:
         raise RuntimeError("no memory\nat all")

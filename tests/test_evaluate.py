@@ -7,9 +7,9 @@ import pytest
 
 import small
 from keras_pipeline import architectures, files
+from keras_pipeline.datasets import IMAGE_SHAPE
 from keras_pipeline.errors import DataError, ModelFileError
 from keras_pipeline.observer import Observer
-from keras_pipeline.params import IMAGE_SHAPE
 from keras_pipeline.preprocessing import read_split
 from keras_pipeline.stages import evaluate, train
 
@@ -18,9 +18,7 @@ WRITTEN = {
     "predictions.npz",
     "metrics.json",
     "intervals.json",
-    "per_class.csv",
-    "calibration.csv",
-    "confusion.csv",
+    *(f"tables/{name}.csv" for name in ("per_class", "calibration", "confusion")),
     *(f"figures/{name}.png" for name in ("confusion_matrix", "learning_curves", "per_class", "reliability")),
     "figures/worst_mistakes.png",
 }

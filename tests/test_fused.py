@@ -8,7 +8,7 @@ import pytest
 
 import small
 from keras_pipeline import architectures, files
-from keras_pipeline.params import IMAGE_SHAPE
+from keras_pipeline.datasets import IMAGE_SHAPE
 from keras_pipeline.preprocessing import Split, read_split
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,9 @@ class Trained:
             splits["train"], splits["validation"], weights, chosen.seed, plan.batch_size, plan.validation_batch,
             augmentation.of(chosen.train.augmentation, chosen.seed, {"offset": 0.0, "divisor": 255.0}),
         )  # fmt: skip
-        self.model = training.new_network(chosen.model, chosen.train, chosen.seed, place, self.data.steps, 10)
+        self.model = training.new_network(
+            chosen.model, chosen.train, chosen.seed, place, self.data.steps, small.TEN_CLASSES
+        )
         self.kept: list[tuple[Any, dict[str, Any]]] = []
         watcher = fitting.Watcher(lambda state, progress: self.kept.append((state, progress)), quiet=True)
         self.progress = fitting.Progress()

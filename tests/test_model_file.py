@@ -11,8 +11,8 @@ import pytest
 
 import small
 from keras_pipeline import architectures
+from keras_pipeline.datasets import IMAGE_SHAPE
 from keras_pipeline.errors import ModelFileError
-from keras_pipeline.params import IMAGE_SHAPE
 from keras_pipeline.preprocessing import fit_scaling
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ SAVE = """
 import sys; from pathlib import Path
 import small
 from keras_pipeline import architectures, backends, model_file
-from keras_pipeline.params import IMAGE_SHAPE
+from keras_pipeline.datasets import IMAGE_SHAPE
 backends.seed_everything(3, "float32")
 model_file.save(architectures.build(small.params().model, IMAGE_SHAPE, 10), Path(sys.argv[1]))
 """

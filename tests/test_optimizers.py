@@ -4,6 +4,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
+import small
 from keras_pipeline import layers
 from keras_pipeline.optimizers import _ANY_OPTIMIZER, OPTIMIZERS, AnyOptimizer, Optimizer
 from keras_pipeline.params import Schedule, Train
@@ -40,7 +41,7 @@ def made(optimizer: Optimizer) -> Any:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     schedule = Schedule(name="constant", warmup_epochs=0, decay_rate=1.0, factor=0.5, patience=1)
     train = Train.model_construct(optimizer=optimizer, schedule=schedule, loss="mean_squared_error", epochs=1)
-    training.compile_model(model, train, 10)
+    training.compile_model(model, train, 10, small.TEN_CLASSES)
     return model.optimizer
 
 

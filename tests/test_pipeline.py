@@ -25,7 +25,8 @@ pytestmark = pytest.mark.slow
 CURVES = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate"}
 FIGURES = {f"{name}.png" for name in ("confusion_matrix", "learning_curves", "per_class", "reliability")}
 FIGURES |= {"worst_mistakes.png"}
-REPORTS = ("predictions.npz", "metrics.json", "intervals.json", "per_class.csv", "calibration.csv", "confusion.csv")
+TABLES = ("per_class", "calibration", "confusion")
+REPORTS = ("predictions.npz", "metrics.json", "intervals.json", *(f"tables/{name}.csv" for name in TABLES))
 REPRODUCED = [
     "models/model.keras",
     "models/history.csv",
@@ -230,7 +231,7 @@ def test_an_evaluate_knob_there_and_back_runs_evaluate_once_and_the_run_follows(
     [before] = workspace.runs()
 
     def bins_here() -> int:
-        return (workspace.folder / "reports/calibration.csv").read_text().count("\n") - 1
+        return (workspace.folder / "reports/tables/calibration.csv").read_text().count("\n") - 1
 
     def check(bins: int) -> float:
         [run] = workspace.runs()

@@ -279,7 +279,7 @@ def test_normalize_takes_as_many_training_images_as_are_asked_for(tmp_path: Path
         {"train": 54, "validation": 6, "test": 20}, {"train": 20, "validation": 6, "test": 20}
     )  # fmt: skip
     assert every["sha256"]["validation_images.npy"] == part["sha256"]["validation_images.npy"]
-    with pytest.raises(ParamsError, match="training_images: 55, but of 60 images 54 are left beside those for"):
+    with pytest.raises(ParamsError, match="training_images: 55, but of 60 in the training file 54 are left beside"):
         normalized(tmp_path, 55)
 
 

@@ -15,8 +15,8 @@ import pytest
 
 import small
 from keras_pipeline import architectures, distribution, files
+from keras_pipeline.datasets import IMAGE_SHAPE
 from keras_pipeline.errors import MachineError, ParamsError
-from keras_pipeline.params import IMAGE_SHAPE
 from keras_pipeline.preprocessing import STATISTICS, read_split
 from keras_pipeline.strategies import REFUSED, STRATEGIES
 
@@ -157,7 +157,7 @@ distribution.prepare(plan)
 place = distribution.open_distribution(plan)
 import tensorflow as tf
 from keras_pipeline import training
-model = training.new_network(chosen.model, chosen.train, chosen.seed, place, 1, 10)
+model = training.new_network(chosen.model, chosen.train, chosen.seed, place, 1, small.TEN_CLASSES)
 drop = model.layers[1]
 strategy = tf.distribute.MirroredStrategy(place.devices)
 with strategy.scope():

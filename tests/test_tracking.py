@@ -23,6 +23,7 @@ from PIL import Image
 import fault_server
 import tracking_fixtures
 from keras_pipeline import files, params
+from keras_pipeline.datasets import IMAGE_SHAPE
 from keras_pipeline.errors import DataError, MachineError
 from keras_pipeline.tracking import live, mirror, runs, store, ui
 from tracking_fixtures import EXPERIMENT, SECRET, STARTED, Checkout, TrackingServer, contents
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 KEY = "a" * 32
+CURVES = runs.epoch_metrics(tracking_fixtures.history(1)[0])
 OWN = {"MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_STAGE"}
 TRACK = "import sys; from keras_pipeline import commands; code = commands.main(['track']); "
 
@@ -102,7 +104,7 @@ def series(checkout: Checkout, run: Any) -> dict[str, list[tuple[int, float, int
     client = store.connect(checkout.where, EXPERIMENT).client
     return {
         name: [(one.step, one.value, one.timestamp) for one in client.get_metric_history(run.info.run_id, name)]
-        for name in runs.EPOCH_METRICS
+        for name in CURVES
     }
 
 
@@ -434,9 +436,9 @@ def test_everything_arrives(stored: Checkout, capsys: pytest.CaptureFixture[str]
     assert run.data.params == expected
     assert series(stored, run) == {
         name: [(row["epoch"], row[name], round((STARTED + 10 * row["epoch"]) * 1000)) for row in record["history"]]
-        for name in runs.EPOCH_METRICS
+        for name in CURVES
     }
-    assert {key: value for key, value in run.data.metrics.items() if key not in runs.EPOCH_METRICS} == {
+    assert {key: value for key, value in run.data.metrics.items() if key not in CURVES} == {
         **tracking_fixtures.scores(),
         "best/epoch": 3,
         "best/val_loss": 0.5,
@@ -473,7 +475,7 @@ def test_everything_arrives(stored: Checkout, capsys: pytest.CaptureFixture[str]
         "reports/figures/confusion_matrix.png",
         "reports/figures/reliability.png",
         "reports/metrics.json",
-        "reports/per_class.csv",
+        "reports/tables/per_class.csv",
         "run.json",
     ]
     kept = Path(info.artifact_uri.removeprefix("file://"))
@@ -488,7 +490,7 @@ def test_everything_arrives(stored: Checkout, capsys: pytest.CaptureFixture[str]
 def test_sending_twice_changes_nothing(stored: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     stored.track()
     before, files = contents(stored.database), sorted((stored.root / "mlruns" / "artifacts").rglob("*"))
-    assert len(before["metrics"]) == 3 * len(runs.EPOCH_METRICS) + 4 + 4
+    assert len(before["metrics"]) == 3 * len(CURVES) + 4 + 4
     stored.track()
     assert capsys.readouterr().out.splitlines()[1] == "track: MLflow has 'digits mlp' as it is here"
     stored.track(again=True)
@@ -667,7 +669,7 @@ def test_a_training_is_seen_while_it_goes(stored: Checkout, status: str, capsys:
     run = run_of(stored)
     assert run.info.status == status
     assert len(run.data.params) == len(record["params"])
-    assert {name: len(rows) for name, rows in series(stored, run).items()} == dict.fromkeys(runs.EPOCH_METRICS, 3)
+    assert {name: len(rows) for name, rows in series(stored, run).items()} == dict.fromkeys(CURVES, 3)
     assert list(marks.iterdir()) == []
     assert not any(thread.name == "SystemMetricsMonitor" for thread in threading.enumerate())
     assert capsys.readouterr() == ("", "")
@@ -937,7 +939,7 @@ def train_and_save(checkout: Checkout, record: dict[str, Any]) -> tuple[Any, Cal
     from keras_pipeline.preprocessing import Scaling
 
     random = np.random.default_rng(0)
-    network = architectures.build(params.load(checkout.params_file).model, params.IMAGE_SHAPE, 10)
+    network = architectures.build(params.load(checkout.params_file).model, IMAGE_SHAPE, 10)
     weights = [
         random.uniform(*((0.1, 1) if one.ndim == 1 else (-0.1, 0.1)), one.shape) for one in network.get_weights()
     ]

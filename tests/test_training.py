@@ -10,8 +10,8 @@ import pytest
 
 import small
 from keras_pipeline import architectures
+from keras_pipeline.datasets import IMAGE_SHAPE
 from keras_pipeline.errors import DivergedError
-from keras_pipeline.params import IMAGE_SHAPE
 from keras_pipeline.preprocessing import Split, read_split
 from keras_pipeline.stages import train as stage
 
@@ -43,7 +43,12 @@ def parts(changes: dict[str, Any], splits: dict[str, Split]) -> tuple[Any, Any, 
     data = training.Data(
         splits["train"], splits["validation"], weights, chosen.seed, plan.batch_size, plan.validation_batch
     )
-    return chosen, place, data, training.new_network(chosen.model, chosen.train, chosen.seed, place, data.steps, 10)
+    return (
+        chosen,
+        place,
+        data,
+        training.new_network(chosen.model, chosen.train, chosen.seed, place, data.steps, small.TEN_CLASSES),
+    )
 
 
 def fitted(changes: dict[str, Any], splits: dict[str, Split]) -> tuple[Any, list[dict[str, float]]]:

@@ -57,6 +57,9 @@ def record(params_file: Path, key: str = "a" * 32, **changes: Any) -> dict[str, 
         "params": provenance.flat_params(blocks),
         "dataset": {
             "dataset": "digits",
+            "task": "classes",
+            "shape": [28, 28, 1],
+            "target": None,
             "class_names": [str(digit) for digit in range(10)],
             "images": SPLITS,
             "scaling": {"name": "standard", "offset": 33.5, "divisor": 78.25},
@@ -128,7 +131,8 @@ class Checkout:
         (reports / "figures").mkdir(parents=True, exist_ok=True)
         (reports / ".lock").write_text("1 2")
         (reports / "metrics.json").write_text(json.dumps(scores(accuracy)))
-        (reports / "per_class.csv").write_text("class,support\n0,20\n")
+        (reports / "tables").mkdir(exist_ok=True)
+        (reports / "tables" / "per_class.csv").write_text("class,support\n0,20\n")
         for name in ("confusion_matrix", "reliability"):
             Image.new("L", (8, 8), shade).save(reports / "figures" / f"{name}.png")
         return run

@@ -15,6 +15,7 @@ from scipy import stats
 from keras_pipeline import comparison, files, provenance
 from keras_pipeline.comparison import Comparison
 from keras_pipeline.errors import DataError
+from keras_pipeline.preprocessing import predicted
 from keras_pipeline.studies import Run, Study
 
 CURVES = ("train/loss", "val/loss", "train/accuracy", "val/accuracy")
@@ -55,7 +56,7 @@ class Result:
     def right(self) -> comparison.Scores:
         """Of each test image whether the network has it right: bool (images,)."""
         with np.load(self.folder / "reports" / "predictions.npz", allow_pickle=False) as saved:
-            right: comparison.Scores = saved["outputs"].argmax(axis=1) == saved["labels"]
+            right: comparison.Scores = predicted(saved["outputs"]) == saved["labels"]
         return right
 
     def history(self) -> list[dict[str, float]]:

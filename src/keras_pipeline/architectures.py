@@ -1,7 +1,7 @@
 """The networks: one function per architecture, from params to its hidden layers, and the Keras model of them.
 
 Each function below bears the name it has in params.yaml and gives what one could also write there under
-`model.layers`. The output layer, a Dense with one unit per class, is added by `build`.
+`model.layers`. The output layer, a Dense, is added by `build`.
 """
 
 from collections.abc import Sequence
@@ -66,9 +66,9 @@ def hidden_layers(model: Model) -> list[Layer]:
 
 
 def build(
-    model: Model, shape: Shape, classes: int, *, synchronized: bool = False, seed: int | None = None
+    model: Model, shape: Shape, outputs: int, *, synchronized: bool = False, seed: int | None = None
 ) -> "keras.Sequential":
-    """The Keras network: normalized images (n, *shape) float32 to outputs (n, classes) float32.
+    """The Keras network: normalized inputs (n, *shape) float32 to outputs (n, outputs) float32.
 
     Initial weights come from Keras' global random generator. With `seed`, each Dropout's masks follow from
     it and its place; without, they are of no use in training. With `synchronized`, BatchNormalization takes
@@ -77,9 +77,10 @@ def build(
     """
     import keras
 
-    output = keras.layers.Dense(classes, activation=model.output_activation, dtype="float32", name="output")
+    output = keras.layers.Dense(outputs, activation=model.output_activation, dtype="float32", name="output")
     hidden = _named(hidden_layers(model), synchronized, seed)
-    return keras.Sequential([keras.Input(shape, name="image"), *hidden, output], name=model.architecture)
+    name = "image" if len(shape) == 3 else "features"
+    return keras.Sequential([keras.Input(shape, name=name), *hidden, output], name=model.architecture)
 
 
 def _dense(model: Model) -> list[Layer]:

@@ -16,7 +16,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from keras_pipeline.params import IMAGE_SHAPE, Augmentation
+from keras_pipeline.datasets import IMAGE_SHAPE
+from keras_pipeline.params import Augmentation
 
 HEIGHT, WIDTH, _ = IMAGE_SHAPE
 KEPT = 0.999

@@ -87,6 +87,7 @@ class Feature:
 
 
 PLAIN: dict[str, Any] = {
+    "normalize.positive_class": "none",
     "model.architecture": "mlp",
     "model.dropout": 0.0,
     "model.batch_normalization": False,
@@ -107,6 +108,7 @@ PLAIN: dict[str, Any] = {
 """What the features are changes of; the rest is as params.yaml has it, and with the small images as in `SMALL`."""
 SMALL: dict[str, Any] = {
     "seed": 1,
+    "fetch.dataset": "digits",
     "model.hidden_units": [64],
     "model.activation": "relu",
     "train.batch_size": 64,

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_pipeline import distribution, files, preprocessing, roll_call, strict_yaml
+from keras_pipeline.datasets import IMAGE_SHAPE
 from keras_pipeline.params import Model, Params
-from keras_pipeline.preprocessing import STATISTICS, Split
+from keras_pipeline.preprocessing import STATISTICS, Question, Split
 
 Results = Mapping[str, NDArray[Any]]
 """Of one training: a history's columns by name (epochs,); weights/0 … of the last epoch; best/0 … where sought."""
@@ -95,7 +96,9 @@ def _train(
     weights = training.class_weights(train.labels, classes, plan.train.class_weights)
     deformation = augmentation.of(plan.train.augmentation, seed, scaling)
     data = training.Data(train, validation, weights, seed, plan.batch_size, plan.validation_batch, deformation)
-    network = training.new_network(model, plan.train, seed, place, data.steps, classes)
+    network = training.new_network(
+        model, plan.train, seed, place, data.steps, Question("classes", IMAGE_SHAPE, classes)
+    )
     last: list[NDArray[Any]] = []
 
     def keep(state: training_state.State, progress: dict[str, Any]) -> None:

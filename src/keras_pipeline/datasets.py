@@ -1,15 +1,20 @@
 """The datasets: one row each, with what the files must be and where they are had.
 
-Adding a dataset of IDX files is adding a row. `digits` has no files: its images are inside scikit-learn.
+Adding a dataset of IDX files is adding a row. Those in `MADE` have no remote files: what is in them is computed here,
+or is inside scikit-learn.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+IMAGE_SHAPE = (28, 28, 1)
+"""Of every dataset of images: height, width, channels."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,12 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Grey images with labels 0 … len(class_names) - 1, split into train and test by their authors.
+    """Grey images with labels 0 … len(class_names) - 1, or a table whose last column is a number to be predicted from
+    the others; split into train and test.
 
     `files` maps train-images, train-labels, test-images and test-labels to their remote files; `mirrors` are
-    the public base addresses that hold them, in the order of asking. Both are empty for `digits`.
+    the public base addresses that hold them, in the order of asking. Both are empty for those in `MADE`. `columns` are
+    a table's; it has no classes, and images have no columns.
     """
 
     name: str
@@ -43,7 +50,12 @@ class Dataset:
     test_count: int
     files: Mapping[str, RemoteFile]
     mirrors: tuple[str, ...]
-    image_shape: tuple[int, int, int] = (28, 28, 1)
+    columns: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input: height, width and channels of an image, or the number of a table's features."""
+        return (len(self.columns) - 1,) if self.columns else IMAGE_SHAPE
 
 
 def _mnist_like(algorithm: Literal["payload sha256", "gzip md5"], *digests: str) -> dict[str, RemoteFile]:
@@ -141,6 +153,28 @@ _ROWS = (
         files={},
         mirrors=(),
     ),
+    Dataset(
+        name="line",
+        title="The line y = 2x with a little noise",
+        licence="CC0 1.0",
+        class_names=(),
+        train_count=800,
+        test_count=200,
+        files={},
+        mirrors=(),
+        columns=("x", "y"),
+    ),
+    Dataset(
+        name="diabetes",
+        title="Diabetes: its progression after a year in 442 patients (Efron, Hastie, Johnstone, Tibshirani 2004)",
+        licence="none stated; part of scikit-learn (BSD 3-Clause)",
+        class_names=(),
+        train_count=353,
+        test_count=89,
+        files={},
+        mirrors=(),
+        columns=("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6", "progression"),
+    ),
 )
 
 DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
@@ -173,3 +207,34 @@ def digits() -> "dict[str, NDArray[np.uint8]]":
         "test-images": test_images,
         "test-labels": test_labels,
     }
+
+
+def line() -> "dict[str, NDArray[np.floating[Any]]]":
+    """The rows (n, 2) of the dataset `line`: x uniform in -1 … 1, y = 2x plus normal noise of deviation 0.05.
+
+    Rounded to six decimals: the same bytes everywhere.
+    """
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    x = random.uniform(-1, 1, 1000)
+    rows = np.round(np.stack([x, 2 * x + random.normal(0, 0.05, 1000)], axis=1), 6)
+    return {"train.csv": rows[:800], "test.csv": rows[800:]}
+
+
+def diabetes() -> "dict[str, NDArray[np.floating[Any]]]":
+    """The rows (n, 11) of the dataset `diabetes` as they were measured: ten features and the target, four fifths train.
+
+    Not scikit-learn's scaled features: their constants are of all rows, those of the test included.
+    """
+    import numpy as np
+    from sklearn.datasets import load_diabetes
+    from sklearn.model_selection import train_test_split
+
+    features, target = load_diabetes(return_X_y=True, scaled=False)
+    train, test = train_test_split(np.column_stack([features, target]), test_size=0.2, random_state=0)
+    return {"train.csv": train, "test.csv": test}
+
+
+MADE: "dict[str, Callable[[], Mapping[str, NDArray[Any]]]]" = {"digits": digits, "line": line, "diabetes": diabetes}
+"""How the arrays, by role, of those datasets are made that have no remote files."""

@@ -30,8 +30,9 @@ from keras_pipeline import (
 )
 from keras_pipeline.conformance import Place
 from keras_pipeline.conformance_work import Job
+from keras_pipeline.datasets import IMAGE_SHAPE
 from keras_pipeline.errors import MachineError, ParamsError
-from keras_pipeline.preprocessing import STATISTICS
+from keras_pipeline.preprocessing import STATISTICS, Question
 
 PLACES = (
     Place("none", "tensorflow"),
@@ -94,7 +95,9 @@ def work(folder: Path) -> None:
     classes = int(train.labels.max()) + 1
     weights = training.class_weights(train.labels, classes, "none")
     split = training.Data(train, validation, weights, chosen.seed, plan.batch_size, plan.validation_batch)
-    model = training.new_network(chosen.model, chosen.train, chosen.seed, place, split.steps, classes)
+    model = training.new_network(
+        chosen.model, chosen.train, chosen.seed, place, split.steps, Question("classes", IMAGE_SHAPE, classes)
+    )
     first = training_state.first_state(model, place, split)
     digests = []
     for _ in range(task["runs"]):

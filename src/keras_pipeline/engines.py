@@ -13,10 +13,12 @@ from keras_pipeline.strict_yaml import Block, KeyedError
 Engine = Literal["keras", "numpy"]
 
 NUMPY: dict[str, tuple[str | bool | float, ...]] = {
+    "normalize.positive_class": ("none",),
     "model.architecture": ("softmax_regression", "mlp"),
     "model.activation": ("linear", "sigmoid", "tanh", "relu"),
     "model.dropout": (0.0,),
     "model.batch_normalization": (False,),
+    "model.output_activation": ("softmax", "sigmoid"),
     "train.optimizer.name": ("sgd",),
     "train.class_weights": ("none",),
     "train.augmentation.shift": (0.0,),

@@ -10,6 +10,10 @@ SPEED_STEPS = 20
 """After how many steps the time of an epoch is foretold; the first step compiles and is not counted."""
 
 
+NOT_SCORES = ("epoch", "train/learning_rate")
+"""What of an epoch's row is told in another way than a loss or a metric."""
+
+
 class EpochLines:
     """A bar on a terminal, one line per epoch elsewhere, and, once, how long it will take. Prints where `shown`."""
 
@@ -49,7 +53,7 @@ class EpochLines:
     def epoch_ends(self, row: dict[str, float]) -> None:
         """The epoch is done: the row of `fitting.fit`, without its time."""
         self.close()
-        values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name.endswith(("loss", "accuracy")))
+        values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in NOT_SCORES)
         rate, seconds = row["train/learning_rate"], time.monotonic() - self.began
         self._print(f"Epoch {row['epoch']}/{self.epochs}: {values}  learning rate {rate:.3g}  {seconds:.1f} s")
 

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from keras_pipeline.files import write_atomically
+from keras_pipeline.tasks import beside_the_loss
 
 BLUE, SKY, ORANGE, GREEN, VERMILION = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#D55E00"
 GREY = "#666666"
@@ -61,20 +62,20 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     """Loss, accuracy and learning rate over the epochs, with the epoch of the lowest validation loss marked.
 
     `history` has at least one epoch and the columns epoch, train/loss, val/loss, train/accuracy,
-    val/accuracy, train/learning_rate.
+    val/accuracy, train/learning_rate; or mean_absolute_error for accuracy.
     """
     epochs = history["epoch"]
     best = int(np.argmin(history["val/loss"]))
     marker = "o" if len(epochs) <= 40 else ""  # one epoch has no line; many would be a row of dots
     figure = Figure(figsize=(8, 8), layout="constrained")
     panels = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1])
-    for axes, metric in zip(panels, ("loss", "accuracy"), strict=False):
+    for axes, metric in zip(panels, ("loss", beside_the_loss(history)), strict=False):
         training, validation = history[f"train/{metric}"], history[f"val/{metric}"]
         axes.plot(epochs, training, "--", color=BLUE, marker=marker, ms=4, label="training")
         axes.plot(epochs, validation, "-", color=VERMILION, marker=marker, ms=4, label="validation")
         label = f"validation in epoch {epochs[best]}: {validation[best]:.4f}"
         axes.plot(epochs[best], validation[best], "*", ms=14, mfc=ORANGE, mec="black", ls="", label=label)
-        axes.set_ylabel(metric)
+        axes.set_ylabel(metric.replace("_", " "))
         axes.legend()
     panels[2].plot(epochs, history["train/learning_rate"], color=GREEN, marker=marker, ms=4)
     panels[2].set_ylim(bottom=0)

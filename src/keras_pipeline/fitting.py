@@ -74,8 +74,8 @@ def fit(
 
     A row: epoch (counted from 1), train/loss, train/accuracy (means over the epoch while it trained, with
     Dropout on), val/loss, val/accuracy (at its end), train/learning_rate (after its last step), time (seconds
-    since 1970). Both losses include the L2 penalty. With early stopping on, the weights of the best epoch are
-    in place at the end. `progress` is kept up to date.
+    since 1970); of a regression mean_absolute_error in place of accuracy. Both losses include the L2 penalty. With
+    early stopping on, the weights of the best epoch are in place at the end. `progress` is kept up to date.
     Raises NotFiniteError at the first step whose loss is not a finite number, and before a state is kept that has
     such weights, with `progress` at the last good step kept; StoppedError when `watcher.asked`, after the step is kept.
     """
@@ -164,9 +164,10 @@ class Course(keras.callbacks.Callback):  # type: ignore[misc]
         """An epoch was trained and validated: its row, the learning rate's and the training's end. Raises as above."""
         logs = logs or {}
         self._check("val/loss", logs["val_loss"])
-        row = {"train/loss": logs["loss"], "train/accuracy": logs["accuracy"]}
+        metric = next(name for name in logs if name != "loss" and f"val_{name}" in logs)
+        row = {"train/loss": logs["loss"], f"train/{metric}": logs[metric]}
         row = {"epoch": epoch + 1, **self.place.mean(row)}
-        row |= {"val/loss": logs["val_loss"], "val/accuracy": logs["val_accuracy"]}
+        row |= {"val/loss": logs["val_loss"], f"val/{metric}": logs[f"val_{metric}"]}
         optimizer, history = self.model.optimizer, self.progress.history
         row["train/learning_rate"] = rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
         history.append({**row, "time": time.time()})

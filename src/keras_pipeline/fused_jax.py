@@ -14,10 +14,9 @@ from keras_pipeline.training import Batch, Data
 
 def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Compute, Validate]:
     """As `fused_tensorflow.program`; Dropout's masks are Keras' own, which JAX computes as fast as the rest."""
-    labels = data.training.labels
     images = jnp.asarray(data.training.images)
-    targets = jnp.asarray(np.eye(len(data.weights), dtype=np.float32)[labels])
-    weights = jnp.asarray(data.weights[labels])
+    targets = jnp.asarray(data.targets(data.training.labels))
+    weights = jnp.asarray(data.training_weights())
     validation = [jnp.asarray(array) for array in held_out]
     deform = data.deformation.apply if data.deformation else lambda images, factors: images
     groups = state_groups(model)

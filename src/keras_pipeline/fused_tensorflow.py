@@ -19,10 +19,9 @@ def program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Compu
     Dropout's masks are drawn outside of XLA, which would take twenty times as long: by the same generator from the
     same state as in Keras' fit, so that they are the same.
     """
-    labels = data.training.labels
     images = tf.constant(data.training.images)
-    targets = tf.constant(np.eye(len(data.weights), dtype=np.float32)[labels])
-    weights = tf.constant(data.weights[labels])
+    targets = tf.constant(data.targets(data.training.labels))
+    weights = tf.constant(data.training_weights())
     validation = [tf.constant(array) for array in held_out]
     dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
     deform = data.deformation.apply if data.deformation else lambda images, factors: images

@@ -16,6 +16,7 @@ from scipy.special import log_softmax
 from scipy.stats import binomtest
 from sklearn import metrics as sklearn_metrics
 
+from keras_pipeline import preprocessing
 from keras_pipeline.errors import DataError, DivergedError, ParamsError
 
 Floats = NDArray[np.floating[Any]]
@@ -73,7 +74,7 @@ def scores(
         labels, predicted, average="macro", zero_division=0
     )
     values = {
-        "loss": _loss(outputs, labels, loss_name, penalty),
+        "loss": loss(outputs, preprocessing.targets(labels, outputs.shape[1]), loss_name, penalty),
         "accuracy": sklearn_metrics.accuracy_score(labels, predicted),
         "accuracy_low": low,
         "accuracy_high": high,
@@ -83,7 +84,7 @@ def scores(
         "f1_macro": f1,
         "log_loss": sklearn_metrics.log_loss(labels, probability, labels=classes),
         "brier_score": sklearn_metrics.brier_score_loss(labels, probability, labels=classes, scale_by_half=False),
-        "calibration_error": _calibration_error(calibration(outputs, labels, calibration_bins)),
+        "calibration_error": calibration_error(calibration(outputs, labels, calibration_bins)),
     }
     return {f"test/{name}": float(value) for name, value in values.items()}
 
@@ -104,9 +105,9 @@ def intervals(outputs: Floats, labels: Integers, seed: int) -> dict[str, tuple[f
     drawn = _macro_averages(draws.reshape(-1, classes, classes))
     result = {
         "accuracy": wilson(int(np.count_nonzero(predicted == labels)), images),
-        **{name: _percentiles(values) for name, values in drawn.items()},
-        "log_loss": _normal_interval(log_losses(outputs, labels)),
-        "brier_score": _normal_interval(brier_scores),
+        **{name: percentiles(values) for name, values in drawn.items()},
+        "log_loss": normal_interval(log_losses(outputs, labels)),
+        "brier_score": normal_interval(brier_scores),
     }
     return {f"test/{name}": interval for name, interval in result.items()}
 
@@ -198,16 +199,24 @@ def _checked_probabilities(outputs: Floats, labels: Integers) -> NDArray[np.floa
     return probability
 
 
-def _loss(outputs: Floats, labels: Integers, name: str, penalty: float) -> float:
+def loss(outputs: Floats, targets: Floats, name: str, penalty: float) -> float:
+    """The training loss of that name plus the network's `penalty`; `targets` as `outputs`, (n, outputs).
+
+    Raises ParamsError for another name, DivergedError for a penalty that is not finite.
+    """
     if not math.isfinite(penalty):
         raise DivergedError(
             f"the regularization penalty is {penalty}; expected a finite number. "
             "The network has diverged: train it again with a lower learning rate."
         )
-    difference = outputs.astype(np.float64) - np.eye(outputs.shape[1])[labels]
+    difference = outputs.astype(np.float64) - targets
     match name:
         case "categorical_crossentropy":
-            return _categorical_crossentropy(outputs, labels) + penalty
+            return _categorical_crossentropy(outputs, targets.argmax(axis=1)) + penalty
+        case "binary_crossentropy":
+            # Keras clips at 1e-7, or takes the logits behind the outputs, of which no more is left here.
+            share = np.clip(outputs.astype(np.float64), 1e-7, 1 - 1e-7)
+            return float(-np.where(targets > 0.5, np.log(share), np.log1p(-share)).mean()) + penalty
         case "mean_squared_error":
             return float(np.square(difference).mean()) + penalty
         case "mean_absolute_error":
@@ -215,7 +224,7 @@ def _loss(outputs: Floats, labels: Integers, name: str, penalty: float) -> float
         case _:
             raise ParamsError(
                 f"loss: '{name}' is not known. "
-                "Allowed: categorical_crossentropy, mean_squared_error, mean_absolute_error."
+                "Allowed: categorical_crossentropy, binary_crossentropy, mean_squared_error, mean_absolute_error."
             )
 
 
@@ -228,7 +237,8 @@ def _categorical_crossentropy(outputs: Floats, labels: Integers) -> float:
     return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
 
 
-def _calibration_error(bins: list[dict[str, Any]]) -> float:
+def calibration_error(bins: list[dict[str, Any]]) -> float:
+    """The bins' gaps between confidence and accuracy, weighted by their counts: the rows of `calibration`."""
     gaps = [row["count"] * abs(row["accuracy"] - row["confidence"]) for row in bins if row["count"]]
     return float(sum(gaps) / sum(row["count"] for row in bins))
 
@@ -249,11 +259,13 @@ def _macro_averages(matrices: Draws) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
+def percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
+    """What holds the middle 95 % of values that were drawn."""
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
-def _normal_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+def normal_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of the mean of values that are not negative: ± 1.96 standard errors, not below 0."""
     mean, half_width = float(values.mean()), NORMAL_95 * float(values.std()) / math.sqrt(len(values))
     return max(0.0, mean - half_width), mean + half_width

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_pipeline import backends, files
 from keras_pipeline.errors import ModelFileError
@@ -65,8 +66,20 @@ def load_weights(model: keras.Sequential, path: Path) -> None:
         ) from error
 
 
-def serving_model(model: keras.Sequential, scaling: Scaling) -> keras.Sequential:
-    """The network that takes raw pixels, uint8 (n, height, width) in 0 … 255; outputs as of `model`."""
+def serving_model(model: keras.Sequential, scaling: Scaling, target: Scaling | None = None) -> keras.Sequential:
+    """The network that takes raw pixels, uint8 (n, height, width) in 0 … 255, and gives the outputs of `model`; with
+    `target` one that takes a table's raw features, float32 (n, features), and gives the number in its own units."""
+    if target:
+        divisor, offset = np.asarray(scaling.divisor), np.asarray(scaling.offset)
+        return keras.Sequential(
+            [
+                keras.Input(model.input_shape[1:], dtype="float32", name="features"),
+                keras.layers.Rescaling((1 / divisor).tolist(), (-offset / divisor).tolist(), dtype="float32"),
+                *model.layers,
+                keras.layers.Rescaling(target.divisor, target.offset, dtype="float32"),
+            ],
+            name="serving",
+        )
     height, width, channels = model.input_shape[1:]
     return keras.Sequential(
         [

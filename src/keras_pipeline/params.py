@@ -11,25 +11,26 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from keras_pipeline import strict_yaml
+from keras_pipeline import strict_yaml, tasks
+from keras_pipeline.datasets import DATASETS
 from keras_pipeline.engines import Engine, numpy_faults
 from keras_pipeline.layers import L2, Activation, AnyLayer, BatchNormalization, Rate, Shape, Units
 from keras_pipeline.optimizers import AnyOptimizer
 from keras_pipeline.strategies import REFUSED, STRATEGIES, Backend, BatchStatistics
 from keras_pipeline.strict_yaml import Block, KeyedError
-
-IMAGE_SHAPE = (28, 28, 1)
-"""What every dataset is brought to: height, width, channels."""
+from keras_pipeline.tasks import Task
 
 
 class Fetch(Block):
-    """Which images."""
+    """Which data."""
 
-    dataset: Literal["mnist", "fashion_mnist", "kmnist", "digits"]
+    dataset: Literal["mnist", "fashion_mnist", "kmnist", "digits", "line", "diabetes"]
 
 
 class Normalize(Block):
-    """How the images are split and scaled."""
+    """What is asked of the data, and how they are split and scaled."""
+
+    positive_class: Annotated[int, Field(ge=0, le=9)] | Literal["none"]
 
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     validation_share: Annotated[float, Field(ge=0.01, le=0.5)]
@@ -47,7 +48,7 @@ class Model(Block):
     dropout: Rate
     batch_normalization: bool
     l2: L2
-    output_activation: Literal["softmax", "sigmoid"]
+    output_activation: Literal["softmax", "sigmoid", "linear"]
     layers: Annotated[tuple[AnyLayer, ...], Field(max_length=100)]
 
     @property
@@ -58,22 +59,21 @@ class Model(Block):
         hidden = self.hidden_units or self.architecture == "cnn"
         return self.batch_normalization and self.architecture != "softmax_regression" and bool(hidden)
 
-    @model_validator(mode="after")
-    def _layers_fit(self) -> "Model":
-        shape: Shape = IMAGE_SHAPE
+    def layer_faults(self, shape: Shape) -> Iterator[KeyedError]:
+        """Why the list of layers cannot take an input of this shape, if it cannot."""
         for index, layer in enumerate(self.layers):
             try:
                 shape = layer.output_shape(shape)
             except ValueError as error:
-                raise KeyedError(("layers", index), str(error)) from None
+                yield KeyedError(("model", "layers", index), str(error))
+                return
         if self.architecture == "layers" and len(shape) != 1:
             received = f"the last layer gives {' × '.join(map(str, shape))}" if self.layers else "the list is empty"
-            raise KeyedError(
-                ("layers",),
+            yield KeyedError(
+                ("model", "layers"),
                 f"{received}, but the output layer, which the pipeline "
                 "adds, needs a flat input. End the list with {layer: Flatten} or {layer: GlobalAveragePooling2D}.",
             )
-        return self
 
 
 class Schedule(Block):
@@ -129,7 +129,7 @@ class Train(Block):
 
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: Annotated[int, Field(ge=1, le=65536)] | Literal["full"]
-    loss: Literal["categorical_crossentropy", "mean_squared_error", "mean_absolute_error"]
+    loss: Literal["categorical_crossentropy", "binary_crossentropy", "mean_squared_error", "mean_absolute_error"]
     optimizer: AnyOptimizer
     schedule: Schedule
     early_stopping: EarlyStopping
@@ -233,21 +233,63 @@ class Params(Block):
     evaluate: Evaluate
     tracking: Tracking
 
+    @property
+    def task(self) -> Task:
+        """What the network is to learn: a table's number, one class against the rest, or the choice of a class."""
+        return tasks.of(DATASETS[self.fetch.dataset].class_names, self.normalize.positive_class)
+
     @model_validator(mode="after")
-    def _fits_together(self) -> "Params":
+    def _blocks_fit(self) -> "Params":
         of_the_engine = numpy_faults(self) if self.train.engine == "numpy" else ()
-        _refuse([*self._output_faults(), *self._statistics_faults(), *of_the_engine])
+        faults = [
+            *self.model.layer_faults(DATASETS[self.fetch.dataset].shape),
+            *self._task_faults(),
+            *self._regression_faults(),
+            *self._batch_statistics_faults(),
+            *of_the_engine,
+        ]
+        _refuse(faults)
         return self
 
-    def _output_faults(self) -> Iterator[KeyedError]:
-        if self.train.loss == "categorical_crossentropy" and self.model.output_activation != "softmax":
+    def _task_faults(self) -> Iterator[KeyedError]:
+        """The network and its loss, as the row of the task has them."""
+        model, task = self.model, self.task
+        for key, value, allowed in (
+            (("model", "architecture"), model.architecture, task.architectures),
+            (("model", "output_activation"), model.output_activation, task.output_activations),
+            (("train", "loss"), self.train.loss, task.losses),
+        ):
+            if value not in allowed:
+                yield KeyedError(key, f"'{value}' does not fit {task.asked}. Use {' or '.join(allowed)}.")
+        if (
+            self.train.loss == "categorical_crossentropy"
+            and model.output_activation == "sigmoid"
+            and task.name == "classes"
+        ):
             yield KeyedError(
                 ("model", "output_activation"),
-                f"'{self.model.output_activation}' gives values that are no probability distribution over the "
+                f"'{model.output_activation}' gives values that are no probability distribution over the "
                 "classes, which train.loss: categorical_crossentropy needs. Use softmax, or another loss.",
             )
 
-    def _statistics_faults(self) -> Iterator[KeyedError]:
+    def _regression_faults(self) -> Iterator[KeyedError]:
+        """What is of classes or images, where there are none."""
+        if self.task.name != "regression":
+            return
+        data, train = f"the dataset '{self.fetch.dataset}'", self.train
+        if self.normalize.positive_class != "none":
+            message = f"{data} has no classes: a number is predicted. Use none, or a dataset of images."
+            yield KeyedError(("normalize", "positive_class"), message)
+        if train.early_stopping.monitor == "val/accuracy":
+            message = f"a number is predicted from {data}, and none is right or wrong. Use val/loss."
+            yield KeyedError(("train", "early_stopping", "monitor"), message)
+        if train.class_weights != "none":
+            yield KeyedError(("train", "class_weights"), f"{data} has no classes. Use none.")
+        if train.augmentation.on:
+            message = f"images are deformed, and {data} is a table. Use 0 for shift, rotation, scale and elastic."
+            yield KeyedError(("train", "augmentation"), message)
+
+    def _batch_statistics_faults(self) -> Iterator[KeyedError]:
         possible = STRATEGIES[self.train.strategy].statistics
         if self.train.replicas > 1 and self.model.batch_normalized and self.train.batch_statistics not in possible:
             yield KeyedError(

@@ -13,8 +13,9 @@ from keras_pipeline import architectures, distribution, files, layers, memory, p
 from keras_pipeline.checkpoints import Checkpoints
 from keras_pipeline.distribution import Distribution, Plan
 from keras_pipeline.errors import DataError, DivergedError, MachineError
-from keras_pipeline.params import IMAGE_SHAPE, Params, Train
-from keras_pipeline.preprocessing import STATISTICS, Split
+from keras_pipeline.params import Params, Train
+from keras_pipeline.preprocessing import STATISTICS, Question, Split, question
+from keras_pipeline.tasks import TASKS
 
 if TYPE_CHECKING:
     import keras
@@ -34,9 +35,10 @@ def check(params: Params, normalized: Path) -> tuple[Plan, dict[str, Any]]:
     statistics = files.read_json(normalized / "statistics.json", written_by="normalize", keys=keys)
     _made_with(params, statistics, normalized)
     plan = distribution.plan(params.train, statistics["images"], os.environ)
-    needed, available = least_memory(params, plan.batch_size), memory.limit()
+    shape = question(statistics).shape
+    needed, available = least_memory(params, shape, plan.batch_size), memory.limit()
     if needed > available:
-        weights = layers.weight_count(architectures.hidden_layers(params.model), IMAGE_SHAPE)
+        weights = layers.weight_count(architectures.hidden_layers(params.model), shape)
         raise MachineError(
             f"params.yaml: model: a training step needs at least {needed / 1e9:.1f} GB of memory "
             f"({weights:,} weights, batches of {plan.batch_size}), this machine lets it have "
@@ -56,9 +58,9 @@ def _made_with(params: Params, statistics: dict[str, Any], normalized: Path) -> 
             )
 
 
-def least_memory(params: Params, batch_size: int) -> int:
-    """The bytes that a training step of so many images needs at least."""
-    return layers.training_memory(architectures.hidden_layers(params.model), IMAGE_SHAPE, batch_size)
+def least_memory(params: Params, shape: layers.Shape, batch_size: int) -> int:
+    """The bytes that a training step of so many inputs of this shape needs at least."""
+    return layers.training_memory(architectures.hidden_layers(params.model), shape, batch_size)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,11 @@ class Prepared:
     data: "Data"
     model: "keras.Sequential"
     run: dict[str, Any]
+
+    @property
+    def question(self) -> Question:
+        """What the network is to learn."""
+        return question(self.run["dataset"])
 
     def fit(
         self,
@@ -105,11 +112,12 @@ class Prepared:
     def summary(self) -> Iterator[str]:
         """What will be trained, on what, and what of it is worth a second look: a line each."""
         images, where, precision = self.run["dataset"]["images"], self.run["strategy"], self.params.train.precision
-        needed = least_memory(self.params, where["batch_per_replica"])
+        asked = self.question
+        needed = least_memory(self.params, asked.shape, where["batch_per_replica"])
         yield (
             f"train: {self.params.model.architecture}, {self.run['weights']:,} weights, at least "
             f"{needed / 1e6:.0f} MB a replica; {images['train']:,} training and {images['validation']:,} validation "
-            f"images of {self.run['dataset']['dataset']}"
+            f"{TASKS[asked.task].things} of {self.run['dataset']['dataset']}"
         )
         several = where["replicas"] > 1
         share = f", {where['batch_per_replica']} on each of {where['replicas']} replicas" if several else ""
@@ -156,7 +164,7 @@ class Prepared:
         self.run["best_epoch"] = training.best_epoch(self.run["history"], self.params.train.early_stopping)
         self.place.close()
         with spent.on("write"):
-            trained = architectures.build(self.params.model, IMAGE_SHAPE, _classes(self.run))
+            trained = architectures.build(self.params.model, self.question.shape, self.question.outputs)
             trained.set_weights(self.model.get_weights())
             model_file.save(trained, model)
         self.run["sha256"]["model"] = files.sha256(model)
@@ -172,7 +180,8 @@ def prepare(params: Params, plan: Plan, place: Distribution, splits: list[Split]
     """
     from keras_pipeline import augmentation, fused, training
 
-    weights = training.class_weights(splits[0].labels, _classes(run), params.train.class_weights)
+    classes = question(run["dataset"]).classes
+    weights = training.class_weights(splits[0].labels, classes, params.train.class_weights)
     deformation = augmentation.of(params.train.augmentation, params.seed, run["dataset"]["scaling"])
     data = training.Data(
         splits[0], splits[1], weights, params.seed, plan.batch_size, plan.validation_batch, deformation
@@ -191,8 +200,4 @@ def _new_network(
     from keras_pipeline import training
 
     with spent.on("build"):
-        return training.new_network(params.model, train, params.seed, place, data.steps, _classes(run))
-
-
-def _classes(run: dict[str, Any]) -> int:
-    return len(run["dataset"]["class_names"])
+        return training.new_network(params.model, train, params.seed, place, data.steps, question(run["dataset"]))

@@ -11,6 +11,7 @@ from typing import Any
 from keras_pipeline import files, provenance
 from keras_pipeline.distribution import Distribution, Plan
 from keras_pipeline.params import Params
+from keras_pipeline.preprocessing import STATISTICS
 
 SETTINGS = {
     "onednn": "TF_ENABLE_ONEDNN_OPTS",
@@ -44,7 +45,7 @@ def begun(params: Params, normalized: Path, statistics: dict[str, Any], stage: s
         "started": time.time(),
         "resumed": [],
         "params": values,
-        "dataset": {key: statistics[key] for key in ("dataset", "class_names", "images", "scaling", "sha256")},
+        "dataset": {key: statistics[key] for key in STATISTICS},
         "sha256": {
             "params": provenance.params_digest(values),
             "data": files.sha256(normalized / "statistics.json"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from keras_pipeline import files, provenance
 from keras_pipeline.params import Params
+from keras_pipeline.tasks import headline
 
 TRAINING = "keras_pipeline.stages.train"
 
@@ -20,11 +21,7 @@ def show(params: Params, normalized: Path, models: Path, reports: Path) -> None:
     print(f"trained:  {trained}, {len(record['history'])} epochs, {record['train_seconds']:.0f} s, {commit}")
     if (reports / "metrics.json").is_file():
         scores = files.read_json(reports / "metrics.json", written_by="evaluate")
-        print(
-            f"result:   test/accuracy {scores['test/accuracy']:.4f} "
-            f"[{scores['test/accuracy_low']:.4f}, {scores['test/accuracy_high']:.4f}], "
-            f"test/loss {scores['test/loss']:.4f}; figures in {reports / 'figures'}/"
-        )
+        print(f"result:   {headline(scores)}, test/loss {scores['test/loss']:.4f}; figures in {reports / 'figures'}/")
     reasons = stale(params, normalized, models, record)
     print("state:    up to date" if not reasons else "state:    stale, run `dvc repro`:")
     for reason in reasons:

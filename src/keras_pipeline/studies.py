@@ -166,7 +166,12 @@ def load(path: Path, params_path: Path) -> Study:
     found: list[tuple[str, str, Params, Values]] = []
     for variant, tuned, changes in _combinations(asked, root):
         made = strict_yaml.with_changes(base_root, str(params_path), changes, str(path), Params)
-        if isinstance(made, Params):
+        if isinstance(made, Params) and made.task.name == "regression":
+            lines[
+                f"{path}: '{variant or tuned}' has fetch.dataset: {made.fetch.dataset}, but a study compares how many "
+                "images are right. Use a dataset of images."
+            ] = None
+        elif isinstance(made, Params):
             found.append((variant, tuned, made, {key: node.plain() for key, node in changes.items()}))
         else:
             lines |= dict.fromkeys(line if line.startswith(f"{path}:") else f"{line} ({variant})" for line in made)

@@ -10,11 +10,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_pipeline import architectures, backends
+from keras_pipeline import architectures, backends, preprocessing
 from keras_pipeline.augmentation import Deformation
 from keras_pipeline.distribution import Distribution
-from keras_pipeline.params import IMAGE_SHAPE, EarlyStopping, Model, Schedule, Train
-from keras_pipeline.preprocessing import Split
+from keras_pipeline.params import EarlyStopping, Model, Schedule, Train
+from keras_pipeline.preprocessing import Question, Split
+from keras_pipeline.tasks import TASKS
 
 Row = dict[str, float]
 Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -23,7 +24,7 @@ LEAST_IMPROVEMENT = 1e-4
 
 
 def new_network(
-    model: Model, train: Train, seed: int, place: Distribution, steps: int, classes: int
+    model: Model, train: Train, seed: int, place: Distribution, steps: int, question: Question
 ) -> keras.Sequential:
     """The network with its first weights, compiled, on the devices of `place`: ready for `fitting.fit`."""
     backends.seed_everything(seed, train.precision)
@@ -31,9 +32,9 @@ def new_network(
     several = place.replicas > 1 and keras.backend.backend() == "tensorflow"
     synchronized = several and train.batch_statistics == "synchronized"
     with place.scope():
-        network = architectures.build(model, IMAGE_SHAPE, classes, synchronized=synchronized, seed=seed)
+        network = architectures.build(model, question.shape, question.outputs, synchronized=synchronized, seed=seed)
         draw_weights(network, seed)
-        compile_model(network, train, steps)
+        compile_model(network, train, steps, question)
     return network
 
 
@@ -63,8 +64,9 @@ def batch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
 class Data:
     """What is trained on and what is looked at after each epoch, as this process needs it.
 
-    `weights`: one factor for each class, in the training loss; `deformation`: of the training images, if any. Each
-    process gets its share of every batch.
+    `weights`: one factor for each class, in the training loss, or for all numbers where these are predicted, so that
+    it tells the number of classes; `deformation`: of the training images, if any. Each process gets its share of every
+    batch.
     """
 
     training: Split
@@ -86,7 +88,7 @@ class Data:
         return -(-len(self.validation.labels) // self.validation_batch)
 
     def batches(self, place: Distribution, epoch: int, step: int) -> Iterator[Batch]:
-        """Endless (images, one-hot labels, weights) from this step of this epoch on, both counted from 0.
+        """Endless (images, targets, weights) from this step of this epoch on, both counted from 0.
 
         The weights make the sum over a batch of all replicas the mean over its images. Keras' own shuffle is not
         used: on TensorFlow it repeats one order in all epochs.
@@ -101,6 +103,14 @@ class Data:
                     batch = self.deformation.step(batch[0], factors), *batch[1:]
                 yield batch
             epoch, step = epoch + 1, 0
+
+    def targets(self, labels: NDArray[Any]) -> NDArray[np.float32]:
+        """As `preprocessing.targets`."""
+        return preprocessing.targets(labels, len(self.weights))
+
+    def training_weights(self) -> NDArray[np.float32]:
+        """The factor of each training image."""
+        return _weights(self.weights, self.training.labels)
 
     def held_out(self, place: Distribution) -> "HeldOut":
         """The validation split, this process's share of each batch."""
@@ -119,8 +129,8 @@ class Data:
         places = _own(np.arange(size or len(indices)), place)
         own = indices[places[places < len(indices)]]
         labels = split.labels[own]
-        targets = np.eye(len(weights), dtype=np.float32)[labels]
-        batch = np.asarray(split.images[own]), targets, weights[labels] * np.float32(place.loss_parts)
+        factors = _weights(weights, labels) * np.float32(place.loss_parts)
+        batch = np.asarray(split.images[own]), self.targets(labels), factors
         empty = len(places) - len(own)
         if not empty:
             return batch
@@ -165,23 +175,57 @@ def _own(rows: NDArray[Any], place: Distribution) -> NDArray[Any]:
     return np.array_split(rows, place.workers)[place.rank]
 
 
-class Accuracy(keras.metrics.CategoricalAccuracy):  # type: ignore[misc]
-    """The share of right answers among the images that have a label; a batch may be filled up with others."""
+def _weights(weights: NDArray[np.float32], labels: NDArray[Any]) -> NDArray[np.float32]:
+    """The factor of each label; numbers have all the same."""
+    return weights[labels] if len(weights) > 1 else np.repeat(weights, len(labels))
+
+
+class _OfImages:
+    """A metric over what has a weight in the loss, whatever weight; a batch may be filled up with images of none."""
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """As Keras', with the labels one-hot (n, classes) and the outputs (n, classes)."""
-        return super().update_state(y_true, y_pred, sample_weight=keras.ops.sum(y_true, axis=-1))
+        """As Keras', with the targets (n, outputs), the outputs and the loss's weights (n,), if there are any."""
+        counted = None if sample_weight is None else keras.ops.cast(sample_weight > 0, "float32")
+        return super().update_state(y_true, y_pred, sample_weight=counted)  # type: ignore[misc]
 
 
-def class_weights(labels: NDArray[np.int64], classes: int, rule: str) -> NDArray[np.float32]:
+class Accuracy(_OfImages, keras.metrics.CategoricalAccuracy):  # type: ignore[misc]
+    """The share of right answers: the largest output is that of the class."""
+
+
+class BinaryAccuracy(_OfImages, keras.metrics.BinaryAccuracy):  # type: ignore[misc]
+    """The share of right answers: the output is above a half where the class is 1."""
+
+
+class MeanAbsoluteError(_OfImages, keras.metrics.MeanAbsoluteError):  # type: ignore[misc]
+    """In the units of what is predicted, of which `unit` are one of the scaled targets."""
+
+    def __init__(self, name: str, unit: float = 1.0) -> None:
+        super().__init__(name=name)
+        self.unit = unit
+
+    def result(self) -> Any:
+        """As Keras', in units."""
+        return super().result() * self.unit
+
+
+def _metric(question: Question) -> keras.metrics.Metric:
+    """What is told of each epoch beside the loss, under Keras' name."""
+    name = TASKS[question.task].metric
+    if question.target:
+        return MeanAbsoluteError(name, question.target.divisor)
+    return Accuracy(name=name) if question.outputs > 1 else BinaryAccuracy(name=name)
+
+
+def class_weights(labels: NDArray[Any], classes: int, rule: str) -> NDArray[np.float32]:
     """float32 (classes,): ones, or for `balanced` images / (classes × images of the class), as scikit-learn has it."""
     if rule == "none":
         return np.ones(classes, np.float32)
     return (len(labels) / (classes * np.maximum(np.bincount(labels, minlength=classes), 1))).astype(np.float32)
 
 
-def compile_model(model: keras.Sequential, train: Train, steps: int) -> None:
-    """Give the network its loss, accuracy, and its optimizer with the schedule for epochs of `steps` steps."""
+def compile_model(model: keras.Sequential, train: Train, steps: int, question: Question) -> None:
+    """Give the network its loss, its metric, and its optimizer with the schedule for epochs of `steps` steps."""
     # Not keras.optimizers.get: it does not know all of them (Lamb).
     kinds = {name.lower(): kind for name, kind in vars(keras.optimizers).items()}
     optimizer = kinds[train.optimizer.name](
@@ -190,12 +234,12 @@ def compile_model(model: keras.Sequential, train: Train, steps: int) -> None:
     )
     losses = {
         "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
+        "binary_crossentropy": keras.losses.BinaryCrossentropy,
         "mean_squared_error": keras.losses.MeanSquaredError,
         "mean_absolute_error": keras.losses.MeanAbsoluteError,
     }
-    accuracy = Accuracy(name="accuracy")
     # The sum: the batches' weights make it a mean.
-    model.compile(optimizer, loss=losses[train.loss](reduction="sum"), metrics=[accuracy])
+    model.compile(optimizer, loss=losses[train.loss](reduction="sum"), weighted_metrics=[_metric(question)])
 
 
 def learning_rate(schedule: Schedule, highest: float, epochs: int, steps: int) -> Any:

@@ -143,10 +143,9 @@ def _programs(lanes: Sequence[Lane]) -> tuple[Callable[..., Any], Callable[[Any]
     """Some steps of all variants from their stacked states, and the update of their metrics by the validation split."""
     first, data = lanes[0], lanes[0].data
     model, train = first.model, first.prepared.params.train
-    labels = data.training.labels
     images = jnp.asarray(data.training.images)
-    targets = jnp.asarray(np.eye(len(data.weights), dtype=np.float32)[labels])
-    weights = jnp.asarray(data.weights[labels])
+    targets = jnp.asarray(data.targets(data.training.labels))
+    weights = jnp.asarray(data.training_weights())
     held_out = [jnp.asarray(array) for array in data.held_out(first.prepared.place).arrays()]
     deform = data.deformation.apply if data.deformation else lambda images, factors: images
     numbers = jax.tree.map(lambda *one: jnp.stack(one), *[lane.numbers() for lane in lanes])

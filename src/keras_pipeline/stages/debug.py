@@ -18,7 +18,8 @@ from keras_pipeline.layers import Dropout
 from keras_pipeline.observer import Observer
 from keras_pipeline.params import Params, Train
 from keras_pipeline.preparation import Prepared
-from keras_pipeline.preprocessing import Split, read_split, stratified_split
+from keras_pipeline.preprocessing import Split, predicted, read_split, stratified_split
+from keras_pipeline.tasks import beside_the_loss
 
 if TYPE_CHECKING:
     from keras_pipeline.training import Row
@@ -60,6 +61,11 @@ def run(params: Params, normalized: Path, folder: Path, observer: Observer, mode
             "to profile; the times that train prints at its end are NumPy's too."
         )
     plan, statistics = preparation.check(params, normalized)
+    if mode == "overfit" and statistics["target"]:
+        raise ParamsError(
+            f"params.yaml: fetch.dataset: {statistics['dataset']}: debug overfit looks whether all answers are right, "
+            "and a predicted number is never quite right. Use debug limited."
+        )
     images = _images(mode, params.train, statistics["images"], plan, share)
     asked = _without_regularization(params, images) if mode == "overfit" else params
     own = folder / mode
@@ -110,7 +116,9 @@ def _cut(mode: Mode, splits: list[Split], images: dict[str, int], seed: int) -> 
     training, validation = splits
     few = batch_order(len(training.labels), seed, 0)[: images["train"]]  # those of the first batches
     if mode == "limited":
-        _, few = stratified_split(training.labels.astype(np.uint8), len(few) / len(training.labels), seed)
+        numbers = training.labels.dtype == np.float32
+        classes = np.zeros(len(training.labels), np.uint8) if numbers else training.labels.astype(np.uint8)
+        _, few = stratified_split(classes, len(few) / len(training.labels), seed)
     if mode != "profile":
         training = Split(training.images[few], training.labels[few])
     if mode == "overfit":
@@ -169,14 +177,15 @@ def _one_batch(prepared: Prepared, own: Path, on_epoch: OnEpoch) -> str:
     from keras_pipeline import figures
 
     images, targets, _ = (array[:SHOWN_IMAGES] for array in next(prepared.data.batches(prepared.place, 0, 0)))
-    names = prepared.run["dataset"]["class_names"]
-    figures.save(figures.first_batch(images, targets.argmax(axis=1), names), own / "images.png")
+    shown = ""
+    if names := prepared.run["dataset"]["class_names"]:
+        figures.save(figures.first_batch(images, predicted(targets).tolist(), names), own / "images.png")
+        shown = f"\ndebug: the batch as the network sees it: {own}/images.png"
     _fit(prepared, prepared.params.train.model_copy(update={"epochs": 1}), on_epoch)
     prepared.write(own / "model.keras", own / "run.json")
     return (
         f"debug: everything runs: one batch of {prepared.data.batch_size} was trained on, one of "
-        f"{len(prepared.data.validation.labels)} validated, and the network written to {own}/.\n"
-        f"debug: the batch as the network sees it: {own}/images.png"
+        f"{len(prepared.data.validation.labels)} validated, and the network written to {own}/.{shown}"
     )
 
 
@@ -255,4 +264,5 @@ MODES: dict[Mode, Callable[[Prepared, Path, OnEpoch], str]] = {
 
 
 def _row(row: "Row", split: str) -> str:
-    return f"{split}/accuracy {row[f'{split}/accuracy']:.4f}, {split}/loss {row[f'{split}/loss']:.4f}"
+    metric = f"{split}/{beside_the_loss(row)}"
+    return f"{metric} {row[metric]:.4f}, {split}/loss {row[f'{split}/loss']:.4f}"

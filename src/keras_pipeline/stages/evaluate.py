@@ -10,88 +10,66 @@ import numpy as np
 
 from keras_pipeline import architectures, backends, files, spent
 from keras_pipeline.errors import DataError
-from keras_pipeline.params import IMAGE_SHAPE, Params
-from keras_pipeline.preprocessing import STATISTICS, Split, read_split
+from keras_pipeline.layers import Flatten
+from keras_pipeline.params import Params
+from keras_pipeline.preprocessing import STATISTICS, Question, Split, question, read_split
 
 PREDICTION_BATCH = 1000
 PREDICTED_TOGETHER = 20 * PREDICTION_BATCH
 
 
 def run(params: Params, normalized: Path, models: Path, reports: Path) -> None:
-    """Write predictions.npz, then everything that is computed from it: metrics.json, tables and figures.
+    """Write predictions.npz, then everything that is computed from it: metrics.json, intervals.json, tables, figures.
 
-    predictions.npz: outputs float32 (n, classes) as the network gave them, labels int64 (n,), in test order;
-    penalty float64 (), the network's L2 penalty.
+    predictions.npz: outputs float32 (n, outputs) as the network gave them, labels int64 (n,), in test order, or targets
+    float32 (n,), scaled; penalty float64 (), the network's L2 penalty; of a linear network for numbers coefficients
+    float32 (features + 1,), its weights and bias.
     """
     with files.lock(reports):
         statistics = files.read_json(normalized / "statistics.json", written_by="normalize", keys=STATISTICS)
         test = read_split(normalized, "test", statistics)
         history = _read_history(models / "history.csv")
-        outputs, penalty = _predict(params, models / "model.keras", test, len(statistics["class_names"]))
-        _write_npz(
-            reports / "predictions.npz",
-            {"outputs": outputs, "labels": test.labels, "penalty": np.float64(penalty)},
-        )
-        report(params, reports, test, statistics["class_names"], history)
+        predictions = _predict(params, models / "model.keras", test, question(statistics))
+        _write_npz(reports / "predictions.npz", predictions)
+        report(params, reports, test, statistics, history)
 
 
-def report(params: Params, reports: Path, test: Split, class_names: list[str], history: dict[str, list[float]]) -> None:
-    """Numbers and figures from reports/predictions.npz; the images of `test` are only shown."""
+def report(
+    params: Params, reports: Path, test: Split, statistics: dict[str, Any], history: dict[str, list[float]]
+) -> None:
+    """Numbers, tables and figures from reports/predictions.npz; the images of `test` are only shown."""
     with spent.on("import"):
-        from keras_pipeline import figures, metrics
+        from keras_pipeline import figures
+        from keras_pipeline import reports as reporting
 
     with np.load(reports / "predictions.npz", allow_pickle=False) as saved:
-        outputs, labels, penalty = saved["outputs"], saved["labels"], float(saved["penalty"])
-    predicted = outputs.argmax(axis=1)
-    bins = params.evaluate.calibration_bins
-    scores = metrics.scores(outputs, labels, params.train.loss, penalty, bins)
-    rows = metrics.per_class(labels, predicted, class_names)
-    calibration = metrics.calibration(outputs, labels, bins)
-    matrix = metrics.confusion_matrix(labels, predicted, len(class_names))
-    worst = metrics.worst_mistakes(outputs, labels, params.evaluate.worst_mistakes)
-    probability = metrics.probabilities(outputs)[np.arange(len(labels)), predicted]
+        labels = saved["targets" if "targets" in saved else "labels"]
+        coefficients = saved.get("coefficients")
+        answers = reporting.Answers(saved["outputs"], float(saved["penalty"]), coefficients, params.train.loss)
+    made = reporting.of(answers, Split(test.images, labels), statistics, params.evaluate, params.seed)
 
-    files.write_json(reports / "metrics.json", scores)
-    files.write_json(reports / "intervals.json", metrics.intervals(outputs, labels, params.seed))
-    _write_csv(reports / "per_class.csv", rows)
-    _write_csv(reports / "calibration.csv", calibration)
-    pairs = zip(labels, predicted, strict=True)
-    _write_csv(
-        reports / "confusion.csv",
-        [{"actual": class_names[true], "predicted": class_names[answer]} for true, answer in pairs],
-    )
+    files.write_json(reports / "metrics.json", made.scores)
+    files.write_json(reports / "intervals.json", made.intervals)
+    files.clear(reports / "tables")
+    for name, rows in made.tables.items():
+        _write_csv(reports / "tables" / f"{name}.csv", rows)
+    files.clear(reports / "figures")
     with spent.on("figures"):
-        drawn = {
-            "confusion_matrix": figures.confusion_matrix(matrix, class_names),
-            "learning_curves": figures.learning_curves(history),
-            "per_class": figures.per_class(rows),
-            "reliability": figures.reliability(calibration),
-            "worst_mistakes": figures.worst_mistakes(
-                test.images[worst], labels[worst], predicted[worst], probability[worst], class_names
-            ),
-        }
-        for name, figure in drawn.items():
+        for name, figure in {**made.figures, "learning_curves": figures.learning_curves(history)}.items():
             figures.save(figure, reports / "figures" / f"{name}.png")
-    print(
-        f"evaluate: test/accuracy {scores['test/accuracy']:.4f} "
-        f"[{scores['test/accuracy_low']:.4f}, {scores['test/accuracy_high']:.4f}] on {len(labels):,} images; "
-        f"figures in {reports / 'figures'}/"
-    )
-    most_common = max(row["support"] for row in rows) / len(labels)
-    if scores["test/accuracy_low"] <= most_common:
-        print(
-            "evaluate: no better than always giving the most common answer "
-            f"({most_common:.1%}): the network has learned nothing that shows."
-        )
+    headline, *others = made.lines
+    print(f"evaluate: {headline}; figures in {reports / 'figures'}/")
+    for line in others:
+        print(f"evaluate: {line}")
 
 
-def _predict(params: Params, path: Path, test: Split, classes: int) -> tuple[np.ndarray, float]:
-    """Outputs for the test images, and the L2 penalty, of the network of the params with the weights in `path`."""
+def _predict(params: Params, path: Path, test: Split, asked: Question) -> dict[str, Any]:
+    """What predictions.npz holds, of the network of the params with the weights in `path`."""
     backends.start()
     from keras_pipeline import model_file
 
     backends.seed_everything(params.seed, params.train.precision)
-    model = architectures.build(params.model, IMAGE_SHAPE, classes)
+    model = architectures.build(params.model, asked.shape, asked.outputs)
     model_file.load_weights(model, path)
     with spent.on("predict"):
         # Keras copies all that it is given: not more than this at a time.
@@ -101,7 +79,11 @@ def _predict(params: Params, path: Path, test: Split, classes: int) -> tuple[np.
                 for start in range(0, len(test.labels), PREDICTED_TOGETHER)
             ]
         )
-    return outputs, float(sum(float(loss) for loss in model.losses))
+    penalty = np.float64(sum(float(loss) for loss in model.losses))
+    found = {"outputs": outputs, "targets" if asked.target else "labels": test.labels, "penalty": penalty}
+    if asked.target and all(isinstance(layer, Flatten) for layer in architectures.hidden_layers(params.model)):
+        found["coefficients"] = np.concatenate([one.ravel() for one in model.layers[-1].get_weights()])
+    return found
 
 
 def _read_history(path: Path) -> dict[str, list[float]]:

@@ -6,19 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_pipeline import files, idx, spent
-from keras_pipeline.datasets import DATASETS, Dataset, digits
+from keras_pipeline import files, idx, spent, table
+from keras_pipeline.datasets import DATASETS, MADE, Dataset
 from keras_pipeline.download import download
 from keras_pipeline.errors import DataError
 
 if TYPE_CHECKING:
     from keras_pipeline.params import Params
 
-_ROLES = ("train-images", "train-labels", "test-images", "test-labels")
+_IMAGES = ("train-images", "train-labels", "test-images", "test-labels")
+_TABLES = ("train.csv", "test.csv")
 
 
 def run(params: "Params", raw: Path, downloads: Path) -> None:
-    """Make `raw` hold the four IDX files of `params.fetch.dataset`, and dataset.json, written last.
+    """Make `raw` hold the four IDX files of `params.fetch.dataset`, or the two CSV files of a table, and dataset.json,
+    written last.
 
     dataset.json tells name, title, licence, origins, and of each file its SHA-256, size and published digest;
     the same dataset gives the same bytes. Where all is in place already, nothing is read from `downloads` or
@@ -35,7 +37,8 @@ def run(params: "Params", raw: Path, downloads: Path) -> None:
                 _check(dataset, split, count, payloads)
         with spent.on("write"):
             _write(dataset, payloads, raw)
-        print(f"{dataset.name}: {dataset.train_count} train and {dataset.test_count} test images in {raw}/.")
+        things = "rows" if dataset.columns else "images"
+        print(f"{dataset.name}: {dataset.train_count} train and {dataset.test_count} test {things} in {raw}/.")
 
 
 def download_only(params: "Params", raw: Path, downloads: Path) -> None:
@@ -49,9 +52,16 @@ def download_only(params: "Params", raw: Path, downloads: Path) -> None:
             _payloads(dataset, downloads)
 
 
+def _roles(dataset: Dataset) -> tuple[str, ...]:
+    return _TABLES if dataset.columns else _IMAGES
+
+
 def _payloads(dataset: Dataset, downloads: Path) -> dict[str, bytes]:
     if not dataset.files:
-        return {role: idx.write(array) for role, array in digits().items()}
+        arrays = MADE[dataset.name]()
+        if dataset.columns:
+            return {role: table.write(dataset.columns, rows) for role, rows in arrays.items()}
+        return {role: idx.write(array) for role, array in arrays.items()}
     mirrors = [mirror.strip() for mirror in os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",")]
     with spent.on("download"):
         return download(dataset, downloads / dataset.name, [mirror for mirror in mirrors if mirror])
@@ -59,10 +69,17 @@ def _payloads(dataset: Dataset, downloads: Path) -> dict[str, bytes]:
 
 def _check(dataset: Dataset, split: str, count: int, payloads: Mapping[str, bytes]) -> None:
     name = f"{dataset.name}, {split}"
+    if dataset.columns:
+        rows = table.read(payloads[f"{split}.csv"], name, dataset.columns)
+        if len(rows) != count:
+            raise DataError(
+                f"{name}: got {len(rows)} rows. Expected: {count}, as datasets.py has it. Correct the row there."
+            )
+        return
     images = idx.read(payloads[f"{split}-images"], f"{name} images")
     labels = idx.read(payloads[f"{split}-labels"], f"{name} labels")
     idx.check_pair(images, labels, len(dataset.class_names), name)
-    expected = (count, *dataset.image_shape[:2])
+    expected = (count, *dataset.shape[:2])
     if images.shape != expected:
         raise DataError(
             f"{name}: got images of the shape {images.shape}. Expected: {expected}, as datasets.py has it. "
@@ -87,7 +104,7 @@ def _description(dataset: Dataset, found: Mapping[str, tuple[str, int]]) -> dict
 def _in_place(dataset: Dataset, raw: Path) -> bool:
     try:
         recorded = files.read_json(raw / "dataset.json", written_by="fetch")
-        found = {role: (files.sha256(raw / role), (raw / role).stat().st_size) for role in _ROLES}
+        found = {role: (files.sha256(raw / role), (raw / role).stat().st_size) for role in _roles(dataset)}
     except (DataError, FileNotFoundError):
         return False
     expected = _description(dataset, found)
@@ -102,10 +119,12 @@ def _in_place(dataset: Dataset, raw: Path) -> bool:
 def _write(dataset: Dataset, payloads: Mapping[str, bytes], raw: Path) -> None:
     # Without dataset.json nobody takes a half-written set for a whole one.
     (raw / "dataset.json").unlink(missing_ok=True)
-    for name in (*_ROLES, "dataset.json"):
+    for name in {*_IMAGES, *_TABLES}.difference(_roles(dataset)):
+        (raw / name).unlink(missing_ok=True)
+    for name in (*_roles(dataset), "dataset.json"):
         for leftover in raw.glob(f".{name}.*"):
             leftover.unlink()
-    for role in _ROLES:
+    for role in _roles(dataset):
         files.write_atomically(raw / role, payloads[role])
-    found = {role: (hashlib.sha256(payloads[role]).hexdigest(), len(payloads[role])) for role in _ROLES}
+    found = {role: (hashlib.sha256(payloads[role]).hexdigest(), len(payloads[role])) for role in _roles(dataset)}
     files.write_json(raw / "dataset.json", _description(dataset, found))

@@ -1,75 +1,149 @@
-"""The stage normalize: raw images to scaled training, validation and test arrays."""
+"""The stage normalize: raw images, or the rows of a table, to scaled training, validation and test arrays."""
 
 import mmap
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from keras_pipeline import files, idx, spent
-from keras_pipeline.datasets import DATASETS
+from keras_pipeline import files, idx, spent, table, tasks
+from keras_pipeline.datasets import DATASETS, Dataset
 from keras_pipeline.errors import DataError, ParamsError
-from keras_pipeline.params import Params
-from keras_pipeline.preprocessing import blocks, fit_scaling, overlap, stratified_part, stratified_split, write_split
+from keras_pipeline.params import Normalize, Params
+from keras_pipeline.preprocessing import (
+    Scaling,
+    blocks,
+    fit_columns,
+    fit_scaling,
+    overlap,
+    stratified_part,
+    stratified_split,
+    write_split,
+)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Of train and test all inputs and labels; which of them each split has, and how they are scaled."""
+
+    inputs: Mapping[str, NDArray[Any]]
+    labels: Mapping[str, NDArray[Any]]
+    chosen: Mapping[str, NDArray[np.int64]]
+    scaling: Scaling
+    class_names: list[str]
+    target: Scaling | None = None
 
 
 def run(params: Params, raw: Path, normalized: Path) -> None:
-    """Write {train,validation,test}_{images,labels}.npy and, last, statistics.json.
+    """Write {train,validation,test}_{images,labels}.npy (of a table features and targets) and, last, statistics.json.
 
-    Images are float32 (n, height, width, 1), labels int64 (n,). The scaling's constants come from the
-    training split only. Raises DataError when a raw file is not the one that fetch wrote, ParamsError where more
-    training images are asked for than there are.
+    Images are float32 (n, height, width, 1), labels int64 (n,): 1 for the positive class and 0 for the rest, if
+    there is one. Features are float32 (n, features), targets float32 (n,). All constants of scalings come from the
+    training split only. Raises DataError when a raw file is not the one that fetch wrote, ParamsError
+    where more is asked for than there is.
     """
     with files.lock(normalized.parent):
-        dataset = files.read_json(raw / "dataset.json", written_by="fetch", keys=("name", "files"))
+        recorded = files.read_json(raw / "dataset.json", written_by="fetch", keys=("name", "files"))
+        dataset = DATASETS[recorded["name"]]
         with spent.on("data"):
-            arrays = {role: _read(raw / role, dataset["files"][role]["sha256"]) for role in dataset["files"]}
-        images, labels, asked = arrays["train-images"], arrays["train-labels"], params.normalize
-        train, validation = stratified_split(labels, asked.validation_share, asked.split_seed)
-        if asked.training_images != "all":
-            if asked.training_images > len(train):
-                raise ParamsError(
-                    f"params.yaml: normalize.training_images: {asked.training_images}, but of {len(labels):,} images "
-                    f"{len(train):,} are left beside those for validation. Use at most as many, or all."
-                )
-            train = train[stratified_part(labels[train], asked.training_images, asked.split_seed)]
-        everything = np.arange(len(arrays["test-labels"]))
-        splits = {
-            "train": (images, labels, train),
-            "validation": (images, labels, validation),
-            "test": (arrays["test-images"], arrays["test-labels"], everything),
-        }
-        scaling = fit_scaling(asked.scaling, blocks(images, train))
-        duplicates = overlap(images, arrays["test-images"])
+            found = {role: _checked(raw / role, one["sha256"]) for role, one in recorded["files"].items()}
+            data = (_rows if dataset.columns else _images)(dataset, found, params.normalize)
+        task = tasks.of(dataset.class_names, params.normalize.positive_class)
+        duplicates = overlap(data.inputs["train"], data.inputs["test"])
         digests: dict[str, str] = {}
-        for name, (pixels, classes, chosen) in splits.items():
+        for name, chosen in data.chosen.items():
+            source = "test" if name == "test" else "train"
             with spent.on("write"):
-                digests |= write_split(normalized, name, blocks(pixels, chosen), classes[chosen], scaling)
-        names = list(DATASETS[dataset["name"]].class_names)
-        statistics = {
-            "dataset": dataset["name"],
-            "normalize": asked.model_dump(),
-            "class_names": names,
-            "scaling": asdict(scaling),
-            "images": {split: len(chosen) for split, (_, _, chosen) in splits.items()},
-            "class_counts": {
-                split: np.bincount(classes[chosen], minlength=len(names)).tolist()
-                for split, (_, classes, chosen) in splits.items()
-            },
+                pixels, labels = blocks(data.inputs[source], chosen), data.labels[source][chosen]
+                digests |= write_split(normalized, name, pixels, labels, data.scaling)
+        statistics: dict[str, Any] = {
+            "dataset": dataset.name,
+            "normalize": params.normalize.model_dump(),
+            "task": task.name,
+            "shape": list(dataset.shape),
+            "class_names": data.class_names,
+            "scaling": asdict(data.scaling),
+            "target": asdict(data.target) if data.target else None,
+            "images": {split: len(chosen) for split, chosen in data.chosen.items()},
+            "class_counts": _class_counts(data),
             "test_images_also_in_train": duplicates,
             "sha256": digests,
         }
         files.write_json(normalized / "statistics.json", statistics)
     sizes = ", ".join(f"{count:,} {split}" for split, count in statistics["images"].items())
-    print(f"normalize: {dataset['name']}, {sizes} images, scaling {scaling.name}")
-    print(f"normalize: {duplicates} of the test images stand in the training file too")
+    print(f"normalize: {dataset.name}, {sizes} {task.things}, scaling {data.scaling.name}")
+    if task.name == "binary":
+        print(f"normalize: {data.class_names[1]} against the rest: 1 and 0")
+    print(f"normalize: {duplicates} of the test {task.things} stand in the training file too")
 
 
-def _read(path: Path, sha256: str) -> np.ndarray:
+def _images(dataset: Dataset, found: Mapping[str, Path], asked: Normalize) -> _Data:
+    """Held out is the same share of every class, also where one of them is against the rest: the same images."""
+    arrays = {role: _mapped(path) for role, path in found.items()}
+    inputs, labels = (
+        {split: arrays[f"{split}-{kind}"] for split in ("train", "test")} for kind in ("images", "labels")
+    )
+    chosen = _chosen(labels["train"], len(labels["test"]), asked)
+    scaling = fit_scaling(asked.scaling, blocks(inputs["train"], chosen["train"]))
+    names = list(dataset.class_names)
+    if asked.positive_class != "none":
+        name = names[asked.positive_class]
+        names = [f"not {name}", name]
+        labels = {split: (own == asked.positive_class).astype(np.uint8) for split, own in labels.items()}
+    return _Data(inputs, labels, chosen, scaling, names)
+
+
+def _rows(dataset: Dataset, found: Mapping[str, Path], asked: Normalize) -> _Data:
+    """The target is scaled as the features are, each column by constants of its own."""
+    rows = {
+        split: table.read(found[f"{split}.csv"].read_bytes(), str(found[f"{split}.csv"]), dataset.columns)
+        for split in ("train", "test")
+    }
+    inputs = {split: np.ascontiguousarray(own[:, :-1]) for split, own in rows.items()}
+    chosen = _chosen(np.zeros(len(rows["train"]), np.uint8), len(rows["test"]), asked)
+    training = rows["train"][chosen["train"]]
+    target = fit_columns(asked.scaling, training[:, -1])
+    labels = {split: target.apply(own[:, -1]) for split, own in rows.items()}
+    return _Data(inputs, labels, chosen, fit_columns(asked.scaling, training[:, :-1]), [], target)
+
+
+def _chosen(labels: NDArray[np.uint8], tested: int, asked: Normalize) -> dict[str, NDArray[np.int64]]:
+    """Which inputs of the training file, and then of the test file, each split has."""
+    train, validation = stratified_split(labels, asked.validation_share, asked.split_seed)
+    if asked.training_images != "all":
+        if asked.training_images > len(train):
+            raise ParamsError(
+                f"params.yaml: normalize.training_images: {asked.training_images}, but of {len(labels):,} in the "
+                f"training file {len(train):,} are left beside those for validation. Use at most as many, or all."
+            )
+        train = train[stratified_part(labels[train], asked.training_images, asked.split_seed)]
+    return {"train": train, "validation": validation, "test": np.arange(tested)}
+
+
+def _class_counts(data: _Data) -> dict[str, list[int]]:
+    """Of each split, how many images each class has; of a table nothing."""
+    if data.target:
+        return {}
+    return {
+        split: np.bincount(
+            data.labels["test" if split == "test" else "train"][chosen], minlength=len(data.class_names)
+        ).tolist()
+        for split, chosen in data.chosen.items()
+    }
+
+
+def _checked(path: Path, sha256: str) -> Path:
     if not path.is_file() or files.sha256(path) != sha256:
         raise DataError(
             f"{path}: not the file that the stage 'fetch' wrote (its SHA-256 should be {sha256[:12]}…). "
             "Run `dvc repro fetch` to have it written again."
         )
+    return path
+
+
+def _mapped(path: Path) -> NDArray[np.uint8]:
     with path.open("rb") as file:
         return idx.read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), str(path))

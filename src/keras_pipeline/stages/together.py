@@ -36,14 +36,14 @@ def grouped(runs: Sequence[tuple[Run, Path]]) -> list[list[Run]]:
     for run, normalized in runs:
         params = run.params
         _possible(params, run.variant)
-        plan, _ = preparation.check(params, normalized)
+        plan, statistics = preparation.check(params, normalized)
         alike = {key: value for key, value in run.values.items() if not key.startswith(BESIDE_TRAINING)}
         for key in IN_ONE_PROGRAM:
             del alike[key]
         alike |= {key: bool(run.values[key]) for key in IF_NOT_ZERO}
         shape = json.dumps(alike, sort_keys=True)
         groups.setdefault(shape, []).append(run)
-        needed = preparation.least_memory(params, plan.batch_size)
+        needed = preparation.least_memory(params, tuple(statistics["shape"]), plan.batch_size)
         most[shape] = max(1, min(MOST_TOGETHER, memory.limit() // 2 // needed))
     return [group[at : at + most[shape]] for shape, group in groups.items() for at in range(0, len(group), most[shape])]
 

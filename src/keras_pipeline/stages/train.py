@@ -13,6 +13,7 @@ from keras_pipeline.observer import Observer
 from keras_pipeline.params import Params
 from keras_pipeline.preparation import Prepared
 from keras_pipeline.preprocessing import read_split
+from keras_pipeline.tasks import beside_the_loss
 
 if TYPE_CHECKING:
     from keras_pipeline.fitting import Progress
@@ -68,9 +69,10 @@ def run(
         observer.ended("FINISHED", run, trained)
         _remove(kept)
     best = run["history"][run["best_epoch"] - 1]
+    metric = f"val/{beside_the_loss(best)}"
     print(
         f"train: {len(run['history'])} epochs in {run['train_seconds']:.0f} s; weights of epoch "
-        f"{run['best_epoch']}, val/accuracy {best['val/accuracy']:.4f}, val/loss {best['val/loss']:.4f}"
+        f"{run['best_epoch']}, {metric} {best[metric]:.4f}, val/loss {best['val/loss']:.4f}"
     )
 
 

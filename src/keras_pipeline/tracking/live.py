@@ -14,7 +14,6 @@ import psutil
 from keras_pipeline import files, signals, spent
 from keras_pipeline.errors import MachineError, masked
 from keras_pipeline.observer import Observer
-from keras_pipeline.preprocessing import Scaling
 from keras_pipeline.tracking import runs
 from keras_pipeline.tracking.store import Location, Store, connect, reason
 
@@ -81,10 +80,9 @@ class LiveTracker(Observer):
         """Keep the model, if TensorFlow made it (`track` sees to the others), and close the run with the truth."""
 
         def end() -> None:
-            if model is not None and run["strategy"]["backend"] == "tensorflow":
-                scaling = Scaling(**run["dataset"]["scaling"])
-                if not runs.has_model(self._reached, self.run_id):  # a training that died after this one thing
-                    runs.log_model(self._reached, self.run_id, model, scaling)
+            kept = model if run["strategy"]["backend"] == "tensorflow" else None
+            if kept is not None and not runs.has_model(self._reached, self.run_id):  # it died after this one thing
+                runs.log_model(self._reached, self.run_id, kept, run["dataset"])
             for tag in run.keys() & {"debug", "diverged"}:
                 self._reached.client.set_tag(self.run_id, tag, run[tag])
             if "trace" in run:

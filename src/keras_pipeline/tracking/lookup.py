@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_pipeline import files, provenance
 from keras_pipeline.errors import DataError, MachineError, ParamsError, PipelineError, masked
-from keras_pipeline.tracking.runs import EPOCH_METRICS, KEY, stored
+from keras_pipeline.tracking.runs import KEY, stored
 from keras_pipeline.tracking.store import Location, connect, reason
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _download(client: "MlflowClient", run: "Run", path: str, folder: Path) -> Pa
 
 def _epochs(client: "MlflowClient", run: "Run") -> list[dict[str, float]]:
     rows: dict[int, dict[str, float]] = {}
-    for name in EPOCH_METRICS:
+    for name in (name for name in run.data.metrics if name.startswith(("train/", "val/"))):
         for metric in client.get_metric_history(run.info.run_id, name):
             rows.setdefault(metric.step, {"epoch": metric.step})[name] = metric.value
     return [rows[epoch] for epoch in sorted(rows)]

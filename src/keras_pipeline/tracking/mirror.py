@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from keras_pipeline import architectures, backends, files
-from keras_pipeline.params import IMAGE_SHAPE, Params
-from keras_pipeline.preprocessing import Scaling
+from keras_pipeline.params import Params
+from keras_pipeline.preprocessing import question
 from keras_pipeline.provenance import flat_params
 from keras_pipeline.studies import Member
+from keras_pipeline.tasks import beside_the_loss
 from keras_pipeline.tracking import runs
 from keras_pipeline.tracking.members import member_tags
 from keras_pipeline.tracking.store import Location, Store, connect, prepare_table
 
-PICTURE = "sha256.confusion_matrix"
+PICTURES = ("confusion_matrix", "predicted")
+"""Which figure stands in the chart view: the first of these that the task has."""
 
 
 def experiment_name() -> str | None:
@@ -71,7 +73,7 @@ def synchronise(
         store.client.set_tag(run_id, key, value)
     _log_files(store, run_id, params_file, reports, record)
     if not diverged:
-        _log_picture(store, run_id, run.data.tags, reports / "figures" / "confusion_matrix.png")
+        _log_picture(store, run_id, run.data.tags, reports / "figures")
         if not runs.has_model(store, run_id):
             _log_model(store, run_id, params, models, record)
     # After the model: MLflow opens the run for it, and closes it at that moment.
@@ -89,10 +91,11 @@ def _log_scores(
     values = {**scores, "time/train_seconds": record["train_seconds"]}
     if record["best_epoch"]:
         best = record["history"][record["best_epoch"] - 1]
+        metric = beside_the_loss(best)
         values |= {
             "best/epoch": float(record["best_epoch"]),
             "best/val_loss": best["val/loss"],
-            "best/val_accuracy": best["val/accuracy"],
+            f"best/val_{metric}": best[f"val/{metric}"],
         }
     for name, value in values.items():
         if known.get(name) != value:
@@ -115,10 +118,7 @@ def _tags(params: Params, known: dict[str, str], record: dict[str, Any], scores:
     commit = record["git"]["commit"]
     changed = " with uncommitted changes" if record["git"]["dirty"] else ""
     if scores:
-        came_of_it = (
-            f"**{scores['test/accuracy']:.2%}** of the {images['test']:,} test images right "
-            f"[{scores['test/accuracy_low']:.2%}, {scores['test/accuracy_high']:.2%}], loss {scores['test/loss']:.4f}."
-        )
+        came_of_it = f"{_reached(scores, images['test'])}, loss {scores['test/loss']:.4f}."
     else:
         came_of_it = f"**Diverged:** {record['diverged']}"
     tags["mlflow.note.content"] = "\n\n".join(
@@ -135,6 +135,18 @@ def _tags(params: Params, known: dict[str, str], record: dict[str, Any], scores:
     return tags
 
 
+def _reached(scores: dict[str, float], tested: int) -> str:
+    """The test result as the note begins with it."""
+    if "test/r2" in scores:
+        error = f"mean absolute error {scores['test/mean_absolute_error']:.4g}"
+        return f"**R² {scores['test/r2']:.4f}** over {tested:,} test rows, {error}"
+    area = f", ROC AUC {scores['test/roc_auc']:.4f}" if "test/roc_auc" in scores else ""
+    return (
+        f"**{scores['test/accuracy']:.2%}** of the {tested:,} test images right "
+        f"[{scores['test/accuracy_low']:.2%}, {scores['test/accuracy_high']:.2%}]{area}"
+    )
+
+
 def _log_files(store: Store, run_id: str, params_file: Path, reports: Path, record: dict[str, Any]) -> None:
     store.client.log_artifact(run_id, str(params_file))
     for path in _reported(reports):
@@ -145,14 +157,16 @@ def _log_files(store: Store, run_id: str, params_file: Path, reports: Path, reco
     runs.log_text(store, run_id, json.dumps(record, indent=2), "run.json")
 
 
-def _log_picture(store: Store, run_id: str, known: dict[str, str], picture: Path) -> None:
+def _log_picture(store: Store, run_id: str, known: dict[str, str], figures: Path) -> None:
     """As an image with a key it stands in the chart view beside the other runs' one; each call adds an image."""
     import mlflow
 
+    name = next(name for name in PICTURES if (figures / f"{name}.png").is_file())
+    picture, tag = figures / f"{name}.png", f"sha256.{name}"
     digest = files.sha256(picture)
-    if known.get(PICTURE) != digest:
-        store.client.log_image(run_id, mlflow.Image(str(picture)), key="confusion_matrix", step=0)
-        store.client.set_tag(run_id, PICTURE, digest)
+    if known.get(tag) != digest:
+        store.client.log_image(run_id, mlflow.Image(str(picture)), key=name, step=0)
+        store.client.set_tag(run_id, tag, digest)
 
 
 def _log_model(store: Store, run_id: str, params: Params, models: Path, record: dict[str, Any]) -> None:
@@ -163,9 +177,10 @@ def _log_model(store: Store, run_id: str, params: Params, models: Path, record: 
     from keras_pipeline import model_file
 
     backends.seed_everything(params.seed, params.train.precision)
-    model = architectures.build(params.model, IMAGE_SHAPE, len(record["dataset"]["class_names"]))
+    asked = question(record["dataset"])
+    model = architectures.build(params.model, asked.shape, asked.outputs)
     model_file.load_weights(model, models / "model.keras")
-    runs.log_model(store, run_id, model, Scaling(**record["dataset"]["scaling"]))
+    runs.log_model(store, run_id, model, record["dataset"])
 
 
 def _reported(reports: Path) -> list[Path]:

@@ -5,6 +5,7 @@ import json
 import sqlite3
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from keras_pipeline.preprocessing import Scaling
+from keras_pipeline.preprocessing import Scaling, question, split_files
+from keras_pipeline.tasks import beside_the_loss
 from keras_pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
 KEY = "pipeline.key"
 LONGEST_VALUE = 500
-EPOCH_METRICS = ("val/accuracy", "val/loss", "train/accuracy", "train/loss", "train/learning_rate")
-"""In the order in which MLflow's page offers them; it compares runs by the first."""
 SERVING = ("tensorflow", "keras", "numpy")
 """What a logged model needs where it is served: named, because guessing costs MLflow ten seconds."""
 
@@ -85,14 +85,23 @@ def log_epochs(store: Store, run_id: str, rows: list[dict[str, float]]) -> None:
     from mlflow.entities import Metric
 
     metrics = [
-        Metric(name, row[name], _milliseconds(row["time"]), int(row["epoch"])) for row in rows for name in EPOCH_METRICS
+        Metric(name, row[name], _milliseconds(row["time"]), int(row["epoch"]))
+        for row in rows
+        for name in epoch_metrics(row)
     ]
     for start in range(0, len(metrics), 1000):
         store.client.log_batch(run_id, metrics=metrics[start : start + 1000])
 
 
-def log_model(store: Store, run_id: str, model: "keras.Sequential", scaling: Scaling) -> None:
-    """Keep the network with the run, as MLflow serves it: raw pixels uint8 (-1, 28, 28) in, outputs out."""
+def epoch_metrics(row: Mapping[str, float]) -> tuple[str, ...]:
+    """What is sent of an epoch, in the order in which MLflow's page offers it; it compares runs by the first."""
+    metric = beside_the_loss(row)
+    return f"val/{metric}", "val/loss", f"train/{metric}", "train/loss", "train/learning_rate"
+
+
+def log_model(store: Store, run_id: str, model: "keras.Sequential", dataset: Mapping[str, Any]) -> None:
+    """Keep the network with the run, as MLflow serves it: raw pixels uint8 (-1, 28, 28), or raw features float32
+    (-1, features), in, outputs out. `dataset`: as the record of the run has it."""
     import importlib.metadata
 
     import keras
@@ -102,10 +111,10 @@ def log_model(store: Store, run_id: str, model: "keras.Sequential", scaling: Sca
 
     from keras_pipeline import model_file
 
-    served = model_file.serving_model(model, scaling)
-    height, width = served.input_shape[1:]
+    served = model_file.serving_model(model, Scaling(**dataset["scaling"]), question(dataset).target)
+    raw, shape = np.dtype(served.inputs[0].dtype), served.input_shape[1:]
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, height, width))]),
+        inputs=Schema([TensorSpec(raw, (-1, *shape))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, served.output_shape[-1]))]),
     )
     keras.config.disable_interactive_logging()  # MLflow predicts the example, with a progress bar
@@ -115,7 +124,7 @@ def log_model(store: Store, run_id: str, model: "keras.Sequential", scaling: Sca
             served,
             name="model",
             signature=signature,
-            input_example=np.zeros((1, height, width), np.uint8),
+            input_example=np.zeros((1, *shape), raw),
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVING],
         )
 
@@ -177,12 +186,14 @@ def _log_datasets(store: Store, run_id: str, dataset: dict[str, Any]) -> None:
     contexts = {"train": "training", "validation": "validation", "test": "testing"}
     inputs = []
     for split, count in dataset["images"].items():
-        digest = dataset["sha256"][f"{split}_images.npy"][:12]
+        file = split_files(dataset, split)[0]
         profile = json.dumps({"num_rows": count, "scaling": dataset["scaling"]["name"]})
-        source = json.dumps({"uri": f"data/normalized/{split}_images.npy"})
+        source = json.dumps({"uri": f"data/normalized/{file}"})
         inputs.append(
             DatasetInput(
-                Dataset(f"{dataset['dataset']} {split}", digest, "local", source, profile=profile),
+                Dataset(
+                    f"{dataset['dataset']} {split}", dataset["sha256"][file][:12], "local", source, profile=profile
+                ),
                 [InputTag("mlflow.data.context", contexts[split])],
             )
         )

@@ -30,7 +30,8 @@ ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 VIEW = "main"
-COLUMNS = ("test/accuracy", "test/loss")
+RESULTS = ("test/accuracy", "test/r2")
+"""By which runs are compared, the highest first: of classes, and of numbers."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,10 @@ def reason(error: Exception) -> str:
 
 
 def prepare_table(store: Store) -> None:
-    """Make the experiment's table show what differs between its runs, best test accuracy first.
+    """Make the experiment's table show what differs between its runs, best test accuracy, or R², first.
 
-    The columns are the test accuracy and loss and each param that has more than one value among the
-    newest runs. The tag is what the page of MLflow 3 itself writes for a shared view; not a documented
+    The columns are these, the newest run's first, the test loss, and each param that has more than one value
+    among the newest runs. The tag is what the page of MLflow 3 itself writes for a shared view; not a documented
     interface: another version may ignore it.
     """
     runs = store.client.search_runs([store.experiment], max_results=200)
@@ -131,12 +132,14 @@ def prepare_table(store: Store) -> None:
     for key in sorted({key for run in runs for key in run.data.params}):
         values[key] = {run.data.params.get(key) for run in runs if run.data.params}  # a study's own run has none
     differing = [key for key, found in values.items() if len(found) > 1]
+    known = [name for run in runs for name in RESULTS if name in run.data.metrics]
+    results = list(dict.fromkeys(known)) or [RESULTS[0]]
     columns = [
         "attributes.`Created`",
-        *(f"metrics.`{name}`" for name in COLUMNS),
+        *(f"metrics.`{name}`" for name in (*results, "test/loss")),
         *(f"params.`{key}`" for key in differing[:12]),
     ]
-    view = {"selectedColumns": columns, "orderByKey": "metrics.`test/accuracy`", "orderByAsc": False}
+    view = {"selectedColumns": columns, "orderByKey": f"metrics.`{results[0]}`", "orderByAsc": False}
     store.client.set_experiment_tag(store.experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
 
 
