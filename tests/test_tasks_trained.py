@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
