@@ -26,6 +26,9 @@ from real_workspace import Workspace, origin, wait_until
 
 STATISTICS = {
     "dataset": "digits",
+    "task": "classes",
+    "shape": [28, 28, 1],
+    "target": None,
     "class_names": ["0", "1"],
     "scaling": {"name": "unit", "offset": 0.0, "divisor": 255.0},
     "images": {"train": 2},

@@ -55,6 +55,7 @@ def many_digits(folder: Path, counts: dict[str, int]) -> int:
         parts = preprocessing.blocks(pixels, chosen)
         digests |= preprocessing.write_split(folder, name, parts, labels[chosen], scaling)
     statistics = {"dataset": "digits", "class_names": list("0123456789"), "scaling": vars(scaling), "images": counts}
+    statistics |= {"task": "classes", "shape": [28, 28, 1], "target": None}
     made = small.params().normalize.model_dump()
     files.write_json(folder / "statistics.json", {**statistics, "normalize": made, "sha256": digests})
     return (folder / "train_images.npy").stat().st_size

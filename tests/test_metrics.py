@@ -328,7 +328,7 @@ def test_refuses_what_it_cannot_score(outputs, labels, error, text):
 
 
 def test_refuses_an_unknown_loss_and_an_infinite_penalty():
-    with pytest.raises(ParamsError, match=r"'hinge' is not known. Allowed: categorical_crossentropy, mean_sq"):
+    with pytest.raises(ParamsError, match=r"'hinge' is not known. Allowed: categorical_crossentropy, binary"):
         score(OUTPUTS, LABELS, "hinge")
     with pytest.raises(DivergedError, match=r"penalty is inf; expected a finite number.*lower learning rate"):
         score(OUTPUTS, LABELS, penalty=math.inf)

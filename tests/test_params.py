@@ -101,7 +101,8 @@ def test_the_shipped_file_is_valid_typed_and_frozen() -> None:
 def test_the_place_of_a_fault_is_that_of_its_value() -> None:
     # The tests below compute places with `at`; this one is counted by hand.
     assert refusal("seed: 1\nfetch: {dataset: 3}\n" + TEXT[TEXT.index("normalize:") :]) == (
-        "params.yaml:2:18: fetch.dataset: 3 is not known. Allowed: mnist, fashion_mnist, kmnist, digits."
+        "params.yaml:2:18: fetch.dataset: 3 is not known. "
+        "Allowed: mnist, fashion_mnist, kmnist, digits, line, diabetes."
     )
 
 
@@ -109,10 +110,11 @@ def test_the_place_of_a_fault_is_that_of_its_value() -> None:
     ("key", "value", "name", "message"),
     [
         # names
-        ("dataset", "minst", "fetch.dataset", "'minst' is not known. Allowed: mnist, fashion_mnist, kmnist, digits. "
+        ("dataset", "minst", "fetch.dataset", "'minst' is not known. "
+         "Allowed: mnist, fashion_mnist, kmnist, digits, line, diabetes. "
          "Did you mean 'mnist'?"),
         ("dataset", "cifar10", "fetch.dataset", "'cifar10' is not known. "
-         "Allowed: mnist, fashion_mnist, kmnist, digits."),
+         "Allowed: mnist, fashion_mnist, kmnist, digits, line, diabetes."),
         ("scaling", "minmax", "normalize.scaling", "'minmax' is not known. Allowed: none, unit, symmetric, standard."),
         ("architecture", "MLPP", "model.architecture", "'MLPP' is not known. "
          "Allowed: softmax_regression, mlp, cnn, layers. Did you mean 'mlp'?"),
@@ -120,7 +122,7 @@ def test_the_place_of_a_fault_is_that_of_its_value() -> None:
          "multi_worker, data_parallel, ddp, tpu. "
          "Did you mean 'mirrored'?"),
         ("loss", "categorical_crosentropy", "train.loss", "'categorical_crosentropy' is not known. Allowed: "
-         "categorical_crossentropy, mean_squared_error, mean_absolute_error. "
+         "categorical_crossentropy, binary_crossentropy, mean_squared_error, mean_absolute_error. "
          "Did you mean 'categorical_crossentropy'?"),
         ("monitor", "val/acc", "train.early_stopping.monitor", "'val/acc' is not known. "
          "Allowed: val/loss, val/accuracy. Did you mean 'val/accuracy'?"),
@@ -235,7 +237,8 @@ def test_a_missing_key_is_named_with_what_it_may_be() -> None:
     )
     without_dataset = re.sub(r"(?m)^  dataset:.*$", "  {}", TEXT)
     assert refusal(without_dataset) == (
-        f"params.yaml:{fetch}:1: fetch.dataset: missing. Add it: one of mnist, fashion_mnist, kmnist, digits."
+        f"params.yaml:{fetch}:1: fetch.dataset: missing. "
+        "Add it: one of mnist, fashion_mnist, kmnist, digits, line, diabetes."
     )
 
 

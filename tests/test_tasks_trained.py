@@ -155,14 +155,14 @@ def test_the_numbers_are_those_of_keras_over_all_images(trained: Trained) -> Non
 
 def test_a_binary_network_filled_up_counts_its_images_only() -> None:
     """Most of the batch is filling, whose target 0 an idle network would have right."""
-    from keras_pipeline import training
+    from keras_pipeline import epoch_metrics
 
     weights = np.array([0.1, 0.2, 0, 0, 0, 0], np.float32)
     targets, outputs = np.array([[1], [1], [0], [0], [0], [0]], np.float32), np.full((6, 1), 0.2, np.float32)
-    accuracy = training.BinaryAccuracy(name="accuracy")
+    accuracy = epoch_metrics.BinaryAccuracy(name="accuracy")
     accuracy.update_state(targets, outputs, weights)
     assert float(accuracy.result()) == 0
-    error = training.MeanAbsoluteError("mean_absolute_error", unit=10.0)
+    error = epoch_metrics.MeanAbsoluteError("mean_absolute_error", unit=10.0)
     error.update_state(targets, outputs, weights)
     assert float(error.result()) == pytest.approx(8)
 
@@ -298,15 +298,13 @@ def test_debug_says_what_it_can_and_what_not(trained: Trained, tmp_path: Path) -
             debug.run(trained.params, normalized, tmp_path, Observer(), "overfit", 1.0)
 
 
-def test_balanced_weights_count_the_rare_class_more(tmp_path: Path) -> None:
-    """One step of a new network: the gradient of the output's bias is the weighted mean of share minus label."""
+def test_balanced_weights_count_both_classes_alike() -> None:
     from keras_pipeline import training
 
     labels = np.array([0] * 9 + [1])
     weights = training.class_weights(labels, 2, "balanced")
     np.testing.assert_allclose(weights, [10 / 18, 5])
-    data = training.Data(
-        Split(np.zeros((10, 2), np.float32), labels), Split(np.zeros((1, 2)), labels[:1]), weights, 1, 10, 1
-    )
+    splits = [Split(np.zeros((len(own), 2), np.float32), own) for own in (labels, labels[:1])]
+    data = training.Data(*splits, weights, seed=1, batch_size=10, validation_batch=1)
     assert data.training_weights().sum() == pytest.approx(10)
     assert data.training_weights()[labels == 1].sum() == pytest.approx(5)

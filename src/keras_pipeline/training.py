@@ -10,12 +10,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_pipeline import architectures, backends, preprocessing
+from keras_pipeline import architectures, backends, epoch_metrics, preprocessing
 from keras_pipeline.augmentation import Deformation
 from keras_pipeline.distribution import Distribution
 from keras_pipeline.params import EarlyStopping, Model, Schedule, Train
 from keras_pipeline.preprocessing import Question, Split
-from keras_pipeline.tasks import TASKS
 
 Row = dict[str, float]
 Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -180,43 +179,6 @@ def _weights(weights: NDArray[np.float32], labels: NDArray[Any]) -> NDArray[np.f
     return weights[labels] if len(weights) > 1 else np.repeat(weights, len(labels))
 
 
-class _OfImages:
-    """A metric over what has a weight in the loss, whatever weight; a batch may be filled up with images of none."""
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """As Keras', with the targets (n, outputs), the outputs and the loss's weights (n,), if there are any."""
-        counted = None if sample_weight is None else keras.ops.cast(sample_weight > 0, "float32")
-        return super().update_state(y_true, y_pred, sample_weight=counted)  # type: ignore[misc]
-
-
-class Accuracy(_OfImages, keras.metrics.CategoricalAccuracy):  # type: ignore[misc]
-    """The share of right answers: the largest output is that of the class."""
-
-
-class BinaryAccuracy(_OfImages, keras.metrics.BinaryAccuracy):  # type: ignore[misc]
-    """The share of right answers: the output is above a half where the class is 1."""
-
-
-class MeanAbsoluteError(_OfImages, keras.metrics.MeanAbsoluteError):  # type: ignore[misc]
-    """In the units of what is predicted, of which `unit` are one of the scaled targets."""
-
-    def __init__(self, name: str, unit: float = 1.0) -> None:
-        super().__init__(name=name)
-        self.unit = unit
-
-    def result(self) -> Any:
-        """As Keras', in units."""
-        return super().result() * self.unit
-
-
-def _metric(question: Question) -> keras.metrics.Metric:
-    """What is told of each epoch beside the loss, under Keras' name."""
-    name = TASKS[question.task].metric
-    if question.target:
-        return MeanAbsoluteError(name, question.target.divisor)
-    return Accuracy(name=name) if question.outputs > 1 else BinaryAccuracy(name=name)
-
-
 def class_weights(labels: NDArray[Any], classes: int, rule: str) -> NDArray[np.float32]:
     """float32 (classes,): ones, or for `balanced` images / (classes × images of the class), as scikit-learn has it."""
     if rule == "none":
@@ -239,7 +201,7 @@ def compile_model(model: keras.Sequential, train: Train, steps: int, question: Q
         "mean_absolute_error": keras.losses.MeanAbsoluteError,
     }
     # The sum: the batches' weights make it a mean.
-    model.compile(optimizer, loss=losses[train.loss](reduction="sum"), weighted_metrics=[_metric(question)])
+    model.compile(optimizer, loss=losses[train.loss](reduction="sum"), weighted_metrics=[epoch_metrics.of(question)])
 
 
 def learning_rate(schedule: Schedule, highest: float, epochs: int, steps: int) -> Any:
