@@ -258,6 +258,7 @@ def test_a_network_larger_than_the_memory_is_refused_before_tensorflow(run: Run)
     edit("layers", f"[{{layer: Flatten}}{', {layer: Dense, units: 65536}' * 99}]")
     absent: dict[str, object] = {"dataset": "mnist", "class_names": [], "scaling": {}, "sha256": {}}
     absent |= {"task": "classes", "shape": [28, 28, 1], "target": None}
+    absent |= {"normalize": params.load(Path("params.yaml")).normalize.model_dump()}
     files.write_json(
         Path("data/normalized/statistics.json"), {**absent, "images": {"train": 54_000, "validation": 6_000}}
     )

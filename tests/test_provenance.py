@@ -15,7 +15,7 @@ PARAMS_MODULES = {
     f"keras_pipeline.{name}"
     for name in (
         "params", "layers", "optimizers", "strict_yaml", "schema_faults", "schema_words", "yaml_nodes",
-        "yaml_scalars", "yaml_text", "errors", "strategies", "datasets", "tasks",
+        "yaml_scalars", "yaml_text", "errors", "strategies", "datasets", "engines", "tasks",
     )
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from keras_pipeline.stages import together as stage
 from study_workplace import Workplace
 
 JAX = {"train.backend": "jax"}
+DIGITS = {"fetch.dataset": "digits"}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def normalized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asked(folder: Path, seeds: list[int], grid: Mapping[str, list[Any]], **fixed: Any) -> studies.Study:
     """A study of the shipped params.yaml with JAX; `fixed`: by keys with `__` for the dot."""
     baseline = " ".join(f"{key.rpartition('.')[2]}={values[0]}" for key, values in grid.items())
-    changes = {**JAX, **{key.replace("__", "."): value for key, value in fixed.items()}}
+    changes = {**JAX, **DIGITS, **{key.replace("__", "."): value for key, value in fixed.items()}}
     return Workplace(folder, {}).ask("asked", seeds=seeds, baseline=baseline, grid=grid, fixed=changes)
 
 
@@ -46,7 +47,7 @@ def test_half_of_the_memory_is_for_what_trains_together(
     normalized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = asked(tmp_path, list(range(7)), {"model.l2": [0.1]}).runs
-    needed = preparation.least_memory(params.load(tmp_path / "params.yaml"), 256)
+    needed = preparation.least_memory(params.load(tmp_path / "params.yaml"), (28, 28, 1), 256)
     monkeypatch.setattr(memory, "limit", lambda: 7 * needed)
     assert [len(group) for group in stage.grouped([(run, normalized) for run in runs])] == [3, 3, 1]
 
