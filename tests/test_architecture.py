@@ -61,7 +61,7 @@ HEAVY: dict[str, set[str]] = {
 }  # fmt: skip
 """The only modules that import each of these, at whatever place in their source."""
 AT_ONCE = {
-    "answer", "augmentation", "comparison", "diagnosis", "figures", "fitting", "fused", "fused_jax",
+    "answer", "augmentation", "comparison", "diagnosis", "figures", "fitting", "found_run", "fused", "fused_jax",
     "fused_tensorflow", "inspection", "loop", "metrics", "model_file", "numpy_engine", "page", "pair", "pair_report",
     "profiling", "replicas_tensorflow", "replicas_torch", "study_figures", "study_report", "training", "training_state",
     "vectorized",
