@@ -62,6 +62,7 @@ HEAVY: dict[str, set[str]] = {
 """The only modules that import each of these, at whatever place in their source."""
 AT_ONCE = {
     "answer", "augmentation", "binary_metrics", "comparison", "diagnosis", "epoch_metrics", "figures", "fitting",
+    "found_run",
     "fused", "fused_jax", "fused_tensorflow", "inspection", "loop", "metrics", "model_file", "numpy_engine", "page",
     "pair", "pair_report", "profiling", "regression_metrics", "replicas_tensorflow", "replicas_torch", "reports",
     "study_figures", "study_report", "task_figures", "training", "training_state", "vectorized",

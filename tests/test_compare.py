@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import tracking_fixtures
-from keras_pipeline import files, found_run, metrics, page, pair, pair_report
+from keras_pipeline import binary_metrics, files, found_run, metrics, page, pair, pair_report, regression_metrics
 from keras_pipeline.errors import DataError, MachineError, ParamsError
 from keras_pipeline.found_run import PREDICTIONS, RECORD, SCORES, FoundRun
+from keras_pipeline.preprocessing import Scaling
 from real_workspace import IDENTITY, ONE_THREAD, Workspace, origin
 
 IMAGES, CLASSES = 400, 10
@@ -355,28 +356,34 @@ def test_test_images_are_the_same_also_where_they_are_scaled_otherwise(other: di
 def test_the_differences_are_those_of_scipy_statsmodels_and_scikit_learn() -> None:
     a, b = made(1, 0.85), made(2, 0.92)
     found = pair.answers(a, b)
-    assert found is not None
+    assert found
+    assert found.flips
     right_a, right_b = (run.outputs.argmax(axis=1) == LABELS for run in (a, b))
-    assert sorted(found.only_a) == np.flatnonzero(right_a & ~right_b).tolist()
-    assert sorted(found.only_b) == np.flatnonzero(right_b & ~right_a).tolist()
-    assert found.both + found.neither + len(found.only_a) + len(found.only_b) == IMAGES
-    assert found.both == np.count_nonzero(right_a & right_b)
+    assert sorted(found.flips.only_a) == np.flatnonzero(right_a & ~right_b).tolist()
+    assert sorted(found.flips.only_b) == np.flatnonzero(right_b & ~right_a).tolist()
+    assert found.flips.both + found.flips.neither + len(found.flips.only_a) + len(found.flips.only_b) == IMAGES
+    assert found.flips.both == np.count_nonzero(right_a & right_b)
     # McNemar's exact test is the sign test of those that flipped.
-    flips = len(found.only_a) + len(found.only_b)
-    assert found.accuracy.p == pytest.approx(stats.binomtest(len(found.only_a), flips).pvalue)
-    assert found.accuracy.difference == pytest.approx(b.scores["test/accuracy"] - a.scores["test/accuracy"])
-    assert found.log_loss.difference == pytest.approx(b.scores["test/log_loss"] - a.scores["test/log_loss"])
+    flips = len(found.flips.only_a) + len(found.flips.only_b)
+    assert found.compared["test/accuracy"].p == pytest.approx(stats.binomtest(len(found.flips.only_a), flips).pvalue)
+    assert found.compared["test/accuracy"].difference == pytest.approx(
+        b.scores["test/accuracy"] - a.scores["test/accuracy"]
+    )
+    assert found.compared["test/log_loss"].difference == pytest.approx(
+        b.scores["test/log_loss"] - a.scores["test/log_loss"]
+    )
     losses = [sklearn.metrics.log_loss(LABELS, metrics.probabilities(run.outputs)) for run in (a, b)]
-    assert found.log_loss.difference == pytest.approx(losses[1] - losses[0])
+    assert found.compared["test/log_loss"].difference == pytest.approx(losses[1] - losses[0])
 
 
 def test_the_intervals_are_those_of_a_paired_bootstrap() -> None:
     a, b = made(1, 0.85), made(2, 0.92)
     found = pair.answers(a, b)
-    assert found is not None
+    assert found
+    assert found.flips
     right = [(run.outputs.argmax(axis=1) == LABELS).astype(float) for run in (b, a)]
     losses = [-np.log(metrics.probabilities(run.outputs)[np.arange(IMAGES), LABELS]) for run in (b, a)]
-    for scores, compared in ((right, found.accuracy), (losses, found.log_loss)):
+    for scores, compared in ((right, found.compared["test/accuracy"]), (losses, found.compared["test/log_loss"])):
         drawn = stats.bootstrap(
             scores,
             lambda ours, theirs, axis: ours.mean(axis=axis) - theirs.mean(axis=axis),
@@ -393,8 +400,9 @@ def test_the_intervals_are_those_of_a_paired_bootstrap() -> None:
 
 def test_the_surest_mistakes_come_first() -> None:
     found = pair.answers(made(1), made(2))
-    assert found is not None
-    for chosen, wrong in ((found.only_a, made(2)), (found.only_b, made(1))):
+    assert found
+    assert found.flips
+    for chosen, wrong in ((found.flips.only_a, made(2)), (found.flips.only_b, made(1))):
         confidence = metrics.probabilities(wrong.outputs).max(axis=1)[chosen]
         assert len(chosen) > 10
         assert list(confidence) == sorted(confidence, reverse=True)
@@ -407,7 +415,7 @@ def test_the_verdict_says_what_chance_could_do() -> None:
     number = r"[+-]?\d+\.\d\d"
     close = pair.answers(made(1), made(2))
     assert close is not None
-    assert close.accuracy.p > 0.05
+    assert close.compared["test/accuracy"].p > 0.05
     assert re.fullmatch(
         rf"no difference larger than chance among test images: {number} points \[{number}, {number}\], "
         r"McNemar's p 0\.\d+",
@@ -417,7 +425,7 @@ def test_the_verdict_says_what_chance_could_do() -> None:
         far = pair.answers(made(1, first), made(2, second))
         assert far is not None
         assert re.fullmatch(
-            rf"B is {word} by \d+\.\d\d points \[{number}, {number}\], McNemar's p < 1e-6: larger than chance among "
+            rf"B is {word}: {number} points \[{number}, {number}\], McNemar's p < 1e-6: larger than chance among "
             "test images",
             far.verdict,
         )
@@ -427,6 +435,85 @@ def test_answers_to_other_labels_than_the_records_say_are_refused() -> None:
     other = replace(made(2), labels=(LABELS + 1) % CLASSES)
     with pytest.raises(DataError, match="by their records tested on the same images, but the labels"):
         pair.answers(made(1), other)
+
+
+# Other tasks.
+
+
+def against_the_rest(seed: int, folder: str) -> FoundRun:
+    """A run that tells sevens from the rest, found in its folder."""
+    seven = (LABELS == 7).astype(np.int64)
+    random = np.random.default_rng(seed)
+    answers = np.clip(0.7 * seven + random.uniform(0, 0.6 - 0.1 * seed, IMAGES), 0, 1).astype(np.float32)[:, None]
+    run = record(f"{seed:032x}")
+    run["dataset"] |= {"task": "binary", "class_names": ["not 7", "7"]}
+    files.write_json(Path(folder, RECORD), run)
+    Path(folder, "reports").mkdir()
+    np.savez(Path(folder, PREDICTIONS), outputs=answers, labels=seven, penalty=0.0)
+    scores = binary_metrics.scores(answers, seven, "binary_crossentropy", 0.0, 15)
+    files.write_json(Path(folder, SCORES), scores)
+    return found_run.found(folder, nowhere)
+
+
+def test_one_class_against_the_rest_is_compared_as_several_classes_are() -> None:
+    a, b = against_the_rest(0, "a"), against_the_rest(1, "b")
+    assert (a.outputs.shape, a.task.name) == ((IMAGES, 2), "binary")
+    found = pair.answers(a, b)
+    assert found
+    assert found.flips
+    for metric in ("test/accuracy", "test/log_loss"):
+        assert found.compared[metric].difference == pytest.approx(b.scores[metric] - a.scores[metric])
+    flips = len(found.flips.only_a), len(found.flips.only_b)
+    assert sum(flips) > 3
+    assert found.compared["test/accuracy"].p == pytest.approx(stats.binomtest(flips[0], sum(flips)).pvalue)
+    assert pair.answers(a, made(1)) is None  # asked for all ten: another question
+    assert ("classes", "not 7, 7") in [row[:2] for row in pair.differing(a.record, record())["data"]]
+
+
+def predicted(seed: int, folder: str, noise: float, offset: float = 100.0) -> FoundRun:
+    """A run that predicts a number, found in its folder; `offset`: of the target's scaling."""
+    target = Scaling("standard", offset, 20.0)
+    true = np.random.default_rng(9).normal(100, 20, IMAGES)
+    answers = target.apply(true + np.random.default_rng(seed).normal(0, noise, IMAGES))[:, None]
+    run = record(f"{seed:032x}")
+    digests = {f"test_{kind}.npy": f"{offset:.0f}".ljust(64, "0") for kind in ("features", "targets")}
+    target_scaling = {"name": "standard", "offset": offset, "divisor": 20.0}
+    scaling = {"name": "standard", "offset": [offset], "divisor": [1.0]}
+    run["dataset"] |= {"task": "regression", "dataset": "diabetes", "class_names": [], "sha256": digests}
+    run["dataset"] |= {"target": target_scaling, "scaling": scaling}
+    files.write_json(Path(folder, RECORD), run)
+    Path(folder, "reports").mkdir()
+    np.savez(Path(folder, PREDICTIONS), outputs=answers, targets=target.apply(true), penalty=0.0)
+    scores = regression_metrics.scores(target.undo(answers[:, 0]), target.undo(target.apply(true)))
+    files.write_json(Path(folder, SCORES), {"test/loss": 1.0, **scores})
+    return found_run.found(folder, nowhere)
+
+
+def test_predicted_numbers_are_compared_by_their_errors() -> None:
+    a, b, c = predicted(1, "a", 10.0), predicted(2, "b", 5.0, offset=90.0), predicted(3, "c", 10.0)
+    close, far = pair.answers(a, c), pair.answers(a, b)
+    assert close
+    assert far
+    assert far.flips is None
+    [(metric, found)] = far.compared.items()
+    assert metric == "test/mean_absolute_error"
+    assert found.difference == pytest.approx(b.scores[metric] - a.scores[metric])
+    errors = np.abs(b.outputs[:, 0] - b.labels) - np.abs(a.outputs[:, 0] - a.labels)
+    half = 1.96 * errors.std() / np.sqrt(IMAGES)
+    assert [found.low, found.high] == pytest.approx([errors.mean() - half, errors.mean() + half], abs=0.15 * half)
+    number = r"[+-][\d.]+"
+    interval = rf"\[{number}, {number}\] in test/mean_absolute_error"
+    assert re.fullmatch(rf"B is better: -{number[4:]} {interval}: larger than chance among test rows", far.verdict)
+    assert re.fullmatch(rf"no difference larger than chance among test rows: {number} {interval}", close.verdict)
+    text, _, names = written(a, b, None)
+    assert names == ["comparison.html", "comparison.md"]
+    assert "paired bootstrap over the 400 test rows" in text
+    for word in ("McNemar", "flipped", "images"):
+        assert word not in text.replace("train images", "").replace("test images", "")
+    told = [row[0] for row in pair.differing(a.record, b.record)["data"]]
+    assert told == ["scaling", "target's scaling", "test_features.npy", "test_targets.npy"]
+    lines = list(pair_report.lines(a, b, {}, far))
+    assert any(re.fullmatch(r"result:   B: test/r2 0\.\d+, .* on 400 test rows", line) for line in lines)
 
 
 # The test images, and the page.
@@ -515,17 +602,21 @@ def written(a: FoundRun, b: FoundRun, images: NDArray[np.float32] | None) -> tup
 def test_the_page_says_all_without_the_test_images() -> None:
     a, b = made(1, 0.75, record(host="<b>|"), "HEAD"), made(2, 0.95, asked=".")
     found = pair.answers(a, b)
-    assert found is not None
+    assert found
+    assert found.flips
     text, html, names = written(a, b, None)
     assert names == ["comparison.html", "comparison.md"]
-    assert text.startswith("# `HEAD` against `.`\n\n**B is better by ")
+    assert text.startswith("# `HEAD` against `.`\n\n**B is better: +")
     assert pair_report.ONE_SEED in text
     assert "| `host` | `<b>\\|` | `laptop` |" in text
     for metric, value in a.scores.items():
         other = b.scores[metric]
         assert f"| `{metric}` | {value:.4f} | {other:.4f} | {other - value:+.4f} |" in text
-    assert f"[{found.log_loss.low:+.4f}, {found.log_loss.high:+.4f}]" in text
-    assert f"| **A right** | {found.both} | {len(found.only_a)} |\n| **A wrong** | {len(found.only_b)} |" in text
+    assert f"[{found.compared['test/log_loss'].low:+.4f}, {found.compared['test/log_loss'].high:+.4f}]" in text
+    assert (
+        f"| **A right** | {found.flips.both} | {len(found.flips.only_a)} |\n| **A wrong** | {len(found.flips.only_b)} |"
+        in text
+    )
     assert "Their pictures are left out: the test images are in no folder" in text
     assert "<code>&lt;b&gt;|</code>" in html
     assert Images(html).sources == []
@@ -535,7 +626,7 @@ def test_the_page_says_all_without_the_test_images() -> None:
 def test_runs_with_other_test_images_are_not_paired() -> None:
     a, b = made(1), made(2, run=with_data("labels"))
     text, _, _ = written(a, b, None)
-    assert "**A and B were tested on different images: their metrics stand side by side" in text
+    assert "**A and B were tested on different images, or asked different things of them: their metrics stand" in text
     assert "| `test_labels.npy` | `2l0000000000` | `eeeeeeeeeeee` |" in text
     assert f"| `test/accuracy` | {a.scores['test/accuracy']:.4f} | {b.scores['test/accuracy']:.4f} |" in text
     for word in ("McNemar", "flipped", "95 %", pair_report.ONE_SEED):
@@ -561,14 +652,20 @@ def test_the_lines_say_what_differed_the_accuracies_and_the_verdict() -> None:
     b.record["params"] |= {"model.dropout": 0.5}
     b.record["environment"] = [f"package-{number}==1" for number in range(10)]
     found = pair.answers(a, b)
-    assert found is not None
+    assert found
+    assert found.flips
     lines = "\n".join(pair_report.lines(a, b, pair.differing(a.record, b.record), found)).splitlines()
     assert lines[0] == "A:        digits mlp, key 000000000000: folder HEAD"
     assert lines[2] == "differs:  params: model.dropout 0.3 → 0.5"
     assert "          versions: and 3 more, on the page" in lines
     first, second = a.scores["test/accuracy"], b.scores["test/accuracy"]
-    assert f"accuracy: A {first:.4f}, B {second:.4f} of 400 test images" in lines
-    assert f"flipped:  only A has {len(found.only_a)} test images right, only B {len(found.only_b)}" in lines
+    for letter, reached in (("A", first), ("B", second)):
+        [line] = [line for line in lines if line.startswith(f"result:   {letter}: ")]
+        assert line.startswith(f"result:   {letter}: test/accuracy {reached:.4f} [")
+        assert line.endswith("] on 400 test images")
+    assert (
+        f"flipped:  only A has {len(found.flips.only_a)} test images right, only B {len(found.flips.only_b)}" in lines
+    )
     assert lines[-2:] == [f"verdict:  {found.verdict}", f"          {pair_report.ONE_SEED}"]
 
 
@@ -587,17 +684,23 @@ def test_the_images_that_flipped_are_drawn_both_ways_and_are_inside_the_page(mon
     a, b = made(1, 0.75, run), made(2, 0.95)
     b.record["dataset"] = run["dataset"]
     found = pair.answers(a, b)
-    assert found is not None
-    assert len(found.only_a) < 36 < len(found.only_b)
+    assert found
+    assert found.flips
+    assert len(found.flips.only_a) < 36 < len(found.flips.only_b)
     text, html, names = written(a, b, images)
     assert names[2:] == ["only-A-right.png", "only-B-right.png"]
-    assert f"![A right, B wrong: all {len(found.only_a)}, those first that B is surest of](only-A-right.png)" in text
-    assert f"![B right, A wrong: 36 of {len(found.only_b)}, those first that A is surest of](only-B-right.png)" in text
+    assert (
+        f"![A right, B wrong: all {len(found.flips.only_a)}, those first that B is surest of](only-A-right.png)" in text
+    )
+    assert (
+        f"![B right, A wrong: 36 of {len(found.flips.only_b)}, those first that A is surest of](only-B-right.png)"
+        in text
+    )
     sources = Images(html).sources
     assert len(sources) == 2
     assert all(source.startswith("data:image/png;base64,iVBOR") for source in sources)
-    assert [len(figure.axes) for figure in drawn] == [len(found.only_a), 36]
-    for figure, chosen in zip(drawn, (found.only_a, found.only_b), strict=True):
+    assert [len(figure.axes) for figure in drawn] == [len(found.flips.only_a), 36]
+    for figure, chosen in zip(drawn, (found.flips.only_a, found.flips.only_b), strict=True):
         for axes, index in zip(figure.axes, chosen, strict=False):
             told = [f"true {LABELS[index]}"]
             for letter, one in (("A", a), ("B", b)):
@@ -681,7 +784,8 @@ def test_a_folder_a_revision_an_experiment_and_a_run_of_mlflow_are_compared(work
         output = workspace.good(f"keras-pipeline compare {asked}", **ONE_THREAD)
         assert told(output, "differs") == "params: model.hidden_units [16] → [64]"
         accuracies = [run.metrics["test/accuracy"] for run in (first, second)]
-        assert told(output, "accuracy") == f"A {accuracies[0]:.4f}, B {accuracies[1]:.4f} of 360 test images"
+        for letter, accuracy in zip("AB", accuracies, strict=True):
+            assert f"result:   {letter}: test/accuracy {accuracy:.4f} [" in output
         folder = told(output, "page").removesuffix("/comparison.html")
         assert told(output, "MLflow") == f"an artifact of B's run, {folder}/comparison.html"
         wanted = {"comparison.html", "comparison.md", "only-A-right.png", "only-B-right.png"}

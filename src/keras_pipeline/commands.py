@@ -593,7 +593,9 @@ def _compare(chosen: argparse.Namespace) -> None:
 
     a, b = found_run.found(chosen.a, stored), found_run.found(chosen.b, stored)
     differing, answers = pair.differing(a.record, b.record), pair.answers(a, b)
-    images = pair.tested_on((a, b), pair_report.folders(a, b, chosen.normalized)) if answers else None
+    images = None
+    if answers and answers.flips:
+        images = pair.tested_on((a, b), pair_report.folders(a, b, chosen.normalized))
     name = pair_report.name(a, b)
     folder = chosen.output or Path("compare") / name
     written = pair_report.write(a, b, differing, answers, images, folder)

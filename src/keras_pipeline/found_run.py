@@ -3,6 +3,7 @@
 import configparser
 import hashlib
 import io
+import math
 import re
 import tempfile
 import zipfile
@@ -18,7 +19,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from keras_pipeline import differences, files, git, provenance
+from keras_pipeline.binary_metrics import two_columns
 from keras_pipeline.errors import DataError, MachineError, ParamsError
+from keras_pipeline.preprocessing import Scaling
+from keras_pipeline.tasks import TASKS, Task
 
 RECORD, SCORES, PREDICTIONS = "models/run.json", "reports/metrics.json", "reports/predictions.npz"
 REPORTS = (SCORES, PREDICTIONS)
@@ -33,16 +37,22 @@ Raises ParamsError where none or several match, MachineError where the store can
 @dataclass(frozen=True)
 class FoundRun:
     """A run with a test result: what it was asked for as, where it was found, its record and its metrics; what it
-    answered to the test images, float32 (images, classes), and their classes, int64 (images,). `folder`: what has its
-    models/ and reports/, if one has."""
+    answered to the test images, float (images, classes), and their classes, int64 (images,): of one class against the
+    rest two; of a table the predicted numbers, float64 (rows, 1), and the true ones, (rows,), in their own units.
+    `folder`: what has its models/ and reports/, if one has."""
 
     asked: str
     place: str
     record: dict[str, Any]
     scores: dict[str, float]
-    outputs: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    outputs: NDArray[np.floating[Any]]
+    labels: NDArray[Any]
     folder: Path | None = None
+
+    @property
+    def task(self) -> Task:
+        """What it learned to do; older versions knew one task."""
+        return TASKS[self.record["dataset"].get("task", "classes")]
 
 
 def found(asked: str, stored: Stored) -> FoundRun:
@@ -163,30 +173,40 @@ def _read(asked: str, place: str, record: dict[str, Any], reports: Path, folder:
     if "diverged" in record:
         raise DataError(f"the training diverged ({record['diverged']}), so there is no test result to compare.")
     differences.check(record)
-    scores = files.read_json(reports / SCORES, written_by="evaluate", keys=("test/accuracy", "test/log_loss"))
-    outputs, labels = _predictions(reports / PREDICTIONS)
+    dataset = record["dataset"]
+    classes = len(dataset["class_names"])
+    metric = "test/accuracy" if classes else "test/mean_absolute_error"
+    scores = files.read_json(reports / SCORES, written_by="evaluate", keys=(metric,))
+    outputs, labels = _predictions(reports / PREDICTIONS, "labels" if classes else "targets")
     if not all(type(score) in (int, float) for score in scores.values()):
         raise DataError(f"{SCORES} holds what is no number. The stage 'evaluate' writes it: run `dvc repro`.")
-    images, classes = record["dataset"]["images"].get("test"), len(record["dataset"]["class_names"])
-    if outputs.shape != (images, classes) or labels.shape != (images,):
+    images = dataset["images"].get("test")
+    shape = (images, classes if classes > 2 else 1)
+    if outputs.shape != shape or labels.shape != (images,):
         raise DataError(
-            f"{PREDICTIONS} has answers of shape {outputs.shape}; expected {(images, classes)} by its record. "
+            f"{PREDICTIONS} has answers of shape {outputs.shape}; expected {shape} by its record. "
             "They are of different runs: run `dvc repro`."
         )
-    accuracy = float((outputs.argmax(axis=1) == labels).mean())
-    if abs(accuracy - scores["test/accuracy"]) > 1e-9:
+    if not classes:
+        target = Scaling(**dataset["target"])
+        outputs, labels = target.undo(outputs), target.undo(labels)
+        reached = float(np.abs(outputs[:, 0] - labels).mean())
+    else:
+        outputs = two_columns(outputs) if classes == 2 else outputs
+        reached = float((outputs.argmax(axis=1) == labels).mean())
+    if not math.isclose(reached, scores[metric], rel_tol=1e-9):
         raise DataError(
-            f"{SCORES} says test/accuracy {scores['test/accuracy']}, {PREDICTIONS} gives {accuracy}: they are "
+            f"{SCORES} says {metric} {scores[metric]}, {PREDICTIONS} gives {reached}: they are "
             "of different runs, or one was changed. Run `dvc repro`."
         )
     return FoundRun(asked, place, record, scores, outputs, labels, folder)
 
 
-def _predictions(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _predictions(path: Path, labels: str) -> tuple[NDArray[Any], NDArray[Any]]:
     try:
         # From memory: of a damaged archive NumPy leaves the file open.
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as saved:
-            return saved["outputs"], saved["labels"]
+            return saved["outputs"], saved[labels]
     except FileNotFoundError:
         raise DataError(f"there is no {PREDICTIONS}. The stage 'evaluate' writes it: run `dvc repro`.") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

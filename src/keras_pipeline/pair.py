@@ -22,33 +22,41 @@ LACKING = "–"
 
 
 @dataclass(frozen=True)
-class Answers:
-    """The answers of two runs to the same test images; differences are B minus A.
+class Flips:
+    """only_a, only_b: which test images, int (n,), only that run has right, those that the other is surest of first;
+    both, neither: how many images both have right, or none of the two."""
 
-    only_a, only_b: which images, int (n,), only that one has right, those that the other is surest of first; `flipped`:
-    how many, and McNemar's exact test of that, is in `accuracy`. both, neither: how many images both have right, or
-    none of the two. `log_loss` has an interval, and no test.
-    """
-
-    accuracy: Comparison
-    log_loss: Comparison
     only_a: NDArray[np.intp]
     only_b: NDArray[np.intp]
     both: int
     neither: int
 
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of two runs to the same test images, or rows of a table: differences by metric, B minus A, that which
+    the verdict is of first. Accuracy has McNemar's exact test, the others an interval only. `flips`: of classes."""
+
+    compared: dict[str, Comparison]
+    flips: Flips | None
+
     @property
     def verdict(self) -> str:
-        """In words, what of the difference of accuracy other test images would not undo; points are hundredths of the
-        test images."""
-        found = self.accuracy
-        if not len(self.only_a) and not len(self.only_b):
+        """In words, what of the difference other test images would not undo; points are hundredths of the images."""
+        metric, found = next(iter(self.compared.items()))
+        if not self.flips:
+            real, better, things = not found.low <= 0 <= found.high, found.difference < 0, "rows"
+            amount, rest = f"{found.difference:+.4g}", f"[{found.low:+.4g}, {found.high:+.4g}] in {metric}"
+        elif not len(self.flips.only_a) and not len(self.flips.only_b):
             return "no difference: both have the same test images right"
-        size = f"points [{100 * found.low:+.2f}, {100 * found.high:+.2f}], McNemar's p {comparison.p_text(found.p)}"
-        if found.real:
-            better = "better" if found.difference > 0 else "worse"
-            return f"B is {better} by {abs(100 * found.difference):.2f} {size}: larger than chance among test images"
-        return f"no difference larger than chance among test images: {100 * found.difference:+.2f} {size}"
+        else:
+            real, better, things = found.real, found.difference > 0, "images"
+            amount = f"{100 * found.difference:+.2f}"
+            rest = f"points [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
+            rest += f", McNemar's p {comparison.p_text(found.p)}"
+        if real:
+            return f"B is {'better' if better else 'worse'}: {amount} {rest}: larger than chance among test {things}"
+        return f"no difference larger than chance among test {things}: {amount} {rest}"
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Rows]:
@@ -69,7 +77,10 @@ def _told(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         "params": {key: str(value) for key, value in record["params"].items()},
         "data": {
             "dataset": dataset["dataset"],
-            "scaling": ", ".join(f"{name} {value}" for name, value in dataset["scaling"].items()),
+            "task": dataset.get("task", "classes"),
+            "classes": ", ".join(dataset["class_names"]),
+            "scaling": _scaling(dataset["scaling"]),
+            "target's scaling": _scaling(dataset.get("target") or {}),
             **{f"{split} images": str(count) for split, count in dataset["images"].items()},
             **{name: digest[:12] for name, digest in dataset["sha256"].items()},
         },
@@ -83,21 +94,30 @@ def _told(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     }
 
 
+def _scaling(constants: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in constants.items())
+
+
 def commit(git: Mapping[str, Any]) -> str:
     """A record's commit, and whether there were changes besides."""
     return f"{(git['commit'] or 'none')[:12]}{' with changes' if git['dirty'] else ''}"
 
 
 def same_test_images(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether the runs of two records were tested on the same images, be they scaled otherwise.
+    """Whether the runs of two records were tested on the same images or rows, and asked the same of them, be they
+    scaled otherwise.
 
     A dataset's files are verified when they are fetched, and no test image is left out: what differs with the scaling
     alone are the same images.
     """
     ours, theirs = a["dataset"], b["dataset"]
-    if ours["dataset"] != theirs["dataset"] or _digest(ours, "labels") != _digest(theirs, "labels"):
+    if any(ours[name] != theirs[name] for name in ("dataset", "class_names")):
         return False
-    return ours["scaling"] != theirs["scaling"] or _digest(ours, "images") == _digest(theirs, "images")
+    inputs, labels = ("images", "labels") if ours["class_names"] else ("features", "targets")
+    return all(
+        _digest(ours, kind) == _digest(theirs, kind) or ours.get(scaling) != theirs.get(scaling)
+        for kind, scaling in ((inputs, "scaling"), (labels, "target"))
+    )
 
 
 def _digest(dataset: Mapping[str, Any], kind: str) -> str | None:
@@ -110,20 +130,27 @@ def answers(a: FoundRun, b: FoundRun) -> Answers | None:
     the answers are not those of the records."""
     if not same_test_images(a.record, b.record):
         return None
-    if not np.array_equal(a.labels, b.labels):
+    if not np.allclose(a.labels, b.labels, rtol=1e-5):
         raise DataError(
             f"{a.place} and {b.place}: by their records tested on the same images, but the labels beside their answers "
             "differ: one reports/predictions.npz is of another run. Run `dvc repro` there."
         )
+    if a.task.name == "regression":
+        off = [np.abs(run.outputs[:, 0] - run.labels) for run in (a, b)]
+        return Answers({"test/mean_absolute_error": comparison.compare(off[1][None], off[0][None])}, None)
     right = [run.outputs.argmax(axis=1) == run.labels for run in (a, b)]
     losses = [metrics.log_losses(run.outputs, run.labels) for run in (a, b)]
     return Answers(
-        comparison.compare(right[1][None], right[0][None]),
-        comparison.compare(losses[1][None], losses[0][None]),
-        _surest(b, right[0] & ~right[1]),
-        _surest(a, right[1] & ~right[0]),
-        int(np.count_nonzero(right[0] & right[1])),
-        int(np.count_nonzero(~right[0] & ~right[1])),
+        {
+            "test/accuracy": comparison.compare(right[1][None], right[0][None]),
+            "test/log_loss": comparison.compare(losses[1][None], losses[0][None]),
+        },
+        Flips(
+            _surest(b, right[0] & ~right[1]),
+            _surest(a, right[1] & ~right[0]),
+            int(np.count_nonzero(right[0] & right[1])),
+            int(np.count_nonzero(~right[0] & ~right[1])),
+        ),
     )
 
 

@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from keras_pipeline import comparison, figures, metrics, page
 from keras_pipeline.found_run import FoundRun
-from keras_pipeline.pair import LACKING, Answers, Rows, commit
+from keras_pipeline.pair import LACKING, Answers, Flips, Rows, commit
+from keras_pipeline.tasks import headline
 
 NAME = "comparison"
 MOST_PICTURES = 36
 MOST_LINES = 8
 ONE_SEED = "One run each says nothing of other seeds: the next seed may turn it (`keras-pipeline study` asks that)."
 OTHER_IMAGES = (
-    "A and B were tested on different images: their metrics stand side by side, and nothing says "
-    "what of the difference is chance"
+    "A and B were tested on different images, or asked different things of them: their metrics stand side by side, and "
+    "nothing says what of the difference is chance"
 )
 SAME_RUN = "A and B are one and the same run"
 
@@ -49,14 +50,18 @@ def lines(a: FoundRun, b: FoundRun, differing: dict[str, Rows], answers: Answers
     for letter, run in (("A", a), ("B", b)):
         yield f"{letter}:        {run.record['name']}, key {run.record['key'][:12]}: {run.place}"
     yield "differs:  " + "\n          ".join(_differing(differing))
-    accuracies = [run.scores["test/accuracy"] for run in (a, b)]
-    counts = sorted({f"{len(run.labels):,}" for run in (a, b)})
-    yield f"accuracy: A {accuracies[0]:.4f}, B {accuracies[1]:.4f} of {' and '.join(counts)} test images"
-    if answers:
-        yield f"flipped:  only A has {len(answers.only_a)} test images right, only B {len(answers.only_b)}"
+    for letter, run in (("A", a), ("B", b)):
+        yield f"result:   {letter}: {headline(run.scores)} on {_tested(run)}"
+    if answers and answers.flips:
+        only_a, only_b = len(answers.flips.only_a), len(answers.flips.only_b)
+        yield f"flipped:  only A has {only_a} test images right, only B {only_b}"
     yield f"verdict:  {_verdict(a, b, answers)}"
     if warning := _warning(a, b, answers):
         yield f"          {warning}"
+
+
+def _tested(run: FoundRun) -> str:
+    return f"{len(run.labels):,} test {run.task.things}"
 
 
 def _differing(differing: dict[str, Rows]) -> Iterator[str]:
@@ -91,13 +96,14 @@ def write(
     their paths. `images`: the test images, if they are at hand."""
     pictures: list[page.Picture] = []
     left_out = ""
-    if answers and images is None and len(answers.only_a) + len(answers.only_b):
+    flips = answers.flips if answers else None
+    if flips and images is None and len(flips.only_a) + len(flips.only_b):
         left_out = (
             "Their pictures are left out: the test images are in no folder of scaled arrays here that has them "
             "unaltered. `dvc repro normalize` writes data/normalized; `--normalized` names another folder."
         )
-    elif answers and images is not None:
-        pictures = list(_pictures(a, b, answers, images))
+    elif flips and images is not None:
+        pictures = list(_pictures(a, b, flips, images))
     for stale in folder.glob("only-*.png"):
         stale.unlink()
     content = {
@@ -109,8 +115,9 @@ def write(
         "differing": differing,
         "metrics": list(_metrics(a, b, answers)),
         "answers": answers,
-        "p": comparison.p_text(answers.accuracy.p) if answers else "",
-        "images": f"{len(a.labels):,}",
+        "flips": flips,
+        "p": comparison.p_text(answers.compared["test/accuracy"].p) if answers and flips else "",
+        "tested": _tested(a),
         "left_out": left_out,
     }
     page.write(folder, NAME, f"{a.asked} against {b.asked}", content, pictures, of="compare")
@@ -136,10 +143,10 @@ def _runs(a: FoundRun, b: FoundRun) -> Rows:
 
 
 def _metrics(a: FoundRun, b: FoundRun, answers: Answers | None) -> Iterator[dict[str, str]]:
-    tested = {"test/accuracy": answers.accuracy, "test/log_loss": answers.log_loss} if answers else {}
+    compared = answers.compared if answers else {}
     for metric in {**a.scores, **b.scores}:
         ours, theirs = a.scores.get(metric), b.scores.get(metric)
-        found = tested.get(metric)
+        found = compared.get(metric)
         yield {
             "name": metric,
             "a": LACKING if ours is None else f"{ours:.4f}",
@@ -149,8 +156,8 @@ def _metrics(a: FoundRun, b: FoundRun, answers: Answers | None) -> Iterator[dict
         }
 
 
-def _pictures(a: FoundRun, b: FoundRun, answers: Answers, images: NDArray[np.float32]) -> Iterator[page.Picture]:
-    for letter, other, chosen in (("A", "B", answers.only_a), ("B", "A", answers.only_b)):
+def _pictures(a: FoundRun, b: FoundRun, flips: Flips, images: NDArray[np.float32]) -> Iterator[page.Picture]:
+    for letter, other, chosen in (("A", "B", flips.only_a), ("B", "A", flips.only_b)):
         if not len(chosen):
             continue
         shown = chosen[:MOST_PICTURES]
