@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 
 def changed(text: str, values: Mapping[str, Any]) -> str:
@@ -17,7 +18,19 @@ def changed(text: str, values: Mapping[str, Any]) -> str:
         place = document
         for block in blocks:
             place = place[block]
-        place[last] = value
+        place[last] = _in_a_line(value)
     result = io.StringIO()
     yaml.dump(document, result)
     return result.getvalue()
+
+
+def _in_a_line(value: Any) -> Any:
+    """A list or block as it is written in one line, with its comment behind it."""
+    if isinstance(value, list | tuple):
+        value = CommentedSeq(value)
+    elif isinstance(value, dict):
+        value = CommentedMap(value)
+    else:
+        return value
+    value.fa.set_flow_style()
+    return value

@@ -1,6 +1,5 @@
 """The report of a study: one page for people, as Markdown with figures beside it and as HTML with all of it inside."""
 
-import base64
 import math
 import re
 import time
@@ -9,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markdown_it import MarkdownIt
-from markupsafe import Markup
 
-from keras_pipeline import figures, files, study_figures
+from keras_pipeline import files, page, study_figures
 from keras_pipeline.answer import CURVES, Result, Variant
 from keras_pipeline.studies import Study
 
@@ -25,27 +21,7 @@ def write(study: Study, variants: Sequence[Variant], folder: Path) -> str:
 
     `variants`: of `answer.answered`. The HTML asks nothing of any other file or server.
     """
-    pictures = dict(_pictures(study, variants))
-    shown = []
-    for kind, (text, figure) in pictures.items():
-        name = f"{study.name}-{kind}.png"
-        figures.save(figure, folder / name)
-        shown.append({"file": name, "text": text})
-    environment = Environment(
-        loader=PackageLoader("keras_pipeline"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        autoescape=select_autoescape(["html"]),
-    )
-    text = environment.get_template("study.md").render(figures=shown, **_content(study, variants))
-    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-    files.write_atomically(folder / f"{study.name}.md", text.encode())
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    for one in shown:
-        encoded = base64.b64encode((folder / one["file"]).read_bytes()).decode()
-        body = body.replace(f'src="{one["file"]}"', f'src="data:image/png;base64,{encoded}"')
-    page = environment.get_template("study.html").render(title=study.name, body=Markup(body))  # noqa: S704  # escaped by MarkdownIt
-    files.write_atomically(folder / f"{study.name}.html", page.encode())
+    text = page.write(study.name, "study.md", _content(study, variants), dict(_pictures(study, variants)), folder)
     files.write_json(folder / f"{study.name}.json", _numbers(study, variants))
     return text
 

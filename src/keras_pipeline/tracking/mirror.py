@@ -55,11 +55,11 @@ def synchronise(
 ) -> None:
     """Bring the record's run in line with the files, and remember `now` as what was sent.
 
-    It is a child of its study's run if it is a `member` of one. Of a training that diverged there is no network and no
-    report. Raises whatever MLflow does; sending again after a failure is always right.
+    It is a child of its study's run if it is a `member` of one. Of a training that diverged or was pruned there is no
+    network and no report. Raises whatever MLflow does; sending again after a failure is always right.
     """
-    diverged = "diverged" in record
-    scores = {} if diverged else files.read_json(reports / "metrics.json", written_by="evaluate")
+    status = "FAILED" if "diverged" in record else "KILLED" if "pruned" in record else "FINISHED"
+    scores = {} if status != "FINISHED" else files.read_json(reports / "metrics.json", written_by="evaluate")
     store = connect(where, params.tracking.experiment)
     run_id = runs.ensure(store, record, experiment_name())
     run = store.client.get_run(run_id)
@@ -69,12 +69,11 @@ def synchronise(
     for key, value in tags.items():
         store.client.set_tag(run_id, key, value)
     _log_files(store, run_id, params_file, reports, record)
-    if not diverged:
+    if status == "FINISHED":
         _log_picture(store, run_id, run.data.tags, reports / "figures" / "confusion_matrix.png")
         if not runs.has_model(store, run_id):
             _log_model(store, run_id, params, models, record)
     # After the model: MLflow opens the run for it, and closes it at that moment.
-    status = "FAILED" if diverged else "FINISHED"
     store.client.set_terminated(run_id, status, int(record["ended"] * 1000))
     prepare_table(store)
     stamp = _stamp(where, params.tracking.experiment, record["key"])
@@ -103,7 +102,7 @@ def _tags(params: Params, known: dict[str, str], record: dict[str, Any], scores:
     train went, the evaluation's settings, the experiments, the note."""
     tags = {key: str(value) for key, value in flat_params({"evaluate": params.evaluate}).items()}
     tags |= {f"sha256.{name}": digest for name, digest in record["sha256"].items()}
-    tags |= {"diverged": record["diverged"]} if "diverged" in record else {}
+    tags |= {name: record[name] for name in ("diverged", "pruned") if name in record}
     tags |= {f"seconds.{part}": f"{seconds:.2f}" for part, seconds in record.get("seconds", {}).items()}
     name = experiment_name()
     if name:
@@ -118,8 +117,10 @@ def _tags(params: Params, known: dict[str, str], record: dict[str, Any], scores:
             f"**{scores['test/accuracy']:.2%}** of the {images['test']:,} test images right "
             f"[{scores['test/accuracy_low']:.2%}, {scores['test/accuracy_high']:.2%}], loss {scores['test/loss']:.4f}."
         )
-    else:
+    elif "diverged" in record:
         came_of_it = f"**Diverged:** {record['diverged']}"
+    else:
+        came_of_it = f"**Pruned:** {record['pruned']}"
     tags["mlflow.note.content"] = "\n\n".join(
         [
             came_of_it,
