@@ -36,8 +36,8 @@ STAGES: dict[str, Any] = DVC["stages"]
 LOCK = read_yaml("dvc.lock")["stages"] if (ROOT / "dvc.lock").exists() else {}
 
 OF_ALL_PARAMS = {
-    *(f"stages.{stage}" for stage in STAGES), "stages.debug", "stages.variants", "params", "preparation", "record",
-    "tracking.mirror", "status",
+    *(f"stages.{stage}" for stage in STAGES), "stages.debug", "stages.together", "params", "preparation",
+    "record", "tracking.mirror", "status", "study_folders",
 }  # fmt: skip
 """The modules whose functions may be given all params; every other one is given single blocks."""
 PART_OF_STAGE = {"track": ["stages.track", "tracking.mirror"], "train": ["stages.train", "preparation", "record"]}
@@ -53,16 +53,17 @@ HEAVY: dict[str, set[str]] = {
         "tracking.runs", "training", "training_state", "vectorized",
     },
     "mlflow": {"tracking.live", "tracking.mirror", "tracking.runs", "tracking.store"},
-    "matplotlib": {"figures"},
+    "matplotlib": {"figures", "search_figures", "study_figures"},
     "sklearn": {"datasets", "metrics"},
-    "scipy": {"metrics"},
+    "optuna": {"trials"},
+    "scipy": {"answer", "comparison", "metrics", "study_figures"},
     "dvc": set(),
 }  # fmt: skip
 """The only modules that import each of these, at whatever place in their source."""
 AT_ONCE = {
-    "augmentation", "diagnosis", "figures", "fitting", "fused", "fused_jax", "fused_tensorflow", "inspection", "loop",
-    "metrics", "model_file", "profiling", "replicas_tensorflow", "replicas_torch", "training", "training_state",
-    "vectorized",
+    "answer", "augmentation", "comparison", "diagnosis", "figures", "fitting", "fused", "fused_jax", "fused_tensorflow",
+    "inspection", "loop", "metrics", "model_file", "page", "profiling", "replicas_tensorflow", "replicas_torch",
+    "search_figures", "search_report", "study_figures", "study_report", "training", "training_state", "vectorized",
 }  # fmt: skip
 """The modules that import one of them as soon as they are imported; the others do so where they need it."""
 

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from keras_pipeline import clusters, spent, workers
-from keras_pipeline.errors import ParamsError, PipelineError, masked
+from keras_pipeline.errors import DataError, ParamsError, PipelineError, masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -615,6 +615,11 @@ def _search_report(found: "Search", trials: "Trials", folders: "Folders", folder
     from keras_pipeline.stages import track
 
     outcome = search_report.outcome(found, trials.seen(), folders)
+    if not outcome.seen:
+        raise DataError(
+            f"search {found.name}: no trial is done with these params, data and code. `search run {found.name}` does "
+            "them; a report of earlier ones stays."
+        )
     text = search_report.write(outcome, trials.importances(), folder)
     print(f"search {found.name}: {outcome.verdict}")
     if outcome.diff:

@@ -25,8 +25,8 @@ def history(seen: Sequence[Seen], metric: str, *, highest: bool) -> Figure:
     complete = [(one.number, one.value) for one in seen if one.value is not None]
     if complete:
         numbers, values = zip(*complete, strict=True)
-        so_far = (np.maximum if highest else np.minimum).accumulate(values)
-        axes.step(numbers, so_far, where="post", color=VERMILION, lw=2, label="best so far")
+        so_far = (np.maximum if highest else np.minimum).accumulate([*values, values[-1]])
+        axes.step([*numbers, seen[-1].number], so_far, where="post", color=VERMILION, lw=2, label="best so far")
     axes.set(xlabel="trial", ylabel=metric)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
@@ -38,7 +38,7 @@ def slices(seen: Sequence[Seen], keys: Sequence[str], metric: str, logarithmic: 
     """A panel for each key: the metric of every trial by its value, on an axis by its logarithm for `logarithmic`."""
     rows = -(-len(keys) // COLUMNS)
     figure = Figure(figsize=(9, 3.2 * rows), layout="constrained")
-    panels = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False).flat
+    panels = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False).flatten()
     for axes, key in zip(panels, keys, strict=False):
         values = [one.values[key] for one in seen]
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
@@ -52,7 +52,7 @@ def slices(seen: Sequence[Seen], keys: Sequence[str], metric: str, logarithmic: 
             axes.set_xticks(range(len(names)), shown, parse_math=False)
         axes.set_xlabel(key, parse_math=False)
         axes.grid(alpha=0.3)
-    for axes in list(panels):
+    for axes in panels[len(keys) :]:
         axes.set_axis_off()
     figure.supylabel(metric)
     return figure

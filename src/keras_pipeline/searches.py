@@ -3,8 +3,8 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -159,11 +159,11 @@ class Search:
         """What one of its runs is in MLflow."""
         return Member("search", self.name, self.asked.goal, run.variant, run.tuned, run.seed)
 
-    def identity(self, code: Mapping[str, str], data: str) -> str:
-        """16 digits that change with all that decides a trial's value or what is asked next, the code and data too."""
+    def identity(self, code: str, data: str) -> str:
+        """16 digits that change with whatever decides a trial's value or the next draw; `code`, `data`: digests."""
         values = {key: value for key, value in self.baseline.values.items() if key not in self.asked.space}
         beside = {"goal", "trials", "seeds", "fixed"}
-        content = [values, self.asked.model_dump(mode="json", exclude=beside), dict(code), data]
+        content = [values, self.asked.model_dump(mode="json", exclude=beside), code, data]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def _run(self, variant: str, values: Values, seed: int) -> Run:
@@ -225,6 +225,7 @@ def load(path: Path, params_path: Path) -> Search:
     for key, node in root.value["space"].value.items() if not lines else []:
         dimension = asked.space[key]
         tried = node.value["choices"].value if dimension.choices else [node.value["low"], node.value["high"]]
+        tried = [replace(one, key_at=node.key_at) for one in tried]  # a key that is not known is so for all of them
         refused = [one for one in tried if not good({key: one}, f"{key}: {json.dumps(one.plain())}")]
         if not refused and not dimension.choices and _is_whole(base_root, fixed, key, tried[0]):
             whole.add(key)

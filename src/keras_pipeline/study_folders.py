@@ -16,7 +16,8 @@ from keras_pipeline.studies import Run
 if TYPE_CHECKING:
     import keras
 
-TRAINING = ("keras_pipeline.stages.train", "keras_pipeline.stages.together")
+ALONE = "keras_pipeline.stages.train"
+TRAINING = (ALONE, "keras_pipeline.stages.together")
 EVALUATION = "keras_pipeline.stages.evaluate"
 DATA = ("keras_pipeline.stages.fetch", "keras_pipeline.stages.normalize")
 PRUNED = "pruned"

@@ -13,7 +13,7 @@ from keras_pipeline import files, params, provenance, study_processes
 from keras_pipeline.errors import BusyError, DataError, ParamsError
 from keras_pipeline.searches import WINNER, Search, load, shown
 from keras_pipeline.studies import Run
-from keras_pipeline.study_folders import PRUNED, Folders, Knowledge
+from keras_pipeline.study_folders import ALONE, PRUNED, Folders, Knowledge
 from keras_pipeline.study_processes import LOOK_SECONDS, MOMENT_SECONDS, SECONDS, Work, duration
 from keras_pipeline.trials import Seen, Trials, best, mend
 
@@ -73,7 +73,7 @@ def trials(search: Search, places: Places, knowledge: Knowledge, *, create: bool
     journal = places.journal(search.name)
     if create:
         mend(journal)
-    return Trials(search, search.identity(knowledge.code, data), journal, create=create and bool(data))
+    return Trials(search, search.identity(knowledge.code[ALONE], data), journal, create=create and bool(data))
 
 
 def seconds_known(search: Search, folders: Folders, seen: Sequence[Seen]) -> list[float]:
