@@ -587,6 +587,7 @@ def _search_runs(found: "Search", places: "Places", folders: "Folders", chosen: 
     from keras_pipeline import files, search_report
     from keras_pipeline.stages import search, study
     from keras_pipeline.study_folders import Knowledge
+    from keras_pipeline.trials import storage_faults
 
     paths = ["--searches", str(chosen.searches), "--studies", str(chosen.studies), "--params", str(chosen.params)]
 
@@ -603,7 +604,8 @@ def _search_runs(found: "Search", places: "Places", folders: "Folders", chosen: 
         jobs = chosen.jobs or study.default_jobs()
         trials = search.trials(found, places, knowledge, create=True)
         rechecks = search.rechecks_left(found, trials.seen(), done)
-        search.Searcher(found, knowledge, trials, jobs, rechecks, command, done).run()
+        with storage_faults():
+            search.Searcher(found, knowledge, trials, jobs, rechecks, command, done).run()
         outcome = search_report.outcome(found, trials.seen(), folders)
         if outcome.best and outcome.change:
             waiting = [[run] for run in found.rechecks(outcome.best.values) if not done(run)]

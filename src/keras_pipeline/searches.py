@@ -133,12 +133,14 @@ class SearchFile(Block):
 
 @dataclass(frozen=True)
 class Search:
-    """A search, checked: `base` is params.yaml's text, `whole` the keys of its space that are whole numbers."""
+    """A search, checked: `base` is params.yaml's text, `root` what that holds, `whole` the keys of its space that are
+    whole numbers."""
 
     name: str
     path: Path
     asked: SearchFile
     base: str
+    root: Node
     whole: frozenset[str]
 
     @property
@@ -169,8 +171,7 @@ class Search:
     def _run(self, variant: str, values: Values, seed: int) -> Run:
         changes = {**self.asked.fixed, **values, "seed": seed}
         nodes = {key: _node(value) for key, value in changes.items()}
-        root = strict_yaml.tree(self.base.encode())
-        made = strict_yaml.with_changes(root, BASELINE, nodes, str(self.path), Params)
+        made = strict_yaml.with_changes(self.root, BASELINE, nodes, str(self.path), Params)
         if not isinstance(made, Params):
             raise ParamsError("\n".join(made))
         return Run(variant, "", seed, made, self.base, changes)
@@ -238,7 +239,7 @@ def load(path: Path, params_path: Path) -> Search:
         lines[f"{path}:{at}: trials: {asked.trials}, but the space has only {points:.0f} points."] = None
     if lines:
         raise ParamsError("\n".join([*lines, "Nothing was changed."]))
-    return Search(path.stem, path, asked, base.decode(), frozenset(whole))
+    return Search(path.stem, path, asked, base.decode(), base_root, frozenset(whole))
 
 
 def _is_whole(base_root: Node, fixed: dict[str, Node], key: str, low: Node) -> bool:

@@ -69,7 +69,7 @@ class Trials:
         name = f"{search.name} {identity}"
         direction: Literal["maximize", "minimize"] = "maximize" if search.asked.maximize else "minimize"
         if create or journal.exists() or STORAGE in os.environ:
-            with _storage_faults():
+            with storage_faults():
                 storage = _storage(journal)
                 known = name in optuna.get_all_study_names(storage)
                 if known or create:
@@ -102,22 +102,33 @@ class Trials:
 
     def ask(self) -> tuple["optuna.Trial", Run]:
         """The next trial, of values that no other has. Raises ParamsError where none is found."""
-        from optuna.trial import TrialState
+        import optuna
 
         known = {one.user_attrs.get("key") for one in self._counted()}
         refused = ""
-        for attempt in range(MOST_DRAWS):
-            self.study.sampler = self._sampler(attempt)
-            trial = self.study.ask(self.distributions)
+
+        def new(number: int, params: Mapping[str, Any]) -> Run | None:
+            nonlocal refused
             try:
-                run = self.search.trial(trial.number, self._values(trial.params))
+                run = self.search.trial(number, self._values(params))
             except ParamsError as fault:
                 refused = str(fault)
-            else:
-                if run.key not in known:
-                    trial.set_user_attr("key", run.key)
-                    return trial, run
-            self.study.tell(trial, state=TrialState.FAIL)
+                return None
+            return None if run.key in known else run
+
+        for attempt in range(TIRED):
+            self.study.sampler = self._sampler(attempt)
+            trial = self.study.ask(self.distributions)
+            if run := new(trial.number, trial.params):
+                trial.set_user_attr("key", run.key)
+                return trial, run
+            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        chance = optuna.create_study(sampler=optuna.samplers.RandomSampler(self._seed(TIRED)))  # kept nowhere
+        for _ in range(MOST_DRAWS):
+            params = chance.ask(self.distributions).params
+            if new(0, params):
+                self.study.enqueue_trial(params)
+                return self.ask()
         raise ParamsError(
             f"{self.search.path}: no values were found in the space that no trial has and that go together. "
             f"Expected: a larger space, or fewer trials.\n{refused}".rstrip()
@@ -188,11 +199,13 @@ class Trials:
     def _sampler(self, attempt: int) -> "optuna.samplers.BaseSampler":
         import optuna
 
+        if self.search.asked.sampler == "random":
+            return optuna.samplers.RandomSampler(self._seed(attempt))
+        return optuna.samplers.TPESampler(seed=self._seed(attempt))
+
+    def _seed(self, attempt: int) -> int:
         drawn_from = [self.search.asked.seed, len(self._counted()), attempt]
-        seed = int(np.random.SeedSequence(drawn_from).generate_state(1)[0])
-        if self.search.asked.sampler == "random" or attempt >= TIRED:
-            return optuna.samplers.RandomSampler(seed)
-        return optuna.samplers.TPESampler(seed=seed)
+        return int(np.random.SeedSequence(drawn_from).generate_state(1)[0])
 
 
 def _distribution(dimension: Dimension, *, whole: bool) -> "BaseDistribution":
@@ -206,11 +219,12 @@ def _distribution(dimension: Dimension, *, whole: bool) -> "BaseDistribution":
     return FloatDistribution(dimension.low, dimension.high, dimension.log, dimension.step)
 
 
-def _storage(journal: Path) -> "optuna.storages.BaseStorage | str":
-    if STORAGE in os.environ:
-        return os.environ[STORAGE]
-    from optuna.storages import JournalStorage
+def _storage(journal: Path) -> "optuna.storages.BaseStorage":
+    from optuna.storages import JournalStorage, get_storage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    if STORAGE in os.environ:
+        return get_storage(os.environ[STORAGE])
 
     class Unlocked(JournalFileOpenLock):
         """Whoever writes holds the runs' lock, which ends with its process; Optuna's own would outlive it."""
@@ -232,13 +246,14 @@ def mend(journal: Path) -> None:
 
 
 @contextmanager
-def _storage_faults() -> Iterator[None]:
+def storage_faults() -> Iterator[None]:
+    """Raises MachineError, without the password, where a database cannot be used."""
     from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (OSError, ImportError, SQLAlchemyError, OptunaError) as error:
+    except (ImportError, SQLAlchemyError, OptunaError) as error:
         if STORAGE not in os.environ:
             raise
         cause = error.__cause__ or error
