@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from ruamel.yaml import YAML
 
-from keras_pipeline import datasets, files, preprocessing
+from keras_pipeline import datasets, files, params, preprocessing
 
 BLOCK = 10_000
 
@@ -61,7 +61,8 @@ def write(folder: Path, counts: dict[str, int]) -> None:
     files.write_json(
         folder / "statistics.json",
         {
-            "dataset": "generated",
+            "dataset": "digits",  # of which they are made
+            "normalize": params.load(Path("params.yaml")).normalize.model_dump(),
             "class_names": list("0123456789"),
             "scaling": vars(scaling),
             "images": counts,
@@ -85,6 +86,7 @@ def train(folder: Path, limit: int, backend: str) -> None:
     """Train for two epochs under the limit, and tell what was seen."""
     values = YAML(typ="safe", pure=True).load(Path("params.yaml").read_text())
     values["model"] |= {"architecture": "mlp", "hidden_units": [128]}
+    values["fetch"]["dataset"] = "digits"
     values["train"] |= {"epochs": 2, "batch_size": 256, "backend": backend}
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / "params.yaml").write_text(json.dumps(values))

@@ -57,6 +57,7 @@ HEAVY: dict[str, set[str]] = {
     "sklearn": {"datasets", "metrics"},
     "optuna": {"trials"},
     "scipy": {"answer", "comparison", "metrics", "study_figures"},
+    "statsmodels": {"comparison"},
     "dvc": set(),
 }  # fmt: skip
 """The only modules that import each of these, at whatever place in their source."""

@@ -317,6 +317,16 @@ def test_overfit_leaves_out_what_holds_a_network_back() -> None:
             "--share 0.05: 65 of 1293 training images do not make a batch of 100. Expected: a share of at least 0.078, "
             "or a smaller train.batch_size.",
         ),
+        (
+            ["limited"],
+            {"normalize.scaling": "standard"},
+            "normalized: made with normalize.scaling: unit, the params say standard. Run `dvc repro normalize`.",
+        ),
+        (
+            ["limited"],
+            {"fetch.dataset": "mnist"},
+            "normalized: made with fetch.dataset: digits, the params say mnist. Run `dvc repro normalize`.",
+        ),
     ],
 )
 def test_what_debug_cannot_do_is_refused_at_once(
@@ -330,9 +340,10 @@ def test_what_debug_cannot_do_is_refused_at_once(
     monkeypatch.chdir(tmp_path)
     images = {"train": 1293, "validation": 144, "test": 360}
     statistics = {"dataset": "digits", "class_names": [], "scaling": {}, "images": images, "sha256": {}}
-    files.write_json(tmp_path / "normalized" / "statistics.json", statistics)
+    made = {"normalize": small.params().normalize.model_dump()}
+    files.write_json(tmp_path / "normalized" / "statistics.json", statistics | made)
     (tmp_path / "params.yaml").write_bytes(small.params_text({**small.QUICK, **changes}))
-    assert commands.main(["debug", "--normalized", "normalized", *arguments]) == 2
+    assert commands.main(["debug", "--normalized", "normalized", *arguments]) == (3 if "made with" in message else 2)
     assert capsys.readouterr().err.splitlines()[0] == message
     assert {path.name for path in tmp_path.iterdir()} == {"params.yaml", "normalized"}
 

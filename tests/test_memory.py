@@ -55,7 +55,8 @@ def many_digits(folder: Path, counts: dict[str, int]) -> int:
         parts = preprocessing.blocks(pixels, chosen)
         digests |= preprocessing.write_split(folder, name, parts, labels[chosen], scaling)
     statistics = {"dataset": "digits", "class_names": list("0123456789"), "scaling": vars(scaling), "images": counts}
-    files.write_json(folder / "statistics.json", {**statistics, "sha256": digests})
+    made = small.params().normalize.model_dump()
+    files.write_json(folder / "statistics.json", {**statistics, "normalize": made, "sha256": digests})
     return (folder / "train_images.npy").stat().st_size
 
 

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from keras_pipeline import files, idx, params
-from keras_pipeline.errors import BusyError, DataError
+from keras_pipeline.errors import BusyError, DataError, ParamsError
 from keras_pipeline.preprocessing import (
     Scaling,
     blocks,
     fit_scaling,
     overlap,
     read_split,
+    stratified_part,
     stratified_split,
     write_split,
 )
@@ -47,6 +48,17 @@ def test_a_split_is_disjoint_complete_rounded_and_even(counts: list[int], share:
     assert len(validation) == round(len(labels) * share)
     taken = np.bincount(labels[validation], minlength=len(counts))
     assert (abs(taken - np.array(counts) * share) < 1 + 1e-9).all()
+
+
+def test_a_part_is_even_and_fewer_are_among_more() -> None:
+    labels = labels_of(300, 200, 100)
+    few, more = (stratified_part(labels, count, 7) for count in (60, 300))
+    assert np.bincount(labels[few]).tolist() == [30, 20, 10]
+    assert np.bincount(labels[more]).tolist() == [150, 100, 50]
+    assert set(few) < set(more)
+    assert list(few) == sorted(few)
+    assert set(few) != set(stratified_part(labels, 60, 8))
+    assert len(stratified_part(labels, 599, 7)) == 599
 
 
 def test_a_split_by_hand() -> None:
@@ -258,6 +270,23 @@ def test_normalize_refuses_raw_files_that_fetch_did_not_write(damage: str, role:
         "Run `dvc repro fetch` to have it written again."
     )
     assert not (tmp_path / "normalized").exists()
+
+
+def test_normalize_takes_as_many_training_images_as_are_asked_for(tmp_path: Path) -> None:
+    write_raw(tmp_path / "raw")
+    every, part = (normalized(tmp_path, images) for images in ("all", 20))
+    assert (every["images"], part["images"]) == (
+        {"train": 54, "validation": 6, "test": 20}, {"train": 20, "validation": 6, "test": 20}
+    )  # fmt: skip
+    assert every["sha256"]["validation_images.npy"] == part["sha256"]["validation_images.npy"]
+    with pytest.raises(ParamsError, match="training_images: 55, but of 60 images 54 are left beside those for"):
+        normalized(tmp_path, 55)
+
+
+def normalized(folder: Path, training_images: object) -> Any:
+    chosen = with_normalize(validation_share=0.1, training_images=training_images)
+    normalize.run(chosen, folder / "raw", folder / "normalized")
+    return json.loads((folder / "normalized" / "statistics.json").read_text())
 
 
 def test_normalize_without_raw_files_names_the_stage_that_writes_them(tmp_path: Path) -> None:

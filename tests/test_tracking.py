@@ -22,7 +22,7 @@ from PIL import Image
 
 import fault_server
 import tracking_fixtures
-from keras_pipeline import params
+from keras_pipeline import files, params
 from keras_pipeline.errors import DataError, MachineError
 from keras_pipeline.tracking import live, mirror, runs, store, ui
 from tracking_fixtures import EXPERIMENT, SECRET, STARTED, Checkout, TrackingServer, contents
@@ -163,8 +163,9 @@ def test_no_decision_needs_mlflow(made: Checkout) -> None:
         from keras_pipeline.tracking import live, mirror, store
         where = store.location(store.project_root())
         paths = Path("params.yaml"), Path("models/run.json"), Path("reports")
-        now = mirror.state(where, params.load(paths[0]), *paths)
-        print(mirror.in_line(where, "a", now), live.repair(where), {"mlflow", "tensorflow"} & set(sys.modules))
+        now = mirror.state(where, params.load(paths[0]).tracking.experiment, *paths)
+        told = mirror.in_line(where, "keras-pipeline", "a", now)
+        print(told, live.repair(where), {"mlflow", "tensorflow"} & set(sys.modules))
     """
     assert output(python(code, made.root)) == "False 0 set()\n"
 
@@ -183,7 +184,7 @@ def fake_store(checkout: Checkout, key: str = KEY) -> None:
 def state_of(checkout: Checkout) -> str:
     models, reports = checkout.root / "models", checkout.root / "reports"
     values = params.load(checkout.params_file)
-    return mirror.state(checkout.where, values, checkout.params_file, models / "run.json", reports)
+    return mirror.state(checkout.where, values.tracking.experiment, checkout.params_file, models / "run.json", reports)
 
 
 @pytest.mark.parametrize(
@@ -202,23 +203,21 @@ def state_of(checkout: Checkout) -> str:
 )
 def test_the_stamp_says_what_was_sent_last(made: Checkout, stamp: str, experiment: str | None, expected: bool) -> None:
     fake_store(made)
-    (made.root / "mlruns" / "sent").mkdir()
-    (made.root / "mlruns" / "sent" / f"{KEY}.json").write_text(stamp)
+    files.write_atomically(mirror._stamp(made.where, "mine", KEY), stamp.encode())
     if experiment:
         os.environ["DVC_EXP_NAME"] = experiment
-    assert mirror.in_line(made.where, KEY, "now") is expected
+    assert mirror.in_line(made.where, "mine", KEY, "now") is expected
 
 
 def test_a_stamp_is_not_believed_where_the_run_is_gone(made: Checkout) -> None:
-    (made.root / "mlruns" / "sent").mkdir(parents=True)
-    (made.root / "mlruns" / "sent" / f"{KEY}.json").write_text('{"state": "now", "experiment": null}')
-    assert not mirror.in_line(made.where, KEY, "now")
+    files.write_atomically(mirror._stamp(made.where, "mine", KEY), b'{"state": "now", "experiment": null}')
+    assert not mirror.in_line(made.where, "mine", KEY, "now")
     fake_store(made, key="b" * 32)
-    assert not mirror.in_line(made.where, KEY, "now")
+    assert not mirror.in_line(made.where, "mine", KEY, "now")
     made.database.write_bytes(b"no database")
-    assert not mirror.in_line(made.where, KEY, "now")
+    assert not mirror.in_line(made.where, "mine", KEY, "now")
     os.environ["MLFLOW_TRACKING_URI"] = "http://mlflow.example"
-    assert mirror.in_line(made.where, KEY, "now")
+    assert mirror.in_line(made.where, "mine", KEY, "now")
 
 
 def test_the_state_is_of_everything_that_is_sent(made: Checkout) -> None:
@@ -503,7 +502,8 @@ def test_mlflow_follows_an_evaluation_there_and_back(stored: Checkout) -> None:
         stored.set_params({"evaluate.calibration_bins": bins})
         stored.write(accuracy=accuracy, shade=shade)
         stored.track()
-        assert mirror.in_line(stored.where, KEY, state_of(stored))
+        experiment = params.load(stored.params_file).tracking.experiment
+        assert mirror.in_line(stored.where, experiment, KEY, state_of(stored))
         return run_of(stored)
 
     first, second, third = (evaluated(*values) for values in ((15, 0.95, 0), (7, 0.5, 255), (15, 0.95, 0)))

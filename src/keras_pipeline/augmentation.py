@@ -20,7 +20,7 @@ from keras_pipeline.params import IMAGE_SHAPE, Augmentation
 
 HEIGHT, WIDTH, _ = IMAGE_SHAPE
 KEPT = 0.999
-"""How much of a smooth field's variance its components keep."""
+"""How much of the variance of a smooth field its components keep along each axis."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from keras_pipeline import differences, files, provenance, repetition
 from keras_pipeline.differences import LOSSES, Difference
-from keras_pipeline.errors import BusyError, DownloadError, MachineError, ModelFileError
+from keras_pipeline.errors import BusyError, DownloadError, MachineError, ModelFileError, ParamsError
 
 TOLERANCE = 1e-5
 """For a weight, and for a loss of an epoch."""
@@ -53,8 +53,14 @@ def certify(run: dict[str, Any], found: Sequence[Difference], model: Path, downl
 
     `found`: differences known already; `model`: where the recorded network may be, known by its digest. 0: identical
     bytes, or equal within TOLERANCE, and no fault (`quick`: no difference that could matter); 1: not as recorded;
-    4, 6 or 75 where a stage fails for reasons of the machine. Raises MachineError where git or the commit is lacking.
+    4, 6 or 75 where a stage fails for reasons of the machine. Raises MachineError where git or the commit is lacking,
+    ParamsError for a run that trained together with others.
     """
+    if "together" in run:
+        raise ParamsError(
+            f"{run['name']}, key {run['key'][:12]}, trained together with {run['together'] - 1} others, as one "
+            "program: alone it is equal to rounding, not to the byte. Certify a run that trained alone."
+        )
     commit = run["git"]["commit"]
     print(
         f"certify: {run['name']}, key {run['key'][:12]}, {len(run['history'])} epochs, commit {(commit or 'none')[:12]}"

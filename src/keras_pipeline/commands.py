@@ -54,7 +54,8 @@ A quick training with params.yaml as it is, which answers one question and write
 
 modes:
   one-batch  does everything run? One training and one validation batch, once, and the network is written.
-  overfit    is there a bug? The first four batches over and over, without Dropout, L2, early stopping and schedule.
+  overfit    is there a bug? The first four batches over and over, without Dropout, L2, augmentation, schedule
+             and early stopping.
              A sound network learns them by heart (exit 0); one that does not in 1,000 steps has something wrong: the
              learning rate, the labels, the loss, a layer that lets nothing through (exit 5).
   limited    does it learn at all? All as in params.yaml, on a tenth (--share) of the training images, the same of
@@ -102,7 +103,6 @@ EXIT_MEANING = {
     5: "training diverged, or overfit failed",
     6: "the machine lacks something",
     7: "model file damaged",
-    70: "our bug",
     75: "stopped or busy: run the same command again",
 }
 # fmt: off
@@ -518,32 +518,50 @@ def _done(knowledge: "Knowledge", run: "Run", member: "Member") -> bool:
 
 def _work(folders: "Folders", runs: "Sequence[Run]", member: "Callable[[Run], Member]") -> None:
     """Do what is not done of one run, or of several that train together; `member`: what each is in MLflow."""
-    from keras_pipeline.errors import DivergedError, StoppedError
-    from keras_pipeline.stages import evaluate, together, track, train
-    from keras_pipeline.study_folders import PRUNED, Keeper, Knowledge
+    from keras_pipeline.stages import evaluate, together, track
+    from keras_pipeline.study_folders import Knowledge
 
     knowledge = Knowledge(folders)
-    if len(runs) > 1:
+    untrained = [run for run in runs if not knowledge.record(run)]
+    pruned = False
+    if len(runs) > 1 and untrained:
         together.run([(run, folders.run(run) / "models") for run in runs], folders.normalized(runs[0].params))
+    elif untrained:
+        pruned = _train_alone(folders, runs[0])
+    if untrained and not pruned and runs[0].params.train.backend != "tensorflow":
+        if all(map(knowledge.record, runs)):  # evaluated by TensorFlow, and a process has one backend
+            os.execv(sys.executable, [sys.executable, "-m", "keras_pipeline.commands", *sys.argv[1:]])  # noqa: S606
+        raise RuntimeError("a training that ended well is not known")
     for run in runs:
-        own, normalized = folders.run(run), folders.normalized(run.params)
-        models, reports, checkpoints = own / "models", own / "reports", own / "checkpoints"
+        own = folders.run(run)
+        models, reports = own / "models", own / "reports"
         record = knowledge.record(run)
-        if record is None:
-            (own / PRUNED).unlink(missing_ok=True)  # a word of then
-            try:
-                train.run(run.params, normalized, models, Keeper(models), checkpoints)
-            except DivergedError as error:  # a result like others
-                print(error)
-            except StoppedError:
-                if not (own / PRUNED).is_file():
-                    raise
-                shutil.rmtree(checkpoints)  # nobody goes on with it
-            record = knowledge.record(run)
         if record and not knowledge.evaluated(own, record):
-            evaluate.run(run.params, normalized, models, reports)
+            evaluate.run(run.params, folders.normalized(run.params), models, reports)
             knowledge.keep_evaluated(own, record)
         track.run(run.params, own / "params.yaml", models, reports, member=member(run))
+
+
+def _train_alone(folders: "Folders", run: "Run") -> bool:
+    """Train one run; whether its search gave it up."""
+    from keras_pipeline.errors import DivergedError, StoppedError
+    from keras_pipeline.stages import train
+    from keras_pipeline.study_folders import PRUNED, Keeper
+
+    own = folders.run(run)
+    (own / PRUNED).unlink(missing_ok=True)  # a word of an earlier time
+    try:
+        train.run(
+            run.params, folders.normalized(run.params), own / "models", Keeper(own / "models"), own / "checkpoints"
+        )
+    except DivergedError as error:  # a result like others, which the keeper keeps
+        print(error)
+    except StoppedError:
+        if not (own / PRUNED).is_file():
+            raise
+        shutil.rmtree(own / "checkpoints")  # nobody goes on with it
+        return True
+    return False
 
 
 def _study_report(found: "Study", folders: "Folders", folder: Path) -> None:

@@ -32,6 +32,7 @@ class Normalize(Block):
 
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     validation_share: Annotated[float, Field(ge=0.01, le=0.5)]
+    training_images: Annotated[int, Field(ge=10, le=100_000_000)] | Literal["all"]
     scaling: Literal["none", "unit", "symmetric", "standard"]
 
 

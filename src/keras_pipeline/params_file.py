@@ -18,19 +18,16 @@ def changed(text: str, values: Mapping[str, Any]) -> str:
         place = document
         for block in blocks:
             place = place[block]
-        place[last] = _in_a_line(value)
+        place[last] = _in_one_line(value)
     result = io.StringIO()
     yaml.dump(document, result)
     return result.getvalue()
 
 
-def _in_a_line(value: Any) -> Any:
-    """A list or block as it is written in one line, with its comment behind it."""
-    if isinstance(value, list | tuple):
-        value = CommentedSeq(value)
-    elif isinstance(value, dict):
-        value = CommentedMap(value)
-    else:
+def _in_one_line(value: Any) -> Any:
+    """As people write lists and blocks there."""
+    if not isinstance(value, list | dict):
         return value
-    value.fa.set_flow_style()
-    return value
+    made = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
+    made.fa.set_flow_style()
+    return made

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_pipeline import architectures, distribution, files, layers, memory, record, spent
+from keras_pipeline import architectures, distribution, files, layers, memory, provenance, record, spent
 from keras_pipeline.checkpoints import Checkpoints
 from keras_pipeline.distribution import Distribution, Plan
-from keras_pipeline.errors import DivergedError, MachineError
+from keras_pipeline.errors import DataError, DivergedError, MachineError
 from keras_pipeline.params import IMAGE_SHAPE, Params, Train
 from keras_pipeline.preprocessing import STATISTICS, Split
 
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 def check(params: Params, normalized: Path) -> tuple[Plan, dict[str, Any]]:
     """Every check that needs no framework: what will train, and the statistics of what it will train on.
 
-    Raises what `distribution.plan` raises, and MachineError when a training step cannot fit into this machine's
-    memory by the least estimate.
+    Raises DataError where the arrays were made with other params, what `distribution.plan` raises, and MachineError
+    when a training step cannot fit into this machine's memory by the least estimate.
     """
-    statistics = files.read_json(normalized / "statistics.json", written_by="normalize", keys=STATISTICS)
+    keys = (*STATISTICS, "normalize")
+    statistics = files.read_json(normalized / "statistics.json", written_by="normalize", keys=keys)
+    _made_with(params, statistics, normalized)
     plan = distribution.plan(params.train, statistics["images"], os.environ)
     needed, available = least_memory(params, plan.batch_size), memory.limit()
     if needed > available:
@@ -41,6 +43,17 @@ def check(params: Params, normalized: Path) -> tuple[Plan, dict[str, Any]]:
             f"{available / 1e9:.1f} GB. Use fewer units, filters or layers, or a smaller train.batch_size."
         )
     return plan, statistics
+
+
+def _made_with(params: Params, statistics: dict[str, Any], normalized: Path) -> None:
+    made = {"fetch.dataset": statistics["dataset"]}
+    made |= {f"normalize.{key}": value for key, value in statistics["normalize"].items()}
+    asked = provenance.flat_params({"fetch": params.fetch, "normalize": params.normalize})
+    for key, value in asked.items():
+        if made.get(key) != value:
+            raise DataError(
+                f"{normalized}: made with {key}: {made.get(key)}, the params say {value}. Run `dvc repro normalize`."
+            )
 
 
 def least_memory(params: Params, batch_size: int) -> int:

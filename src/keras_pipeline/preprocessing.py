@@ -24,19 +24,25 @@ def stratified_split(labels: Labels, validation_share: float, seed: int) -> tupl
     Drawn at random from each class, so that every class has the same share in both, to within one image;
     round(n × share) validation images in all. A function of its arguments only.
     """
-    random = np.random.default_rng([seed, 0])
+    validation = _drawn(labels, validation_share, np.random.default_rng([seed, 0]))
+    return np.setdiff1d(np.arange(len(labels)), validation), validation
+
+
+def stratified_part(labels: Labels, count: int, seed: int) -> NDArray[np.int64]:
+    """Indices of `count` images, ascending, as `stratified_split` draws them; fewer are, but for one a class, among
+    more."""
+    return _drawn(labels, count / len(labels), np.random.default_rng([seed, 1]))
+
+
+def _drawn(labels: Labels, share: float, random: np.random.Generator) -> NDArray[np.int64]:
     classes, counts = np.unique(labels, return_counts=True)
-    quota = counts * validation_share
+    quota = counts * share
     takes = np.floor(quota).astype(int)
     # Largest remainders: the images still missing from the rounded total go to the classes that lost most.
-    missing = round(len(labels) * validation_share) - takes.sum()
+    missing = round(len(labels) * share) - takes.sum()
     takes[np.argsort(takes - quota, kind="stable")[:missing]] += 1
-    validation = np.sort(
-        np.concatenate(
-            [random.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, takes, strict=True)]
-        )
-    )
-    return np.setdiff1d(np.arange(len(labels)), validation), validation
+    drawn = [random.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, takes, strict=True)]
+    return np.sort(np.concatenate(drawn))
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,17 @@ import numpy as np
 
 from keras_pipeline import files, idx, spent
 from keras_pipeline.datasets import DATASETS
-from keras_pipeline.errors import DataError
+from keras_pipeline.errors import DataError, ParamsError
 from keras_pipeline.params import Params
-from keras_pipeline.preprocessing import blocks, fit_scaling, overlap, stratified_split, write_split
+from keras_pipeline.preprocessing import blocks, fit_scaling, overlap, stratified_part, stratified_split, write_split
 
 
 def run(params: Params, raw: Path, normalized: Path) -> None:
     """Write {train,validation,test}_{images,labels}.npy and, last, statistics.json.
 
     Images are float32 (n, height, width, 1), labels int64 (n,). The scaling's constants come from the
-    training split only. Raises DataError when a raw file is not the one that fetch wrote.
+    training split only. Raises DataError when a raw file is not the one that fetch wrote, ParamsError where more
+    training images are asked for than there are.
     """
     with files.lock(normalized.parent):
         dataset = files.read_json(raw / "dataset.json", written_by="fetch", keys=("name", "files"))
@@ -25,6 +26,13 @@ def run(params: Params, raw: Path, normalized: Path) -> None:
             arrays = {role: _read(raw / role, dataset["files"][role]["sha256"]) for role in dataset["files"]}
         images, labels, asked = arrays["train-images"], arrays["train-labels"], params.normalize
         train, validation = stratified_split(labels, asked.validation_share, asked.split_seed)
+        if asked.training_images != "all":
+            if asked.training_images > len(train):
+                raise ParamsError(
+                    f"params.yaml: normalize.training_images: {asked.training_images}, but of {len(labels):,} images "
+                    f"{len(train):,} are left beside those for validation. Use at most as many, or all."
+                )
+            train = train[stratified_part(labels[train], asked.training_images, asked.split_seed)]
         everything = np.arange(len(arrays["test-labels"]))
         splits = {
             "train": (images, labels, train),
@@ -40,6 +48,7 @@ def run(params: Params, raw: Path, normalized: Path) -> None:
         names = list(DATASETS[dataset["name"]].class_names)
         statistics = {
             "dataset": dataset["name"],
+            "normalize": asked.model_dump(),
             "class_names": names,
             "scaling": asdict(scaling),
             "images": {split: len(chosen) for split, (_, _, chosen) in splits.items()},

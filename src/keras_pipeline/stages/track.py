@@ -27,18 +27,17 @@ def run(
     and is no error: the next call sends what is missing. Runs that a dead process left open are closed.
     A `member` of a study or search is a run in an experiment of its own.
     """
-    where = store.location(store.project_root())
-    params = _in_its_experiment(params, member)
+    where, experiment = store.location(store.project_root()), _experiment(params, member)
     try:
         closed = live.repair(where)
         if closed:
             print(f"track: {closed} unfinished run(s) of ended processes closed")
         record = _record(models, member)
-        now = mirror.state(where, params, params_file, models / "run.json", reports)
-        if not again and mirror.in_line(where, params.tracking.experiment, record["key"], now):
+        now = mirror.state(where, experiment, params_file, models / "run.json", reports)
+        if not again and mirror.in_line(where, experiment, record["key"], now):
             print(f"track: MLflow has '{record['name']}' as it is here")
             return
-        mirror.synchronise(where, params, params_file, models, reports, record, now, member)
+        mirror.synchronise(where, experiment, params, params_file, models, reports, record, now, member)
         print(f"track: '{record['name']}' is in MLflow ({masked(where.uri)}). Look at it: keras-pipeline ui")
     except DataError:
         raise
@@ -53,10 +52,9 @@ def run(
 
 def in_line(params: Params, params_file: Path, models: Path, reports: Path, member: Member) -> bool:
     """Whether nothing would be sent of this member of a study or search."""
-    where = store.location(store.project_root())
-    params = _in_its_experiment(params, member)
-    now = mirror.state(where, params, params_file, models / "run.json", reports)
-    return mirror.in_line(where, params.tracking.experiment, _record(models, member)["key"], now)
+    where, experiment = store.location(store.project_root()), _experiment(params, member)
+    now = mirror.state(where, experiment, params_file, models / "run.json", reports)
+    return mirror.in_line(where, experiment, _record(models, member)["key"], now)
 
 
 def answer(
@@ -74,11 +72,9 @@ def answer(
         )
 
 
-def _in_its_experiment(params: Params, member: Member | None) -> Params:
-    if member is None:
-        return params
-    name = members.experiment(params.tracking.experiment, member.kind, member.whole)
-    return params.model_copy(update={"tracking": params.tracking.model_copy(update={"experiment": name})})
+def _experiment(params: Params, member: Member | None) -> str:
+    name = params.tracking.experiment
+    return members.experiment(name, member.kind, member.whole) if member else name
 
 
 def _record(models: Path, member: Member | None) -> dict[str, Any]:

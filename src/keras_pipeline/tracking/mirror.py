@@ -23,9 +23,9 @@ def experiment_name() -> str | None:
     return os.environ.get("DVC_EXP_NAME") or None
 
 
-def state(where: Location, params: Params, params_file: Path, record: Path, reports: Path) -> str:
+def state(where: Location, experiment: str, params_file: Path, record: Path, reports: Path) -> str:
     """A digest of everything that `synchronise` sends, without the DVC experiment's name."""
-    content = [where.uri, params.tracking.experiment, files.sha256(params_file), files.sha256(record)]
+    content = [where.uri, experiment, files.sha256(params_file), files.sha256(record)]
     content += [f"{path.relative_to(reports)}:{files.sha256(path)}" for path in _reported(reports)]
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
@@ -45,6 +45,7 @@ def in_line(where: Location, experiment: str, key: str, now: str) -> bool:
 
 def synchronise(
     where: Location,
+    experiment: str,
     params: Params,
     params_file: Path,
     models: Path,
@@ -60,7 +61,7 @@ def synchronise(
     """
     status = "FAILED" if "diverged" in record else "KILLED" if "pruned" in record else "FINISHED"
     scores = {} if status != "FINISHED" else files.read_json(reports / "metrics.json", written_by="evaluate")
-    store = connect(where, params.tracking.experiment)
+    store = connect(where, experiment)
     run_id = runs.ensure(store, record, experiment_name())
     run = store.client.get_run(run_id)
     runs.log_epochs(store, run_id, record["history"])
@@ -76,7 +77,7 @@ def synchronise(
     # After the model: MLflow opens the run for it, and closes it at that moment.
     store.client.set_terminated(run_id, status, int(record["ended"] * 1000))
     prepare_table(store)
-    stamp = _stamp(where, params.tracking.experiment, record["key"])
+    stamp = _stamp(where, experiment, record["key"])
     files.write_json(stamp, {"state": now, "experiment": experiment_name()})
 
 

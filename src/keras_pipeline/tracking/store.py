@@ -129,7 +129,7 @@ def prepare_table(store: Store) -> None:
     runs = store.client.search_runs([store.experiment], max_results=200)
     values: dict[str, set[str | None]] = {}
     for key in sorted({key for run in runs for key in run.data.params}):
-        values[key] = {run.data.params.get(key) for run in runs}
+        values[key] = {run.data.params.get(key) for run in runs if run.data.params}  # a study's own run has none
     differing = [key for key, found in values.items() if len(found) > 1]
     columns = [
         "attributes.`Created`",

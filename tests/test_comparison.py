@@ -1,0 +1,177 @@
+"""Two settings compared: false alarms as seldom as stated, known differences found, SciPy's and statsmodels' values."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from keras_pipeline import comparison
+
+Right = NDArray[np.bool_]
+
+
+def drawn(
+    random: np.random.Generator, seeds: int, images: int, of_seed: float, of_image: float, better: float = 0.0
+) -> tuple[Right, Right]:
+    """Two settings that are equally good over all seeds and images there could be, but for `better`.
+
+    An image is right where its ease, shared by both settings, plus what the setting makes of it (`of_image`), plus what
+    the seed drew (`of_seed`), plus noise is above 0: about 95 %.
+    """
+    ease = random.normal(2.0, 1.0, images)
+
+    def setting(shift: float) -> Right:
+        own = ease + random.normal(0, of_image, images) + shift
+        noise = random.normal(0, of_seed, (seeds, 1)) + random.normal(0, 0.5, (seeds, images))
+        right: Right = own + noise > 0
+        return right
+
+    return setting(better), setting(0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("of_seed", "of_image"), [(0.0, 0.0), (0.2, 0.0), (0.0, 0.5), (0.1, 0.3)])
+@pytest.mark.parametrize("seeds", [1, 3, 5, 10])
+def test_two_equal_settings_are_called_different_as_seldom_as_stated(
+    seeds: int, of_seed: float, of_image: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in twenty: of 600 draws 30, and with four standard deviations of that count (5.3) not more than 51.
+
+    With one seed nothing is known of other seeds, so that only the images' chance is promised.
+    """
+    if seeds == 1 and (of_seed or of_image):
+        pytest.skip("one seed tells nothing of what a seed or a setting draws: Comparison says so")
+    monkeypatch.setattr(comparison, "DRAWS", 2)
+    random = np.random.default_rng(seeds)
+    draws = [drawn(random, seeds, 500, of_seed, of_image) for _ in range(600)]
+    alarms = sum(comparison.compare(*pair).p < 0.05 for pair in draws)
+    assert alarms <= 51
+
+
+@pytest.mark.slow
+def test_the_interval_holds_the_true_difference_as_often_as_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "DRAWS", 2)
+    random = np.random.default_rng(0)
+    missed = 0
+    for _ in range(200):
+        first, second = drawn(random, 5, 300, 0.1, 0.3)
+        found = comparison.compare(first, second)
+        missed += not found.low <= 0 <= found.high
+    assert missed <= 10 + 4 * 3.1  # binomial, four standard deviations
+
+
+def test_a_known_difference_is_found() -> None:
+    first, second = drawn(np.random.default_rng(1), 5, 10_000, 0.02, 0.1, better=0.15)
+    found = comparison.compare(first, second)
+    assert found.real
+    assert 0.003 < found.low < found.difference < found.high < 0.03
+    assert found.difference == pytest.approx(first.mean() - second.mean())
+    assert found.seeds_needed is not None
+    assert found.seeds_needed <= 5
+    other = comparison.compare(second, first)
+    assert (other.difference, other.low, other.high) == pytest.approx((-found.difference, -found.high, -found.low))
+    assert other.p == pytest.approx(found.p)
+
+
+def test_without_a_part_of_the_images_it_is_the_paired_t_test() -> None:
+    """Where the residuals outweigh what the images have in common, SciPy's `ttest_rel` and its interval."""
+    scores = np.array([[0.9, 0.1, 0.4, 0.6], [0.2, 0.8, 0.7, 0.3], [0.6, 0.5, 0.1, 0.9]])
+    others = np.array([[0.1, 0.6, 0.5, 0.2], [0.7, 0.1, 0.1, 0.6], [0.2, 0.4, 0.8, 0.1]])
+    found = comparison.compare(scores, others)
+    expected = stats.ttest_rel(scores.mean(axis=1), others.mean(axis=1))
+    assert found.p == pytest.approx(expected.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert [one.p for one in found.flipped] == [1, 1, 1]  # nothing is right or wrong here
+
+
+def test_images_and_seeds_are_drmc_s_components() -> None:
+    """The variance against a two-way analysis of variance of the differences, computed by statsmodels."""
+    import pandas as pd
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
+    random = np.random.default_rng(3)
+    seeds, images = 4, 12
+    differences = (
+        0.3 + random.normal(0, 1, (seeds, 1)) + random.normal(0, 2, images) + random.normal(0, 0.5, (seeds, images))
+    )
+    rows = [{"seed": f"s{s}", "image": f"i{i}", "d": differences[s, i]} for s in range(seeds) for i in range(images)]
+    table = anova_lm(ols("d ~ C(seed) + C(image)", pd.DataFrame(rows)).fit())
+    of_seed, of_image, residual = table["mean_sq"]
+    error = math.sqrt((of_seed + max(of_image - residual, 0)) / (seeds * images))
+    freedom = (of_seed + max(of_image - residual, 0)) ** 2 / (of_seed**2 / (seeds - 1))  # Hillis 2007
+    found = comparison.compare(differences, np.zeros_like(differences))
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(differences.mean()) / error, freedom))
+    assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, freedom) * error)
+
+
+def test_flipped_images_and_mcnemar() -> None:
+    baseline = np.array([[True] * 6 + [False] * 4])
+    variant = np.array([[True] * 5 + [False] + [True] * 4])
+    (one,) = comparison.compare(variant, baseline).flipped
+    assert (one.only_baseline, one.only_variant) == (1, 4)
+    assert one.p == pytest.approx(stats.binomtest(1, 5).pvalue)  # the exact test is that of a fair coin
+
+
+def test_the_bootstrap_is_of_the_images() -> None:
+    """As wide as the normal interval of a mean of 10,000 differences, for these networks, whatever the seeds' noise."""
+    first, second = drawn(np.random.default_rng(5), 4, 10_000, 0.5, 0.1)
+    found = comparison.compare(first, second)
+    of_images = first.mean(axis=0) - second.mean(axis=0)
+    half = 1.96 * of_images.std() / 100
+    assert found.images == pytest.approx((found.difference - half, found.difference + half), abs=0.1 * half)
+    assert found.high - found.low > 2 * (found.images[1] - found.images[0])  # the seeds differ by more than that
+
+
+def test_holm_s_correction() -> None:
+    """Holm 1979: the smallest times three, the next times two, none below one before it."""
+    assert comparison.adjusted([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert comparison.adjusted([]) == []
+
+
+def test_seeds_needed_give_four_chances_in_five(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated: with as many seeds as are said to be needed, the difference is found in about 80 % of the draws."""
+    monkeypatch.setattr(comparison, "DRAWS", 2)
+    random = np.random.default_rng(7)
+    difference, of_seed = 0.01, 0.012
+    noise = random.normal(0, of_seed, 3)
+    exact = difference + (noise - noise.mean()) / noise.std(ddof=1) * of_seed
+    needed = comparison.compare(exact[:, None], np.zeros((3, 1))).seeds_needed
+    assert needed == 14  # as G*Power says for d = 0.833, two-sided, alpha 0.05, power 0.8
+    draws = random.normal(difference, of_seed, (2000, needed))
+    found = stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05
+    assert 0.76 < np.mean(found) < 0.88
+
+
+def test_what_is_alike_is_no_difference() -> None:
+    same = np.array([[True, False, True], [True, True, True]])
+    found = comparison.compare(same, same)
+    assert (found.difference, found.low, found.high, found.p, found.effect) == (0, 0, 0, 1, 0)
+    assert found.seeds_needed is None
+    assert not found.real
+
+
+def test_too_few_images_are_said_to_be_too_few() -> None:
+    """A difference far below what the test images can show, however many seeds train."""
+    random = np.random.default_rng(11)
+    own, other = random.normal(0, 1, 200), random.normal(0, 1, 200)
+    noise = random.normal(0, 0.01, (2, 5, 200))
+    shift = (own - other).mean()
+    found = comparison.compare(own - shift + 0.01 + noise[0], other + noise[1])
+    assert found.seeds_needed is None
+    assert not found.real
+
+
+def test_one_seed_is_judged_by_the_images_alone() -> None:
+    first, second = drawn(np.random.default_rng(2), 1, 2000, 0.0, 0.0, better=0.5)
+    found = comparison.compare(first, second)
+    assert found.p == found.flipped[0].p
+    assert (found.low, found.high) == found.images
+    assert found.effect is None
+
+
+def test_shapes_must_fit() -> None:
+    with pytest.raises(ValueError, match=r"shapes \(2, 3\) and \(2, 4\); expected two alike"):
+        comparison.compare(np.zeros((2, 3)), np.zeros((2, 4)))

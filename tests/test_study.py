@@ -1,0 +1,293 @@
+"""`keras-pipeline study`: real runs of a small study, what they leave in files and MLflow, and after being killed."""
+
+import hashlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import small
+from keras_pipeline import answer, studies
+from keras_pipeline.stages import study as stage
+from study_workplace import Workplace
+
+CHANGES = {**small.QUICK, "train.epochs": 3, "train.checkpoint_steps": 5}
+ASKED = {
+    "question": "Does the activation matter?",
+    "seeds": [1, 2],
+    "baseline": "relu",
+    "variants": {"relu": {}, "linear": {"model.activation": "linear"}},
+}
+VOLATILE = {"started", "ended", "train_seconds", "key", "seconds", "resumed", "history", "git"}
+
+
+def numbers(place: Workplace, study: studies.Study) -> dict[str, object]:
+    """All that a study's runs are: their files' digests, their records without times, and MLflow's view of them."""
+    found: dict[str, object] = {}
+    for run in study.runs:
+        own = place.own(run)
+        paths = ["models/model.keras", "models/history.csv", "reports/metrics.json", "reports/predictions.npz"]
+        found[run.name] = {path: hashlib.sha256((own / path).read_bytes()).hexdigest() for path in paths}
+        record = json.loads((own / "models" / "run.json").read_text())
+        found[f"{run.name} record"] = {key: value for key, value in record.items() if key not in VOLATILE}
+    for name, tracked in place.tracked("asked").items():
+        found[f"{name} in MLflow"] = (tracked.status, tracked.accuracy, tracked.parent)
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, studies.Study, str]:
+    place = Workplace(tmp_path_factory.mktemp("undisturbed"), CHANGES)
+    study = place.ask("asked", **ASKED)
+    code, printed = place.run("study", "run", "asked", "--jobs", "2")
+    assert code == 0, printed
+    return place, study, printed
+
+
+@pytest.mark.slow
+def test_every_run_is_told_with_the_time_left(undisturbed: tuple[Workplace, studies.Study, str]) -> None:
+    _, study, printed = undisturbed
+    assert "study asked: 4 runs, 0 known; 4 to do, 2 at a time\n" in printed
+    told = re.findall(
+        r"^study asked: (\d) of 4: (.+): test/accuracy 0\.\d{4}, \d+ s; \d+ s left$", printed, re.MULTILINE
+    )
+    assert [int(number) for number, _ in told] == [1, 2, 3, 4]
+    assert {name for _, name in told} == {run.name for run in study.runs}
+
+
+@pytest.mark.slow
+def test_the_workspace_stays_as_it_is(undisturbed: tuple[Workplace, studies.Study, str]) -> None:
+    place, _, _ = undisturbed
+    assert (place.folder / "params.yaml").read_bytes() == small.params_text(CHANGES)
+    assert {path.name for path in place.folder.iterdir()} <= {
+        "params.yaml", "dvc.yaml", "studies", "mlruns", "printed.txt", "data"
+    }  # fmt: skip
+    assert [path.name for path in (place.folder / "data").glob("*")] in ([], ["downloads"])
+
+
+@pytest.mark.slow
+def test_runs_are_children_of_the_studys_run(undisturbed: tuple[Workplace, studies.Study, str]) -> None:
+    place, study, _ = undisturbed
+    tracked = place.tracked("asked")
+    assert set(tracked) == {"study asked", *(run.name for run in study.runs)}
+    for run in study.runs:
+        own = tracked[run.name]
+        scores = json.loads((place.own(run) / "reports" / "metrics.json").read_text())
+        assert own[:3] == ("FINISHED", scores["test/accuracy"], "study asked")
+        expected = {"study": "asked", "variant": run.variant, "seed": str(run.seed)}
+        assert {key: own.tags[key] for key in expected} == expected
+    parent = tracked["study asked"]
+    assert parent.status == "FINISHED"
+    assert "Does the activation matter?" in parent.tags["mlflow.note.content"]
+
+
+@pytest.mark.slow
+def test_the_report_says_what_the_files_say(undisturbed: tuple[Workplace, studies.Study, str]) -> None:
+    place, study, _ = undisturbed
+    folder = place.folder / "studies" / "reports" / "asked"
+    said = json.loads((folder / "asked.json").read_text())
+    results = {
+        (run.variant, run.seed): json.loads((place.own(run) / "reports" / "metrics.json").read_text())["test/accuracy"]
+        for run in study.runs
+    }
+    assert {
+        (one["variant"], int(seed)): value for one in said["variants"] for seed, value in one["test/accuracy"].items()
+    } == results
+    versus = said["variants"][1]["versus"]
+    means = {name: np.mean([results[name, 1], results[name, 2]]) for name in ("relu", "linear")}
+    assert versus["difference"] == pytest.approx(means["linear"] - means["relu"])
+    text = (folder / "asked.md").read_text()
+    assert "**Does the activation matter?**" in text
+    assert f"{100 * means['relu']:.2f} ± " in text
+    page = (folder / "asked.html").read_text()
+    assert page.count("<img ") == text.count("](asked-") == page.count('src="data:image/png;base64,')
+    assert not re.search(r'(src|href)="(?!data:)', page)  # nothing is asked of any other file or server
+    for picture in re.findall(r"\]\((asked-[\w-]+\.png)\)", text):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_what_is_known_is_not_done_again(undisturbed: tuple[Workplace, studies.Study, str]) -> None:
+    place, study, _ = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in place.folder.glob("studies/runs/*/*/*") if path.name != ".lock"}
+    code, printed = place.run("study", "run", "asked")
+    assert code == 0, printed
+    assert "study asked: 4 runs, 4 known; 0 to do" in printed
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    # Another study with a run of the same params, and one of its own.
+    other = place.ask("other", seeds=[2], baseline="none", variants={"none": {}, "l2": {"model.l2": 0.001}})
+    code, printed = place.run("study", "run", "other")
+    assert code == 0, printed
+    (shared, own) = other.runs
+    assert shared.key in {run.key for run in study.runs}
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert set(place.tracked("other")) == {"study other", shared.name, own.name}
+    code, printed = place.run("study", "status", "other")
+    assert re.search(r"^l2 +1 of +1 +0 +0\.\d{4}$", printed, re.MULTILINE)
+    code, printed = place.run("study", "list")
+    assert re.search(r"^asked +4 of +4 runs  Does the activation matter\?$", printed, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_with_the_same_runs_and_numbers(
+    undisturbed: tuple[Workplace, studies.Study, str], tmp_path: Path
+) -> None:
+    """SIGKILL of the study's process alone, as a crash would: its runs must end by themselves."""
+    place, study = Workplace(tmp_path, CHANGES), undisturbed[1]
+    place.ask("asked", **ASKED)
+    moments = random.Random(5)
+    for attempt in range(10):
+        log = tmp_path / f"attempt {attempt}.txt"
+        process = place.start("study", "run", "asked", "--jobs", "2", log=log)
+        try:
+            process.wait(moments.uniform(0.5, 14))
+            assert process.returncode == 0, log.read_text()
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        _wait_for_the_end_of(process.pid)
+    code, printed = place.run("study", "run", "asked", "--jobs", "2")
+    assert code == 0, printed
+    assert numbers(place, study) == numbers(*undisturbed[:2])
+
+
+def _wait_for_the_end_of(group: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the runs of a killed study go on")
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_told_with_its_log_and_the_rest_is_kept(tmp_path: Path) -> None:
+    place = Workplace(tmp_path, CHANGES)
+    study = place.ask("asked", **{**ASKED, "seeds": [1]})
+    bad = place.own(study.runs[-1])
+    bad.mkdir(parents=True)
+    (bad / "models").write_text("in the way")
+    code, printed = place.run("study", "run", "asked", "--jobs", "1")
+    assert code == 6, printed
+    assert f"linear seed 1 ended with exit code 6. Its last lines, of studies/runs/{bad.name}/log.txt:" in printed
+    assert "mend the cause and run the same command again" in printed
+    (bad / "models").unlink()
+    code, printed = place.run("study", "run", "asked", "--jobs", "1")
+    assert code == 0, printed
+    assert "2 runs, 1 known; 1 to do" in printed
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_is_a_result(tmp_path: Path) -> None:
+    place = Workplace(tmp_path, {**CHANGES, "model.batch_normalization": False, "model.activation": "exponential"})
+    grid = {"train.optimizer": [{"name": "sgd", "learning_rate": rate} for rate in (0.001, 1000.0)]}
+    good, bad = place.ask("asked", seeds=[1], baseline="optimizer=name:sgd,learning_rate:0.001", grid=grid).runs
+    code, printed = place.run("study", "run", "asked")
+    assert code == 0, printed
+    assert f"study asked: {bad.variant}: diverged with 1 of 1 seeds\n" in printed
+    record = json.loads((place.own(bad) / "models" / "run.json").read_text())
+    assert place.tracked("asked")[bad.name].status == "FAILED"
+    assert place.tracked("asked")[bad.name].tags["diverged"] == record["diverged"]
+    assert place.tracked("asked")[good.name].status == "FINISHED"
+    assert "diverged with 1 of 1 seeds" in (place.folder / "studies/reports/asked/asked.md").read_text()
+    code, printed = place.run("study", "run", "asked")
+    assert "2 runs, 2 known; 0 to do" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "akted"], "studies/akted.yaml: no study 'akted'. There are: asked."),
+        (["status"], "study status: no name. Expected: one of those that `study list` shows."),
+        (["run", "../asked"], "studies/../asked.yaml: no study '../asked'."),
+        (["run", "asked", "--jobs", "0"], "'0' is no number of processes. Expected: 1 or more"),
+        (["report", "asked"], "no run of the baseline 'relu' is done yet. Let the study run on."),
+    ],
+)
+def test_usage_faults(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    place = Workplace(tmp_path, CHANGES)
+    place.ask("asked", **ASKED)
+    code, printed = place.run("study", *arguments)
+    assert code in (2, 3)
+    assert expected in printed
+
+
+def test_workers_are_refused(tmp_path: Path) -> None:
+    place = Workplace(tmp_path, CHANGES)
+    several = {"train.strategy": "multi_worker", "train.workers": 2}
+    place.ask("asked", **{**ASKED, "variants": {"relu": {}, "two": several}})
+    code, printed = place.run("study", "run", "asked")
+    assert code == 2
+    assert "studies/asked.yaml: two: train.workers: a study's run is one process. Expected: 1." in printed
+
+
+# The answer, from records alone.
+
+
+def result(
+    variant: str, seed: int, right: list[bool], folder: Path, validation: float, tuned: str = ""
+) -> answer.Result:
+    """A run whose predictions are right where `right` says so."""
+    own = folder / f"{variant}{tuned}{seed}"
+    (own / "reports").mkdir(parents=True)
+    outputs = np.zeros((len(right), 2), np.float32)
+    outputs[np.arange(len(right)), np.where(right, 1, 0)] = 1
+    np.savez(own / "reports" / "predictions.npz", outputs=outputs, labels=np.ones(len(right), int))
+    (own / "reports" / "metrics.json").write_text(json.dumps({"test/accuracy": float(np.mean(right))}))
+    record = {"best_epoch": 1, "history": [{"val/accuracy": validation}], "train_seconds": 1.0}
+    return answer.Result(variant, tuned, seed, record, own)
+
+
+def test_the_verdict_in_words(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    base = noise.random((5, 1000)) < 0.9
+    better = base | (noise.random((5, 1000)) < 0.5)
+    same = noise.random((5, 1000)) < 0.9
+    rows = {"base": base, "better": better, "same": same}
+    results = [
+        result(name, seed, list(right[seed]), tmp_path, 0.9) for name, right in rows.items() for seed in range(5)
+    ]
+    said = {one.name: one.verdict for one in answer.answered(results, "base")}
+    assert said["base"] == "what the others are compared with"
+    assert re.fullmatch(r"better by \d\.\d\d points \[\+\d\.\d\d, \+\d\.\d\d\]; larger than seed noise", said["better"])
+    assert re.fullmatch(
+        r"no difference that 5 seeds can show \([+-]\d\.\d\d points \[-\d\.\d\d, \+\d\.\d\d\]\); "
+        r"(about \d+ seeds would be needed for one of this size|so small a one cannot be shown .*)",
+        said["same"],
+    )
+
+
+def test_a_variant_is_represented_by_the_choice_with_the_best_validation(tmp_path: Path) -> None:
+    good, bad = [True] * 9 + [False], [True] * 5 + [False] * 5
+    results = [
+        result("base", 1, bad, tmp_path, 0.5),
+        result("base", 2, bad, tmp_path, 0.5),
+        *(result("one", seed, bad, tmp_path, 0.7 + seed / 100, "rate=1") for seed in (1, 2)),
+        *(result("one", seed, good, tmp_path, 0.6, "rate=2") for seed in (1, 2)),
+    ]
+    one = answer.answered(results, "base")[1]
+    assert (one.tuned, one.mean) == ("rate=1", 0.5)  # by the validation images, not by the test images
+    assert one.choices == pytest.approx({"rate=1": 0.715, "rate=2": 0.6})
+
+
+def test_only_seeds_that_both_have_are_compared(tmp_path: Path) -> None:
+    right = [True] * 8 + [False] * 2
+    results = [result("base", seed, right, tmp_path, 0.5) for seed in (1, 2)]
+    results += [result("other", seed, right, tmp_path, 0.5) for seed in (2, 3)]
+    versus = answer.answered(results, "base")[1].versus
+    assert versus is not None
+    assert versus.seeds == 1
+
+
+def test_jobs_by_default_leave_no_core_idle() -> None:
+    assert 1 <= stage.default_jobs() <= 2 + (os.cpu_count() or 1) // 4
