@@ -381,9 +381,7 @@ def test_in_mlflow_all_runs_are_children_of_one(killed: tuple[Workplace, list[st
 
 
 @pytest.mark.slow
-def test_a_search_that_is_done_does_nothing_more_and_its_runs_are_known_to_another(
-    killed: tuple[Workplace, list[str]],
-) -> None:
+def test_a_search_that_is_done_does_nothing_more(killed: tuple[Workplace, list[str]]) -> None:
     place, _ = killed
     runs = {path: path.stat().st_mtime_ns for path in place.folder.glob("studies/runs/*/models/run.json")}
     again = place.run("run", "quick")
@@ -391,7 +389,7 @@ def test_a_search_that_is_done_does_nothing_more_and_its_runs_are_known_to_anoth
     assert runs == {path: path.stat().st_mtime_ns for path in place.folder.glob("studies/runs/*/models/run.json")}
     assert "5 complete, 0 pruned, 0 running" in place.run("status", "quick")
     assert re.search(r"quick +5 of +5 trials", place.run("list"))
-    # Half a trial more than before is asked: what is known is not trained again.
+    # More trials are the same search: those that are done count.
     (place.folder / "searches" / "quick.yaml").write_text(QUICK.replace("trials: 5", "trials: 6"))
     assert re.search(r"quick +5 of +6 trials", place.run("list"))
 
