@@ -169,6 +169,8 @@ def test_a_search_that_is_killed_draws_what_it_would_have_drawn(tmp_path: Path) 
     alone = drawn(search, tmp_path / "alone.journal", set())
     assert drawn(search, tmp_path / "killed.journal", {1, 4, 5, 12}) == alone
     assert len(set(alone)) == 14
+    importances = trials.Trials(search, "one", tmp_path / "alone.journal", create=False).importances()
+    assert max(importances, key=lambda key: importances[key]) == "train.optimizer.learning_rate"  # which decides alone
 
 
 @pytest.mark.slow
@@ -363,6 +365,10 @@ def test_the_winner_is_checked_on_other_seeds_and_offered_as_a_diff(killed: tupl
         assert (place.folder / "params.yaml").read_text() == params_file.changed(before, report["change"])
     finally:
         (place.folder / "params.yaml").write_text(before)
+    text = (place.folder / "searches/reports/quick/quick.md").read_text()
+    assert re.search(
+        rf"^\| {best['number']} \| {best['value']:.4f} \| learning_rate=[\d.e-]+ hidden_units=\[\d+\] \| ", text, re.M
+    )
     page = (place.folder / "searches/reports/quick/quick.html").read_text()
     assert page.count("data:image/png") == 2
     assert report["verdict"].split(":")[0] in page

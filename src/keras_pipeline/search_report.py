@@ -128,7 +128,7 @@ def _content(found: Outcome, importances: Mapping[str, float]) -> dict[str, Any]
         "seed": asked.seed,
         "sampler": asked.sampler,
         "pruner": asked.pruner,
-        "each": duration(sum(seconds) / len(seconds)) if seconds else "–",
+        "each": duration(sum(seconds) / len(seconds)) if seconds else "",
         "space": [{"key": key, "text": _range(one.model_dump(exclude_unset=True))} for key, one in asked.space.items()],
         "importances": {key: f"{value:.0%}" for key, value in importances.items()},
         "fixed": [(key, json.dumps(value)) for key, value in asked.fixed.items()],
@@ -154,9 +154,9 @@ def _range(dimension: Mapping[str, Any]) -> str:
 
 
 def _row(search: Search, one: Seen) -> dict[str, str]:
-    values = shown(search, search.trial(one.number, one.values))
+    point = shown(search, search.trial(one.number, one.values))
     seconds = "–" if one.seconds is None else duration(one.seconds)
-    return {"number": str(one.number), "value": f"{one.value:.4f}", "values": values, "seconds": seconds}
+    return {"number": str(one.number), "value": f"{one.value:.4f}", "point": point, "seconds": seconds}
 
 
 def _pictures(found: Outcome) -> Iterator[tuple[str, tuple[str, Any]]]:

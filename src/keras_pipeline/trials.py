@@ -8,7 +8,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,6 +29,7 @@ MOST_DRAWS = 1000
 TIRED = 10
 """After so many draws of what is known the sampler is not asked any more; chance finds something new."""
 LEAST_BEFORE_PRUNING = 5
+LEAST_FOR_IMPORTANCE = 10
 
 
 @dataclass(frozen=True)
@@ -172,14 +173,15 @@ class Trials:
 
     def importances(self) -> dict[str, float]:
         """Of each key, its share in what separates the best tenth of the trials from all (PED-ANOVA: Watanabe, Bansal
-        and Hutter 2023); nothing where there are too few trials to say."""
+        and Hutter 2023); nothing where too few are complete to say."""
         from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-        with suppress(ValueError, RuntimeError), warnings.catch_warnings():
+        if sum(one.state == "complete" for one in self.seen()) < LEAST_FOR_IMPORTANCE:
+            return {}
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = get_param_importances(self.study, evaluator=PedAnovaImportanceEvaluator())
-            return {key: float(value) for key, value in found.items() if np.isfinite(value)}
-        return {}
+        return {key: float(value) for key, value in found.items()}
 
     def _counted(self) -> list["optuna.trial.FrozenTrial"]:
         from optuna.trial import TrialState

@@ -302,4 +302,5 @@ def status(search: Search, seen: Sequence[Seen]) -> Iterator[str]:
     for one in seen:
         reached = f"{one.value:.4f}" if one.value is not None else "–"
         values = shown(search, search.trial(one.number, one.values))
-        yield f"trial {one.number:4}  {one.state:8}  {reached:>7}  {len(one.epochs):4} epochs  {values}"
+        line = f"trial {one.number:4}  {one.state:8}  {reached:>7}  {len(one.epochs):4} epochs  {values}  {one.why}"
+        yield line.rstrip()
