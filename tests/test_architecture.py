@@ -36,8 +36,8 @@ STAGES: dict[str, Any] = DVC["stages"]
 LOCK = read_yaml("dvc.lock")["stages"] if (ROOT / "dvc.lock").exists() else {}
 
 OF_ALL_PARAMS = {
-    *(f"stages.{stage}" for stage in STAGES), "stages.debug", "stages.study", "stages.together", "params",
-    "preparation", "record", "tracking.mirror", "status",
+    *(f"stages.{stage}" for stage in STAGES), "stages.debug", "stages.together", "params", "preparation",
+    "record", "tracking.mirror", "status", "study_folders",
 }  # fmt: skip
 """The modules whose functions may be given all params; every other one is given single blocks."""
 PART_OF_STAGE = {"track": ["stages.track", "tracking.mirror"], "train": ["stages.train", "preparation", "record"]}
@@ -53,8 +53,9 @@ HEAVY: dict[str, set[str]] = {
         "replicas_tensorflow", "replicas_torch", "tracking.runs", "training", "training_state", "vectorized",
     },
     "mlflow": {"tracking.live", "tracking.mirror", "tracking.runs", "tracking.store"},
-    "matplotlib": {"figures", "reports", "study_figures", "task_figures"},
+    "matplotlib": {"figures", "reports", "search_figures", "study_figures", "task_figures"},
     "sklearn": {"binary_metrics", "datasets", "metrics", "regression_metrics"},
+    "optuna": {"trials"},
     "scipy": {"answer", "comparison", "metrics", "study_figures"},
     "statsmodels": {"comparison"},
     "dvc": set(),
@@ -62,10 +63,10 @@ HEAVY: dict[str, set[str]] = {
 """The only modules that import each of these, at whatever place in their source."""
 AT_ONCE = {
     "answer", "augmentation", "binary_metrics", "comparison", "diagnosis", "epoch_metrics", "figures", "fitting",
-    "found_run",
-    "fused", "fused_jax", "fused_tensorflow", "inspection", "loop", "metrics", "model_file", "numpy_engine", "page",
-    "pair", "pair_report", "profiling", "regression_metrics", "replicas_tensorflow", "replicas_torch", "reports",
-    "study_figures", "study_report", "task_figures", "training", "training_state", "vectorized",
+    "found_run", "fused", "fused_jax", "fused_tensorflow", "inspection", "loop", "metrics", "model_file",
+    "numpy_engine", "page", "pair", "pair_report", "profiling", "regression_metrics", "replicas_tensorflow",
+    "replicas_torch", "reports", "search_figures", "search_report", "study_figures", "study_report", "task_figures",
+    "training", "training_state", "vectorized",
 }  # fmt: skip
 """The modules that import one of them as soon as they are imported; the others do so where they need it."""
 

@@ -27,8 +27,8 @@ SHIPPED = Path(__file__).parents[1] / "params.yaml"
 PROGRAM = Path(sysconfig.get_path("scripts")) / "keras-pipeline"
 STAGES = ("fetch", "normalize", "train", "evaluate", "track")
 VERBS = (
-    "fetch", "normalize", "train", "launch", "evaluate", "debug", "study", "track", "params", "status", "certify",
-    "compare", "doctor", "relocate", "ui", "determinism", "conformance", "completion",
+    "fetch", "normalize", "train", "launch", "evaluate", "debug", "study", "search", "track", "params", "status",
+    "certify", "compare", "doctor", "relocate", "ui", "determinism", "conformance", "completion",
 )  # fmt: skip
 HEAVY = {"tensorflow", "keras", "mlflow", "sklearn", "scipy", "matplotlib", "dvc", "numpy", "requests", "shtab"}
 

@@ -20,6 +20,10 @@ from_scratch.py, numpy_engine.py, engines.py      the network written out in Num
 checkpoints.py, record.py, signals.py what an interrupted training goes on from; models/run.json; requests to end
 clusters.py, roll_call.py, workers.py   several processes: who they are, whether all are there, their launcher
 metrics.py, figures.py     predictions to numbers, numbers to pictures
+studies.py, searches.py    many runs with one question, or in search of the best values: their files; study_folders.py,
+                           study_processes.py where those runs are and what does them, trials.py Optuna's trials,
+                           answer.py, comparison.py what came of it, page.py, study_report.py, study_figures.py,
+                           search_report.py, search_figures.py for people
 provenance.py              digests, versions, git: what a run was made of
 conformance.py, conformance_work.py, verdicts.py, determinism.py  is every strategy one device's training, and
                            is a training repeated the same bytes: tables for docs/

@@ -16,7 +16,7 @@ from keras_pipeline import comparison, files, provenance
 from keras_pipeline.comparison import Comparison
 from keras_pipeline.errors import DataError
 from keras_pipeline.preprocessing import predicted
-from keras_pipeline.studies import Run, Study
+from keras_pipeline.studies import Run
 
 CURVES = ("train/loss", "val/loss", "train/accuracy", "val/accuracy")
 
@@ -107,10 +107,10 @@ class Variant:
         return statistics.mean(float(one.record["train_seconds"]) for one in self.results)
 
 
-def results(study: Study, folder: Callable[[Run], Path]) -> list[Result]:
-    """What is there of the study's runs, in its order, trained by whatever code; `folder` of each."""
+def results(runs: Sequence[Run], folder: Callable[[Run], Path]) -> list[Result]:
+    """What is there of the runs, in their order, trained by whatever code; `folder` of each."""
     found = []
-    for run in study.runs:
+    for run in runs:
         own = folder(run)
         with suppress(DataError):
             record = files.read_json(own / "models" / "run.json", written_by="study", keys=provenance.RECORD)

@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -18,13 +19,16 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from keras_pipeline import clusters, spent, workers
-from keras_pipeline.errors import ParamsError, PipelineError, masked
+from keras_pipeline.errors import DataError, ParamsError, PipelineError, masked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from keras_pipeline.stages.study import Folders
-    from keras_pipeline.studies import Run, Study
+    from keras_pipeline.searches import Search
+    from keras_pipeline.stages.search import Places
+    from keras_pipeline.studies import Member, Run, Study
+    from keras_pipeline.study_folders import Folders, Knowledge
+    from keras_pipeline.trials import Trials
 
 EXAMPLES = """\
 examples:
@@ -35,6 +39,7 @@ examples:
   keras-pipeline debug one-batch            does everything run? in seconds; more in debug --help
   keras-pipeline study run activations      one question, many runs, an answer one can trust
   keras-pipeline compare HEAD .             any two runs: what differed, what came of it, was it chance
+  keras-pipeline search run mlp             the best values of some params, checked on other seeds
   keras-pipeline certify                    train that run again elsewhere: the same bytes?
   keras-pipeline ui                         look at all runs
   eval "$(keras-pipeline completion bash)"  complete commands with the tab key
@@ -86,6 +91,22 @@ A and B may each be, in this order where several would fit:
   an MLflow run  its name, its key, or at least 6 characters that the key begins with, or MLflow's id
 
 Writes a page, comparison.md and comparison.html, and keeps it in MLflow with B's run. Nothing is trained or changed.
+"""
+SEARCH = """\
+A search seeks the best values of some params: its file, searches/NAME.yaml, says what is sought, in which space, and
+how many trials that may cost.
+
+actions:
+  run NAME     say the budget; do the trials, some at a time, ending those early that are hopeless; train the winner and
+               params.yaml as it is on other seeds, and offer what is better as a diff of params.yaml. It may be
+               stopped, or killed, at any moment: the same command goes on, and repeats nothing that is done.
+  list         every search, and how much of it is done
+  status NAME  what came of each trial
+  report NAME  write the report from what is done
+
+params.yaml, models/ and reports/ stay as they are; runs and data are below studies/, shared with the studies. In MLflow
+each search is an experiment, its trials the children of one run. KERAS_PIPELINE_SEARCH_STORAGE may name a database,
+sqlite:///PATH or postgresql://…, instead of a file below searches/state/.
 """
 EXIT_MEANING = {
     1: "certify or conformance: not as recorded",
@@ -282,6 +303,22 @@ def _parser() -> argparse.ArgumentParser:
         help="train runs that differ only in seed, learning rate, dropout and L2 as one program (needs JAX)",
     )
     study.add_argument("--key", nargs="+", help=argparse.SUPPRESS)
+    search = add("search", _search, "the best values of some params, within a budget", "params", "downloads")
+    search.description, search.formatter_class = SEARCH, argparse.RawDescriptionHelpFormatter
+    search.add_argument("action", choices=["run", "list", "status", "report"], metavar="ACTION")
+    search.add_argument("name", nargs="?", metavar="NAME")
+    search.add_argument(
+        "--searches", type=Path, default=Path("searches"), metavar="PATH", help="where they are (default: searches)"
+    )
+    search.add_argument(
+        "--studies", type=Path, default=Path("studies"), metavar="PATH", help="where runs are (default: studies)"
+    )
+    search.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: by the number of cores)")
+    search.add_argument(
+        "--output", type=Path, metavar="PATH", help="the report's folder (default: searches/reports/NAME)"
+    )
+    search.add_argument("--key", help=argparse.SUPPRESS)
+    search.add_argument("--variant", help=argparse.SUPPRESS)
     track = add("track", _track, "make MLflow say what the files say", "params", "models", "reports")
     track.add_argument("--again", action="store_true", help="send everything, also where nothing has changed")
     check = add("params", _params, "check params.yaml without running anything", "params")
@@ -427,10 +464,11 @@ def _count(text: str) -> int:
 
 def _study(chosen: argparse.Namespace) -> None:
     from keras_pipeline.stages import study
+    from keras_pipeline.study_folders import Folders, Knowledge
 
-    folders = study.Folders(chosen.studies)
+    folders = Folders(chosen.studies)
     if chosen.action == "list":
-        print("\n".join(study.listed(study.found(folders, chosen.params), study.Knowledge(folders))))
+        print("\n".join(study.listed(study.found(folders, chosen.params), Knowledge(folders))))
         return
     if chosen.name is None:
         raise ParamsError(f"study {chosen.action}: no name. Expected: one of those that `study list` shows.")
@@ -441,9 +479,9 @@ def _study(chosen: argparse.Namespace) -> None:
             raise ParamsError(
                 f"study {found.name}: its file or {chosen.params} was changed while it ran. Run it again."
             )
-        _study_work(found, folders, runs)
+        _work(folders, runs, found.member)
     elif chosen.action == "status":
-        print("\n".join(study.status(found, study.Knowledge(folders))))
+        print("\n".join(study.status(found, Knowledge(folders))))
     else:
         if chosen.action == "run":
             _study_runs(found, folders, chosen)
@@ -453,54 +491,66 @@ def _study(chosen: argparse.Namespace) -> None:
 def _study_runs(found: "Study", folders: "Folders", chosen: argparse.Namespace) -> None:
     """Make the data and do the runs that are not done."""
     from keras_pipeline import files
-    from keras_pipeline.stages import fetch, normalize, study, together, track
+    from keras_pipeline.stages import study, together
+    from keras_pipeline.study_folders import Knowledge
 
     with files.lock(folders.studies / "runs"):
-        for params in {folders.normalized(run.params): run.params for run in found.runs}.values():
-            if not study.data_is_made(folders, params):
-                fetch.run(params, folders.raw(params), chosen.downloads)
-                normalize.run(params, folders.raw(params), folders.normalized(params))
-                study.data_made(folders, params)
-        knowledge = study.Knowledge(folders)
-
-        def done(run: "Run") -> bool:
-            own = folders.run(run)
-            record = knowledge.record(run)
-            if not record or not knowledge.evaluated(own, record):
-                return False
-            paths = own / "params.yaml", own / "models", own / "reports"
-            return track.in_line(run.params, *paths, found.member(run))
-
-        waiting = [run for run in found.runs if not done(run)]
+        _make_data(folders, found.runs, chosen.downloads)
+        knowledge = Knowledge(folders)
+        waiting = [run for run in found.runs if not _done(knowledge, run, found.member(run))]
         jobs = chosen.jobs or study.default_jobs()
         known = len(found.runs) - len(waiting)
         print(f"study {found.name}: {len(found.runs)} runs, {known} known; {len(waiting)} to do, {jobs} at a time")
         same = ["study", "run", found.name, "--studies", str(chosen.studies), "--params", str(chosen.params)]
+
+        def command(runs: "Sequence[Run]") -> list[str]:
+            return [*same, "--key", *(run.key for run in runs)]
+
         if chosen.together:
             untrained = [(run, folders.normalized(run.params)) for run in waiting if not knowledge.record(run)]
             groups = together.grouped(untrained)
-            study.execute(found.name, folders, groups, 1, same)
+            study.execute(f"study {found.name}", folders, groups, 1, command)
             grouped = {run.key for group in groups for run in group}
             waiting = [run for run in waiting if run.key not in grouped]
-        study.execute(found.name, folders, [[run] for run in waiting], jobs, same)
+        study.execute(f"study {found.name}", folders, [[run] for run in waiting], jobs, command)
 
 
-def _study_work(found: "Study", folders: "Folders", runs: "Sequence[Run]") -> None:
-    """Do what is not done of one run, or of several that train together."""
-    from keras_pipeline.errors import DivergedError
-    from keras_pipeline.stages import evaluate, study, together, track, train
+def _make_data(folders: "Folders", runs: "Sequence[Run]", downloads: Path) -> None:
+    """The arrays of all these runs, as far as they are not there."""
+    from keras_pipeline import study_folders
+    from keras_pipeline.stages import fetch, normalize
 
-    knowledge = study.Knowledge(folders)
+    for params in {folders.normalized(run.params): run.params for run in runs}.values():
+        if not study_folders.data_is_made(folders, params):
+            fetch.run(params, folders.raw(params), downloads)
+            normalize.run(params, folders.raw(params), folders.normalized(params))
+            study_folders.data_made(folders, params)
+
+
+def _done(knowledge: "Knowledge", run: "Run", member: "Member") -> bool:
+    """Whether nothing of a run is left to do."""
+    from keras_pipeline.stages import track
+
+    own = knowledge.folders.run(run)
+    record = knowledge.record(run)
+    if not record or not knowledge.evaluated(own, record):
+        return False
+    return track.in_line(run.params, own / "params.yaml", own / "models", own / "reports", member)
+
+
+def _work(folders: "Folders", runs: "Sequence[Run]", member: "Callable[[Run], Member]") -> None:
+    """Do what is not done of one run, or of several that train together; `member`: what each is in MLflow."""
+    from keras_pipeline.stages import evaluate, together, track
+    from keras_pipeline.study_folders import Knowledge
+
+    knowledge = Knowledge(folders)
     untrained = [run for run in runs if not knowledge.record(run)]
+    pruned = False
     if len(runs) > 1 and untrained:
         together.run([(run, folders.run(run) / "models") for run in runs], folders.normalized(runs[0].params))
     elif untrained:
-        (run,) = runs
-        models = folders.run(run) / "models"
-        with contextlib.suppress(DivergedError):  # a result like others, which the keeper keeps
-            normalized, checkpoints = folders.normalized(run.params), folders.run(run) / "checkpoints"
-            train.run(run.params, normalized, models, study.Keeper(models), checkpoints)
-    if untrained and runs[0].params.train.backend != "tensorflow":
+        pruned = _train_alone(folders, runs[0])
+    if untrained and not pruned and runs[0].params.train.backend != "tensorflow":
         if all(map(knowledge.record, runs)):  # evaluated by TensorFlow, and a process has one backend
             os.execv(sys.executable, [sys.executable, "-m", "keras_pipeline.commands", *sys.argv[1:]])  # noqa: S606
         raise RuntimeError("a training that ended well is not known")
@@ -511,20 +561,114 @@ def _study_work(found: "Study", folders: "Folders", runs: "Sequence[Run]") -> No
         if record and not knowledge.evaluated(own, record):
             evaluate.run(run.params, folders.normalized(run.params), models, reports)
             knowledge.keep_evaluated(own, record)
-        track.run(run.params, own / "params.yaml", models, reports, member=found.member(run))
+        track.run(run.params, own / "params.yaml", models, reports, member=member(run))
+
+
+def _train_alone(folders: "Folders", run: "Run") -> bool:
+    """Train one run; whether its search gave it up."""
+    from keras_pipeline.errors import DivergedError, StoppedError
+    from keras_pipeline.stages import train
+    from keras_pipeline.study_folders import PRUNED, Keeper
+
+    own = folders.run(run)
+    (own / PRUNED).unlink(missing_ok=True)  # a word of an earlier time
+    try:
+        train.run(
+            run.params, folders.normalized(run.params), own / "models", Keeper(own / "models"), own / "checkpoints"
+        )
+    except DivergedError as error:  # a result like others, which the keeper keeps
+        print(error)
+    except StoppedError:
+        if not (own / PRUNED).is_file():
+            raise
+        shutil.rmtree(own / "checkpoints")  # nobody goes on with it
+        return True
+    return False
 
 
 def _study_report(found: "Study", folders: "Folders", folder: Path) -> None:
     from keras_pipeline import answer, study_report
     from keras_pipeline.stages import track
 
-    variants = answer.answered(answer.results(found, folders.run), found.asked.baseline)
+    variants = answer.answered(answer.results(found.runs, folders.run), found.asked.baseline)
     text = study_report.write(found, variants, folder)
     for one in variants:
         print(f"study {found.name}: {one.name}: {one.verdict}")
     print(f"study {found.name}: the report is {folder / found.name}.html")
     params = found.runs[0].params
-    track.answer(params, found.name, found.asked.question, text, study_report.metrics(variants), folder)
+    track.answer(params, "study", found.name, found.asked.question, text, study_report.metrics(variants), folder)
+
+
+def _search(chosen: argparse.Namespace) -> None:
+    from keras_pipeline.stages import search
+    from keras_pipeline.study_folders import Folders, Knowledge
+
+    places, folders = search.Places(chosen.searches), Folders(chosen.studies)
+    if chosen.action == "list":
+        print("\n".join(search.listed(search.found(places, chosen.params), places, Knowledge(folders))))
+        return
+    if chosen.name is None:
+        raise ParamsError(f"search {chosen.action}: no name. Expected: one of those that `search list` shows.")
+    found = search.named(places, chosen.name, chosen.params)
+    if chosen.key:
+        _work(folders, [search.begun(folders, chosen.key, chosen.variant)], found.member)
+        return
+    if chosen.action == "run":
+        _search_runs(found, places, folders, chosen)
+    trials = search.trials(found, places, Knowledge(folders))
+    if chosen.action == "status":
+        print("\n".join(search.status(found, trials.seen())))
+    else:
+        _search_report(found, trials, folders, chosen.output or places.report(found.name))
+
+
+def _search_runs(found: "Search", places: "Places", folders: "Folders", chosen: argparse.Namespace) -> None:
+    """Make the data, do the trials that are not done, and train the winner and params.yaml as it is on other seeds."""
+    from keras_pipeline import files, search_report
+    from keras_pipeline.stages import search, study
+    from keras_pipeline.study_folders import Knowledge
+    from keras_pipeline.trials import storage_faults
+
+    paths = ["--searches", str(chosen.searches), "--studies", str(chosen.studies), "--params", str(chosen.params)]
+
+    def command(run: "Run") -> list[str]:
+        return ["search", "run", found.name, *paths, "--variant", run.variant, "--key", run.key]
+
+    with files.lock(folders.studies / "runs"):
+        _make_data(folders, [found.baseline], chosen.downloads)
+        knowledge = Knowledge(folders)
+
+        def done(run: "Run") -> bool:
+            return _done(knowledge, run, found.member(run))
+
+        jobs = chosen.jobs or study.default_jobs()
+        trials = search.trials(found, places, knowledge, create=True)
+        rechecks = search.rechecks_left(found, trials.seen(), done)
+        with storage_faults():
+            search.Searcher(found, knowledge, trials, jobs, rechecks, command, done).run()
+        outcome = search_report.outcome(found, trials.seen(), folders)
+        if outcome.best and outcome.change:
+            waiting = [[run] for run in found.rechecks(outcome.best.values) if not done(run)]
+            study.execute(f"search {found.name}: the winner", folders, waiting, jobs, lambda runs: command(runs[0]))
+
+
+def _search_report(found: "Search", trials: "Trials", folders: "Folders", folder: Path) -> None:
+    from keras_pipeline import search_report
+    from keras_pipeline.stages import track
+
+    outcome = search_report.outcome(found, trials.seen(), folders)
+    if not outcome.seen:
+        raise DataError(
+            f"search {found.name}: no trial is done with these params, data and code. `search run {found.name}` does "
+            "them; a report of earlier ones stays."
+        )
+    text = search_report.write(outcome, trials.importances(), folder)
+    print(f"search {found.name}: {outcome.verdict}")
+    if outcome.diff:
+        print(f"{outcome.diff}To apply it: git apply {folder / found.name}.diff")
+    print(f"search {found.name}: the report is {folder / found.name}.html")
+    params = found.baseline.params
+    track.answer(params, "search", found.name, found.asked.goal, text, search_report.metrics(outcome), folder)
 
 
 def _determinism(chosen: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -124,9 +124,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Member:
-    """What a run is in its study; `tuned`: which of the tuned values it has, "" where none are."""
+    """What a run is in its study or search, `kind`; `tuned`: which of the tuned values it has, "" where none are."""
 
-    study: str
+    kind: Literal["study", "search"]
+    whole: str
     question: str
     variant: str
     tuned: str
@@ -149,7 +150,7 @@ class Study:
 
     def member(self, run: Run) -> Member:
         """What one of the runs is in MLflow."""
-        return Member(self.name, self.asked.question, run.variant, run.tuned, run.seed)
+        return Member("study", self.name, self.asked.question, run.variant, run.tuned, run.seed)
 
 
 def load(path: Path, params_path: Path) -> Study:
@@ -222,10 +223,11 @@ def _product(choices: Mapping[str, Node]) -> Iterator[tuple[str, dict[str, Node]
     """Every combination of one value of each key, with its name: the values behind the last parts of their keys."""
     for nodes in itertools.product(*(node.value for node in choices.values())):
         chosen = dict(zip(choices, nodes, strict=True))
-        yield " ".join(f"{key.rpartition('.')[2]}={_short(node.plain())}" for key, node in chosen.items()), chosen
+        yield " ".join(f"{key.rpartition('.')[2]}={short(node.plain())}" for key, node in chosen.items()), chosen
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value of params.yaml as it stands in a name."""
     text = json.dumps(value, separators=(",", ":")) if isinstance(value, list | dict | bool) else str(value)
     return re.sub(r"[\"{}]", "", text)
 

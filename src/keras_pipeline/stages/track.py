@@ -25,7 +25,7 @@ def run(
 
     Where nothing is to do, MLflow is not even imported. A store that cannot be reached is said in one line
     and is no error: the next call sends what is missing. Runs that a dead process left open are closed.
-    A `member` of a study is a run in the study's experiment.
+    A `member` of a study or search is a run in an experiment of its own.
     """
     where, experiment = store.location(store.project_root()), _experiment(params, member)
     try:
@@ -44,30 +44,30 @@ def run(
     except Exception as error:  # whatever MLflow raises
         print(
             f"track: MLflow at {masked(where.uri)} is not available ({store.reason(error)}). Nothing is lost: run "
-            f"`keras-pipeline {f'study run {member.study}' if member else 'track'}`"
+            f"`keras-pipeline {f'{member.kind} run {member.whole}' if member else 'track'}`"
             f"{'' if member else ', or the next `dvc repro`,'} when the store is back.",
             file=sys.stderr,
         )
 
 
 def in_line(params: Params, params_file: Path, models: Path, reports: Path, member: Member) -> bool:
-    """Whether nothing would be sent of this member of a study."""
+    """Whether nothing would be sent of this member of a study or search."""
     where, experiment = store.location(store.project_root()), _experiment(params, member)
     now = mirror.state(where, experiment, params_file, models / "run.json", reports)
     return mirror.in_line(where, experiment, _record(models, member)["key"], now)
 
 
-def answer(params: Params, study: str, question: str, note: str, metrics: Mapping[str, float], folder: Path) -> None:
-    """Keep a study's report with its run; a store that cannot be reached is said in one line."""
+def answer(
+    params: Params, kind: str, name: str, question: str, note: str, metrics: Mapping[str, float], folder: Path
+) -> None:
+    """Keep the report of a study or search with its run; where the store cannot be reached, one line says so."""
     where = store.location(store.project_root())
     try:
-        members.log_answer(
-            where, members.experiment(params.tracking.experiment, study), study, question, note, metrics, folder
-        )
+        members.log_answer(where, params.tracking.experiment, kind, name, question, note, metrics, folder)
     except Exception as error:  # whatever MLflow raises
         print(
-            f"study: MLflow at {masked(where.uri)} is not available ({store.reason(error)}). "
-            f"`keras-pipeline study report {study}` sends the report when it is back.",
+            f"{kind}: MLflow at {masked(where.uri)} is not available ({store.reason(error)}). "
+            f"`keras-pipeline {kind} report {name}` sends the report when it is back.",
             file=sys.stderr,
         )
 
@@ -89,7 +89,7 @@ def comparison(params: Params, key: str, paths: Sequence[Path], folder: str) -> 
 
 def _experiment(params: Params, member: Member | None) -> str:
     name = params.tracking.experiment
-    return members.experiment(name, member.study) if member else name
+    return members.experiment(name, member.kind, member.whole) if member else name
 
 
 def _record(models: Path, member: Member | None) -> dict[str, Any]:

@@ -58,11 +58,11 @@ def synchronise(
 ) -> None:
     """Bring the record's run in line with the files, and remember `now` as what was sent.
 
-    It is a child of its study's run if it is a `member` of one. Of a training that diverged there is no network and no
-    report. Raises whatever MLflow does; sending again after a failure is always right.
+    It is a child of its study's run if it is a `member` of one. Of a training that diverged or was pruned there is no
+    network and no report. Raises whatever MLflow does; sending again after a failure is always right.
     """
-    diverged = "diverged" in record
-    scores = {} if diverged else files.read_json(reports / "metrics.json", written_by="evaluate")
+    status = "FAILED" if "diverged" in record else "KILLED" if "pruned" in record else "FINISHED"
+    scores = {} if status != "FINISHED" else files.read_json(reports / "metrics.json", written_by="evaluate")
     store = connect(where, experiment)
     run_id = runs.ensure(store, record, experiment_name())
     run = store.client.get_run(run_id)
@@ -72,12 +72,11 @@ def synchronise(
     for key, value in tags.items():
         store.client.set_tag(run_id, key, value)
     _log_files(store, run_id, params_file, reports, record)
-    if not diverged:
+    if status == "FINISHED":
         _log_picture(store, run_id, run.data.tags, reports / "figures")
         if not runs.has_model(store, run_id):
             _log_model(store, run_id, params, models, record)
     # After the model: MLflow opens the run for it, and closes it at that moment.
-    status = "FAILED" if diverged else "FINISHED"
     store.client.set_terminated(run_id, status, int(record["ended"] * 1000))
     prepare_table(store)
     stamp = _stamp(where, experiment, record["key"])
@@ -107,7 +106,7 @@ def _tags(params: Params, known: dict[str, str], record: dict[str, Any], scores:
     train went, the evaluation's settings, the experiments, the note."""
     tags = {key: str(value) for key, value in flat_params({"evaluate": params.evaluate}).items()}
     tags |= {f"sha256.{name}": digest for name, digest in record["sha256"].items()}
-    tags |= {"diverged": record["diverged"]} if "diverged" in record else {}
+    tags |= {name: record[name] for name in ("diverged", "pruned") if name in record}
     tags |= {f"seconds.{part}": f"{seconds:.2f}" for part, seconds in record.get("seconds", {}).items()}
     name = experiment_name()
     if name:
@@ -119,8 +118,10 @@ def _tags(params: Params, known: dict[str, str], record: dict[str, Any], scores:
     changed = " with uncommitted changes" if record["git"]["dirty"] else ""
     if scores:
         came_of_it = f"{_reached(scores, images['test'])}, loss {scores['test/loss']:.4f}."
-    else:
+    elif "diverged" in record:
         came_of_it = f"**Diverged:** {record['diverged']}"
+    else:
+        came_of_it = f"**Pruned:** {record['pruned']}"
     tags["mlflow.note.content"] = "\n\n".join(
         [
             came_of_it,

@@ -1,0 +1,306 @@
+"""The verb search: its trials, each a run in a process of its own, some at a time; the budget first."""
+
+import csv
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_pipeline import files, params, provenance, study_processes
+from keras_pipeline.errors import BusyError, DataError, ParamsError
+from keras_pipeline.searches import WINNER, Search, load, shown
+from keras_pipeline.studies import Run
+from keras_pipeline.study_folders import ALONE, PRUNED, Folders, Knowledge
+from keras_pipeline.study_processes import LOOK_SECONDS, MOMENT_SECONDS, SECONDS, Work, duration
+from keras_pipeline.trials import Seen, Trials, best, mend
+
+if TYPE_CHECKING:
+    import optuna
+
+HISTORY = Path("models", "history.csv")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where searches live: NAME.yaml in `searches`, and what they remember and report in folders below it."""
+
+    searches: Path
+
+    def journal(self, name: str) -> Path:
+        """Optuna's file of a search's trials."""
+        return self.searches / "state" / f"{name}.journal"
+
+    def report(self, name: str) -> Path:
+        """The search's report."""
+        return self.searches / "reports" / name
+
+
+def found(places: Places, params_file: Path) -> list[Search]:
+    """Every search there is, by name. Raises ParamsError where one has a fault."""
+    return [load(path, params_file) for path in sorted(places.searches.glob("*.yaml"))]
+
+
+def named(places: Places, name: str, params_file: Path) -> Search:
+    """The search of this name. Raises ParamsError where there is none, or it has a fault."""
+    path = places.searches / f"{name}.yaml"
+    known = sorted(one.stem for one in places.searches.glob("*.yaml"))
+    if name not in known:
+        there = f"There are: {', '.join(known)}" if known else "There is none yet: write the file"
+        raise ParamsError(f"{path}: no search '{name}'. {there}.")
+    return load(path, params_file)
+
+
+def begun(folders: Folders, key: str, variant: str) -> Run:
+    """The run whose params.yaml is in the folder of this key, as its `variant` was named when it was begun.
+
+    Raises ParamsError where the file was changed since.
+    """
+    path = folders.studies / "runs" / key / "params.yaml"
+    values = params.load(path)
+    run = Run(variant, "", values.seed, values, path.read_text(), {})
+    if run.key != key:
+        raise ParamsError(f"{path}: was changed while the search ran. Run the search again.")
+    return run
+
+
+def trials(search: Search, places: Places, knowledge: Knowledge, *, create: bool = False) -> Trials:
+    """The search's trials as far as they were made with these params, data and code; none without the data."""
+    statistics_file = knowledge.folders.normalized(search.baseline.params) / "statistics.json"
+    data = files.sha256(statistics_file) if statistics_file.is_file() else ""
+    journal = places.journal(search.name)
+    if create:
+        mend(journal)
+    return Trials(search, search.identity(knowledge.code[ALONE], data), journal, create=create and bool(data))
+
+
+def seconds_known(search: Search, folders: Folders, seen: Sequence[Seen]) -> list[float]:
+    """How long runs took that are like the search's: its trials, else known ones that differ in its space only."""
+    if own := [one.seconds for one in seen if one.seconds is not None]:
+        return own
+    wanted = {key: value for key, value in search.baseline.values.items() if not key.startswith("evaluate.")}
+    apart = {"seed", *search.asked.space}
+    found = []
+    for path in (folders.studies / "runs").glob(f"*/{SECONDS}"):
+        try:
+            seconds = files.read_json(path, written_by="study")
+            values = files.read_json(path.parent / "models" / "run.json", "study", provenance.RECORD)["params"]
+        except DataError:
+            continue
+        if all(values.get(key) == wanted.get(key) for key in values.keys() | wanted.keys() if key not in apart):
+            found.append(float(seconds))
+    return found
+
+
+def rechecks_left(search: Search, seen: Sequence[Seen], done: Callable[[Run], bool]) -> int:
+    """How many runs are still to do when all trials are done: those of the winner too, which is not known before."""
+    full = sum(one.state != "running" for one in seen) >= search.asked.trials
+    first = best(search, seen)
+    runs = search.rechecks(first.values if full and first else {})
+    return sum(not done(run) or (run.variant == WINNER and not full) for run in runs)
+
+
+def budget(search: Search, seconds: Sequence[float], open_trials: int, rechecks: int, jobs: int) -> str:
+    """What is still to do, in runs times seconds; an upper bound, but for runs that take longer than those known."""
+    each = statistics.median(seconds)
+    known = f"the median of {len(seconds)} like it" if len(seconds) > 1 else "as one like it took"
+    pruned = "; those that are pruned take less" if search.asked.pruner != "none" and open_trials else ""
+    return (
+        f"search {search.name}: budget: {open_trials} trials × {each:.0f} s ({known}) and {rechecks} runs × {each:.0f} "
+        f"s to check the winner, {jobs} at a time: {duration((open_trials + rechecks) * each / jobs)} in all{pruned}"
+    )
+
+
+@dataclass
+class _Active:
+    """A trial at work; `stamp`: of the history that was there before; `spare`: it may not be pruned; `rows`: so many
+    epochs are told to Optuna."""
+
+    trial: "optuna.Trial"
+    run: Run
+    work: Work
+    own: Path
+    stamp: int
+    spare: bool
+    rows: int = 0
+    pruned: bool = False
+
+    def new_rows(self) -> list[dict[str, float]]:
+        """The epochs since the last look; the history is written anew as a whole with each."""
+        history = self.own / HISTORY
+        if _stamp(history) == self.stamp:
+            return []
+        with history.open() as file:
+            rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        new, self.rows = rows[self.rows :], max(self.rows, len(rows))
+        return new
+
+    def prune(self, why: str) -> None:
+        """Ask it to end after this step, for good."""
+        self.pruned = True
+        files.write_atomically(self.own / PRUNED, why.encode())
+        self.work.process.send_signal(signal.SIGTERM)
+
+
+def _stamp(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.is_file() else 0
+
+
+@dataclass
+class Searcher:
+    """Does the trials that are not done, `jobs` at a time, each by a process of ours with the arguments `command`.
+
+    `done`: whether nothing of a run is left to do; `rechecks`: runs that will follow.
+    """
+
+    search: Search
+    knowledge: Knowledge
+    trials: Trials
+    jobs: int
+    rechecks: int
+    command: Callable[[Run], Sequence[str]]
+    done: Callable[[Run], bool]
+    took: list[float] = field(default_factory=list)
+    budgeted: bool = False
+
+    def run(self) -> None:
+        """Tell the budget, and then of each trial's end.
+
+        Every process ends with this one. Raises MachineError naming the log when one fails; those that were begun then
+        end first, and what they did is kept.
+        """
+        for key in self.trials.recover():
+            _wait_for(self.knowledge.folders.studies / "runs" / key / "models")
+        left = self.search.asked.trials - len(self.trials.seen())
+        self._budget(left)
+        active: list[_Active] = []
+        failed: Work | None = None
+        try:
+            while active or (left > 0 and not failed):
+                while left > 0 and not failed and len(active) < (self.jobs if self.budgeted else 1):
+                    left -= 1
+                    active += self._begin(left + len(active))
+                time.sleep(LOOK_SECONDS)
+                for one in list(active):
+                    self._look(one)
+                    if one.work.process.poll() is not None:
+                        active.remove(one)
+                        again, fault = self._ended(one, left + len(active))
+                        active += again
+                        failed = failed or fault
+                        self._budget(left)
+        finally:
+            study_processes.end([one.work.process for one in active])
+        if failed:
+            raise study_processes.fault(failed)
+
+    def _budget(self, left: int) -> None:
+        """Say once what is to come, as soon as it is known how long a run takes; if need be by the first trial."""
+        if self.budgeted:
+            return
+        if not left and not self.rechecks:
+            print(f"search {self.search.name}: all is done already", flush=True)
+            self.budgeted = True
+            return
+        seconds = seconds_known(self.search, self.knowledge.folders, self.trials.seen()) or self.took
+        self.budgeted = bool(seconds)
+        if seconds:
+            print(budget(self.search, seconds, left, self.rechecks, self.jobs), flush=True)
+        else:
+            runs = f"{left} trials, and {self.rechecks} runs to check the winner"
+            print(f"search {self.search.name}: budget: {runs}; the first trial tells how long one takes", flush=True)
+
+    def _begin(self, left: int) -> list[_Active]:
+        """The next trial at work; nothing where its result was known already."""
+        trial, run = self.trials.ask()
+        if self.done(run):
+            self._conclude(trial, 0, run, None, left)
+            return []
+        return [self._start(trial, run, spare=self.knowledge.record(run) is not None)]
+
+    def _start(self, trial: "optuna.Trial", run: Run, *, spare: bool) -> _Active:
+        own = self.knowledge.folders.run(run)
+        stamp = _stamp(own / HISTORY)
+        work = study_processes.begin(self.knowledge.folders, [run], self.command(run))
+        return _Active(trial, run, work, own, stamp, spare)
+
+    def _look(self, one: _Active) -> None:
+        """Tell Optuna of its new epochs; end it where they are hopeless, unless its end is near anyway."""
+        rows = one.new_rows()
+        hopeless = self.trials.report(one.trial, rows)
+        if hopeless and not one.spare and not one.pruned and one.rows < one.run.params.train.epochs:
+            metric = self.search.asked.metric
+            one.prune(f"after epoch {one.rows}: its best {metric} is worse than half of the trials before had by then")
+
+    def _ended(self, one: _Active, left: int) -> tuple[list[_Active], Work | None]:
+        """What has to be done again of a trial whose process has ended, or the work that failed."""
+        if one.work.process.returncode == 0:
+            seconds = study_processes.took(self.knowledge.folders, one.work)
+            self.took.append(seconds)
+            self._conclude(one.trial, one.rows, one.run, one.work, left)
+        elif one.pruned:  # the signal came when its training was over: what is left is little
+            return [self._start(one.trial, one.run, spare=True)], None
+        else:
+            return [], one.work
+        return [], None
+
+    def _conclude(self, trial: "optuna.Trial", told: int, run: Run, work: Work | None, left: int) -> None:
+        """Tell Optuna and the user what came of a trial; of so many epochs, `told`, Optuna knows."""
+        metric, own = self.search.asked.metric, self.knowledge.folders.run(run)
+        record = files.read_json(own / "models" / "run.json", "search", provenance.RECORD)
+        self.trials.report(trial, record["history"][told:])
+        if why := record.get("diverged") or record.get("pruned"):
+            self.trials.give_up(trial, why)
+            came = "diverged" if "diverged" in record else f"pruned after epoch {len(record['history'])}"
+        else:
+            value = record["history"][record["best_epoch"] - 1][metric]
+            self.trials.complete(trial, value, self.took[-1] if work and work.whole else None)
+            came = f"{metric} {value:.4f}"
+        took = duration(self.took[-1]) if work else "known already"
+        total = self.search.asked.trials
+        first = best(self.search, self.trials.seen())
+        top = f"; best {first.value:.4f} of trial {first.number}" if first else ""
+        values = shown(self.search, run)
+        print(f"search {self.search.name}: {total - left} of {total}: {run.variant} ({values}): {came}, {took}{top}"
+              f"{self._left(left)}", flush=True)  # fmt: skip
+
+    def _left(self, left: int) -> str:
+        if not self.took:
+            return ""
+        seconds = statistics.mean(self.took) * (left + self.rechecks) / self.jobs
+        return f"; {duration(seconds)} left"
+
+
+def _wait_for(models: Path) -> None:
+    """Until nobody writes there: the trainings of a search that was killed end a moment after it."""
+    deadline = time.monotonic() + MOMENT_SECONDS
+    while True:
+        try:
+            with files.lock(models):
+                return
+        except BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(LOOK_SECONDS)
+
+
+def listed(searches: Sequence[Search], places: Places, knowledge: Knowledge) -> Iterator[str]:
+    """A line for each search: how much of it is done, and its goal."""
+    width = max((len(search.name) for search in searches), default=0)
+    for search in searches:
+        done = [one for one in trials(search, places, knowledge).seen() if one.state != "running"]
+        yield f"{search.name:{width}}  {len(done):4} of {search.asked.trials:4} trials  {search.asked.goal}"
+
+
+def status(search: Search, seen: Sequence[Seen]) -> Iterator[str]:
+    """What came of each trial so far."""
+    yield f"{search.name}: {search.asked.goal}"
+    states = {state: sum(one.state == state for one in seen) for state in ("complete", "pruned", "running")}
+    yield f"{search.asked.trials} trials: " + ", ".join(f"{count} {state}" for state, count in states.items())
+    for one in seen:
+        reached = f"{one.value:.4f}" if one.value is not None else "–"
+        values = shown(search, search.trial(one.number, one.values))
+        line = f"trial {one.number:4}  {one.state:8}  {reached:>7}  {len(one.epochs):4} epochs  {values}  {one.why}"
+        yield line.rstrip()
