@@ -75,8 +75,8 @@ NUMBER = "the prediction of a number"
         ({**BINARY, "model.architecture": "softmax_regression"}, [
             f"model.architecture: 'softmax_regression' does not fit {ONE}. Use mlp or cnn or layers."]),
         ({"train.loss": "binary_crossentropy"}, [
-            "train.loss: 'binary_crossentropy' does not fit a choice of several classes. "
-            "Use categorical_crossentropy or mean_squared_error or mean_absolute_error."]),
+            "model.output_activation: 'softmax' makes one answer of all outputs, where train.loss: binary_crossentropy "
+            "judges each by itself. Use sigmoid, or another loss."]),
         ({"model.output_activation": "linear"}, [
             "model.output_activation: 'linear' does not fit a choice of several classes. Use softmax or sigmoid."]),
         ({**LINE, "model.output_activation": "softmax"}, [

@@ -20,6 +20,7 @@ NUMPY: dict[str, tuple[str | bool | float, ...]] = {
     "model.batch_normalization": (False,),
     "model.output_activation": ("softmax", "sigmoid"),
     "train.optimizer.name": ("sgd",),
+    "train.loss": ("categorical_crossentropy", "mean_squared_error", "mean_absolute_error"),
     "train.class_weights": ("none",),
     "train.augmentation.shift": (0.0,),
     "train.augmentation.rotation": (0.0,),

@@ -261,15 +261,18 @@ class Params(Block):
         ):
             if value not in allowed:
                 yield KeyedError(key, f"'{value}' does not fit {task.asked}. Use {' or '.join(allowed)}.")
-        if (
-            self.train.loss == "categorical_crossentropy"
-            and model.output_activation == "sigmoid"
-            and task.name == "classes"
-        ):
+        pair = self.train.loss, model.output_activation
+        if pair == ("categorical_crossentropy", "sigmoid") and task.name == "classes":
             yield KeyedError(
                 ("model", "output_activation"),
-                f"'{model.output_activation}' gives values that are no probability distribution over the "
+                "'sigmoid' gives values that are no probability distribution over the "
                 "classes, which train.loss: categorical_crossentropy needs. Use softmax, or another loss.",
+            )
+        if pair == ("binary_crossentropy", "softmax") and task.name == "classes":
+            yield KeyedError(
+                ("model", "output_activation"),
+                "'softmax' makes one answer of all outputs, where train.loss: binary_crossentropy judges each by "
+                "itself. Use sigmoid, or another loss.",
             )
 
     def _regression_faults(self) -> Iterator[KeyedError]:

@@ -35,7 +35,7 @@ TASKS: dict[str, Task] = {
             "images",
             "accuracy",
             ("softmax", "sigmoid"),
-            ("categorical_crossentropy", *_ERRORS),
+            ("categorical_crossentropy", "binary_crossentropy", *_ERRORS),
             ("softmax_regression", "mlp", "cnn", "layers"),
         ),
         Task(
