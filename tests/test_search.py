@@ -339,7 +339,7 @@ def test_the_budget_is_said_before_it_is_spent(killed: tuple[Workplace, list[str
         "budget: 5 trials, and 4 runs to check the winner; the first trial tells how long one takes"
     )
     assert re.match(r"search quick: 1 of 5: trial 0 ", first[1])
-    pattern = r"search quick: budget: {} trials × \d+ s \(.*\) and 4 runs × \d+ s to check the winner, 2 at a time: "
+    pattern = r"search quick: budget: {} trials? × \d+ s \(.*\) and 4 runs × \d+ s to check the winner, 2 at a time: "
     assert re.match(pattern.format(4), first[2])
     told = len(re.findall(r"^search quick: \d of 5: trial", before, re.MULTILINE))
     assert re.match(pattern.format(5 - told), next(line for line in after.splitlines() if "budget" in line))
@@ -398,6 +398,23 @@ def test_a_search_that_is_done_does_nothing_more(killed: tuple[Workplace, list[s
     # More trials are the same search: those that are done count.
     (place.folder / "searches" / "quick.yaml").write_text(QUICK.replace("trials: 5", "trials: 6"))
     assert re.search(r"quick +5 of +6 trials", place.run("list"))
+
+
+@pytest.mark.slow
+def test_what_another_search_has_trained_is_not_trained_again(killed: tuple[Workplace, list[str]]) -> None:
+    place, _ = killed
+    runs = {path: path.read_bytes() for path in place.folder.glob("studies/runs/*/models/run.json")}
+    first = next(one for one in place.report()["trials"] if one["number"] == 0)
+    other = QUICK.replace("trials: 5", "trials: 1")  # whose first draw is the same
+    (place.folder / "searches" / "other.yaml").write_text(other)
+    said = place.run("run", "other")
+    assert re.match(r"search other: budget: 1 trial × \d+ s \(the median of \d+ like it\)", said)
+    report = json.loads((place.folder / "searches/reports/other/other.json").read_text())
+    assert [(one["value"], one["values"], one["epochs"]) for one in report["trials"]] == [
+        (first["value"], first["values"], first["epochs"])
+    ]
+    assert {path: path.read_bytes() for path in runs} == runs
+    assert len(list(place.folder.glob("studies/runs/*/models/run.json"))) in (9, 11)  # the winner may be another
 
 
 @pytest.mark.slow

@@ -86,10 +86,12 @@ def seconds_known(search: Search, folders: Folders, seen: Sequence[Seen]) -> lis
     for path in (folders.studies / "runs").glob(f"*/{SECONDS}"):
         try:
             seconds = files.read_json(path, written_by="study")
-            values = files.read_json(path.parent / "models" / "run.json", "study", provenance.RECORD)["params"]
+            record = files.read_json(path.parent / "models" / "run.json", "study", provenance.RECORD)
         except DataError:
             continue
-        if all(values.get(key) == wanted.get(key) for key in values.keys() | wanted.keys() if key not in apart):
+        values = record["params"]
+        like = all(values.get(key) == wanted.get(key) for key in values.keys() | wanted.keys() if key not in apart)
+        if like and not record.keys() & {"diverged", "pruned"}:
             found.append(float(seconds))
     return found
 
@@ -105,10 +107,11 @@ def rechecks_left(search: Search, seen: Sequence[Seen], done: Callable[[Run], bo
 def budget(search: Search, seconds: Sequence[float], open_trials: int, rechecks: int, jobs: int) -> str:
     """What is still to do, in runs times seconds; an upper bound, but for runs that take longer than those known."""
     each = statistics.median(seconds)
+    trials = "1 trial" if open_trials == 1 else f"{open_trials} trials"
     known = f"the median of {len(seconds)} like it" if len(seconds) > 1 else "as one like it took"
     pruned = "; those that are pruned take less" if search.asked.pruner != "none" and open_trials else ""
     return (
-        f"search {search.name}: budget: {open_trials} trials × {each:.0f} s ({known}) and {rechecks} runs × {each:.0f} "
+        f"search {search.name}: budget: {trials} × {each:.0f} s ({known}) and {rechecks} runs × {each:.0f} "
         f"s to check the winner, {jobs} at a time: {duration((open_trials + rechecks) * each / jobs)} in all{pruned}"
     )
 
@@ -241,7 +244,9 @@ class Searcher:
             self.took.append(seconds)
             self._conclude(one.trial, one.rows, one.run, one.work, left)
         elif one.pruned:  # the signal came when its training was over: what is left is little
-            return [self._start(one.trial, one.run, spare=True)], None
+            again = self._start(one.trial, one.run, spare=True)
+            again.rows = one.rows
+            return [again], None
         else:
             return [], one.work
         return [], None
