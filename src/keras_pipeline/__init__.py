@@ -8,18 +8,21 @@ params.py                  params.yaml as typed values; layers.py and optimizers
 strict_yaml.py             one YAML file against a schema: every fault with line, column and key; of it
                            yaml_text.py, yaml_nodes.py, yaml_scalars.py read strictly, schema_faults.py
                            and schema_words.py say what the schema refuses
-datasets.py, download.py, idx.py      which images, from where, in which format
+datasets.py, download.py   which images or tables, from where; idx.py and table.py are their formats
+tasks.py                   classes, one class against the rest, or a number: what each allows, and its metrics' names
 preprocessing.py           the split, the scaling, the arrays on disk
 architectures.py, model_file.py       the network, its file
 strategies.py, distribution.py        the devices: one row and one function per strategy; backends.py starts
                            the framework, replicas_tensorflow.py and replicas_torch.py are its replicas
-training.py, preparation.py           what a training is made of; made ready, with every check before it
+training.py, preparation.py           what a training is made of; made ready, with every check before it;
+                           epoch_metrics.py is what is told of an epoch
 fitting.py                 the fit, watched step by step: epoch_lines.py is what a user sees of it, training_state.py
                            every number of it, observer.py whoever looks on
 from_scratch.py, numpy_engine.py, engines.py      the network written out in NumPy, to read; the fit with it; its limits
 checkpoints.py, record.py, signals.py what an interrupted training goes on from; models/run.json; requests to end
 clusters.py, roll_call.py, workers.py   several processes: who they are, whether all are there, their launcher
-metrics.py, figures.py     predictions to numbers, numbers to pictures
+reports.py                 what is reported of a network, a function a task: from metrics.py, binary_metrics.py and
+                           regression_metrics.py, figures.py and task_figures.py
 studies.py, searches.py    many runs with one question, or in search of the best values: their files; study_folders.py,
                            study_processes.py where those runs are and what does them, trials.py Optuna's trials,
                            answer.py, comparison.py what came of it, page.py, study_report.py, study_figures.py,
