@@ -61,6 +61,11 @@ benchmark: $(READY)  ## how fast this machine trains, beside Keras, PyTorch and 
 	@$(IN) python benchmarks/pipeline.py
 	@$(IN) python benchmarks/checkpoint_cost.py
 
+.PHONY: studies
+studies: $(READY) torch  ## every study in studies/, its report into docs/studies/ (what is known is not done again)
+	@$(IN) bash -c 'set -e; for study in studies/*.yaml; do \
+		keras-pipeline study run "$$(basename "$$study" .yaml)" --output docs/studies; done'
+
 .PHONY: torch
 torch: $(READY)  ## PyTorch, a big package, for train.backend: torch (its tests are skipped without)
 	@$(ENVIRONMENT)/bin/python -c 'import torch' 2>/dev/null || \

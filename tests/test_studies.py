@@ -168,4 +168,3 @@ def test_too_many_runs_are_refused_before_anything_is_made(load: Any) -> None:
 def test_a_shipped_study_is_good_and_has_five_seeds(path: Path) -> None:
     study = studies.load(path, small.SHIPPED)
     assert len(study.asked.seeds) >= 5
-    assert study.asked.discussion
