@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from keras_pipeline import commands, provenance
+from keras_pipeline import command_parser, provenance
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "keras_pipeline"
@@ -75,7 +75,7 @@ KNOWN_TO_PARAMS = {
     "strict_yaml", "tasks",
     "yaml_nodes", "yaml_scalars", "yaml_text",
 }  # fmt: skip
-KNOW_TRACKING = {"commands", "doctor", "stages.track"}
+KNOW_TRACKING = {"doctor", "stages.track", "verbs", "verbs_of_many"}
 
 
 @functools.cache
@@ -237,7 +237,7 @@ def arguments(function: ast.FunctionDef) -> list[Any]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_command_of_a_stage_uses_the_paths_of_dvc_yaml(stage: str) -> None:
-    options = vars(commands._parser().parse_args([stage]))
+    options = vars(command_parser.parser().parse_args([stage]))
     folders = {name: str(path) for name, path in options.items() if isinstance(path, Path)}
     assert folders.pop("params") == "params.yaml"  # DVC follows its values, by stage
     folders.pop("downloads", None)  # kept for the next time; nothing is made of them that the digests do not fix
@@ -251,7 +251,7 @@ def test_the_command_of_a_stage_uses_the_paths_of_dvc_yaml(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", ["train", "evaluate"])
 def test_a_stage_names_the_files_of_dvc_yaml_and_no_other(stage: str) -> None:
-    options = vars(commands._parser().parse_args([stage]))
+    options = vars(command_parser.parser().parse_args([stage]))
     named = set()
     for node in ast.walk(tree(f"keras_pipeline.stages.{stage}")):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
@@ -308,8 +308,10 @@ def test_imports_have_no_cycle() -> None:
     graphlib.TopologicalSorter({module: own_imports(module) for module in SOURCES}).prepare()
 
 
-def test_nothing_but_the_commands_imports_a_stage_and_nothing_the_commands() -> None:
-    assert importers(r"keras_pipeline\.stages") == {"commands"}
+def test_nothing_but_the_verbs_imports_a_stage_and_nothing_but_the_parser_the_verbs() -> None:
+    assert importers(r"keras_pipeline\.stages") == {"verbs", "verbs_of_many"}
+    assert importers(r"keras_pipeline\.verbs") == {"command_parser"}
+    assert importers(r"keras_pipeline\.command_parser") == {"commands"}
     assert importers(r"keras_pipeline\.commands") == set()
 
 

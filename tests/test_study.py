@@ -56,7 +56,7 @@ def test_every_run_is_told_with_the_time_left(undisturbed: tuple[Workplace, stud
     _, study, printed = undisturbed
     assert "study asked: 4 runs, 0 known; 4 to do, 2 at a time\n" in printed
     told = re.findall(
-        r"^study asked: (\d) of 4: (.+): test/accuracy 0\.\d{4}, \d+ s; \d+ s left$", printed, re.MULTILINE
+        r"^study asked: (\d) of 4: (.+): test/accuracy 0\.\d{4}, \d+ s; \d+ (?:s|min) left$", printed, re.MULTILINE
     )
     assert [int(number) for number, _ in told] == [1, 2, 3, 4]
     assert {name for _, name in told} == {run.name for run in study.runs}

@@ -2,7 +2,8 @@
 
 Verbs are run, nouns are imported, and imports point one way: commands → stages → nouns → params.
 
-commands.py                the command line: reads params, calls one stage, maps faults to exit codes
+commands.py                the command line: runs one verb, maps faults to exit codes; command_parser.py is what can be
+                           typed, verbs.py and verbs_of_many.py read the params and call one stage
 stages/                    fetch, normalize, train, evaluate, track: read files, call nouns, write files
 params.py                  params.yaml as typed values; layers.py and optimizers.py are its parts
 strict_yaml.py             one YAML file against a schema: every fault with line, column and key; of it
