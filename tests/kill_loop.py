@@ -98,6 +98,7 @@ def main() -> int:
         for strategy in strategies:
             changes = {
                 "fetch.dataset": "digits",
+                "normalize.validation_share": 0.2,
                 "train.strategy": strategy,
                 "train.devices": 2 if strategy == "mirrored" else 1,
                 "train.epochs": 8,

@@ -26,7 +26,13 @@ STRATEGIES: list[dict[str, object]] = [
 ]
 LIMIT = 60
 START = 120
-LONG = {"fetch.dataset": "digits", "train.epochs": 10_000, "train.batch_size": 16, "train.early_stopping.patience": 0}
+LONG = {
+    "fetch.dataset": "digits",
+    "normalize.validation_share": 0.2,
+    "train.epochs": 10_000,
+    "train.batch_size": 16,
+    "train.early_stopping.patience": 0,
+}
 
 
 def worker(launcher: psutil.Process, rank: int) -> psutil.Process | None:

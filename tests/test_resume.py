@@ -28,6 +28,7 @@ INSTALLED = {one.metadata["Name"].lower() for one in distributions()}
 PROGRAM = Path(sys.executable).parent / "keras-pipeline"
 CHANGES: dict[str, Any] = {
     "fetch.dataset": "digits",
+    "normalize.validation_share": 0.2,
     "model.hidden_units": [64],
     "train.epochs": 10,  # long enough not to be over when a busy machine looks late
     "train.batch_size": 16,

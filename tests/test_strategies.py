@@ -190,7 +190,9 @@ def test_each_replica_has_masks_of_its_own() -> None:
 
 def train(folder: Path, changes: dict[str, object], environ: dict[str, str] | None = None) -> Any:
     folder.mkdir(exist_ok=True)
-    (folder / "params.yaml").write_bytes(small.params_text({**small.QUICK, **changes}))
+    (folder / "params.yaml").write_bytes(
+        small.params_text({**small.QUICK, "normalize.validation_share": 0.2, **changes})
+    )
     return subprocess.run(
         [Path(sys.executable).parent / "keras-pipeline", "train", "--normalized", "../normalized"],
         cwd=folder,
