@@ -22,7 +22,8 @@ import numpy as np
 
 from keras_pipeline import distribution, files, from_scratch, params
 from keras_pipeline.checkpoints import Checkpoints
-from keras_pipeline.preprocessing import STATISTICS, read_split
+from keras_pipeline.datasets import IMAGE_SHAPE
+from keras_pipeline.preprocessing import STATISTICS, Question, read_split
 
 NIELSEN = {"output_activation": "sigmoid", "activation": "sigmoid"}, "mean_squared_error", 15.0, {}
 USUAL = {"output_activation": "softmax", "activation": "relu"}, "categorical_crossentropy", 0.01, {"momentum": 0.9}
@@ -130,7 +131,7 @@ def train(normalized: Path, network: str, change: dict[str, Any], save: Any) -> 
 
     data = training.Data(splits[0], splits[1], np.ones(10, np.float32), 1, plan.batch_size, plan.validation_batch)
     progress = fitting.Progress()
-    trained = training.new_network(model, chosen, 1, place, data.steps, 10)
+    trained = training.new_network(model, chosen, 1, place, data.steps, Question("classes", IMAGE_SHAPE, 10))
     fitting.fit(trained, place, data, chosen, fitting.Watcher(save, quiet=True), progress)
     return progress.history
 
