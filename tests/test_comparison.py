@@ -86,25 +86,35 @@ def test_without_a_part_of_the_images_it_is_the_paired_t_test() -> None:
     assert [one.p for one in found.flipped] == [1, 1, 1]  # nothing is right or wrong here
 
 
-def test_images_and_seeds_are_drmc_s_components() -> None:
-    """The variance against a two-way analysis of variance of the differences, computed by statsmodels."""
+def test_images_and_seeds_are_the_components_of_an_analysis_of_variance() -> None:
+    """The variances against a two-way analysis of variance of the differences, computed by statsmodels."""
     import pandas as pd
     from statsmodels.formula.api import ols
     from statsmodels.stats.anova import anova_lm
 
     random = np.random.default_rng(3)
     seeds, images = 4, 12
-    differences = (
-        0.3 + random.normal(0, 1, (seeds, 1)) + random.normal(0, 2, images) + random.normal(0, 0.5, (seeds, images))
-    )
+    noise = random.normal(0, 1, (seeds, 1)) + random.normal(0, 2, images) + random.normal(0, 0.5, (seeds, images))
+    differences = 0.3 + noise
     rows = [{"seed": f"s{s}", "image": f"i{i}", "d": differences[s, i]} for s in range(seeds) for i in range(images)]
     table = anova_lm(ols("d ~ C(seed) + C(image)", pd.DataFrame(rows)).fit())
     of_seed, of_image, residual = table["mean_sq"]
-    error = math.sqrt((of_seed + max(of_image - residual, 0)) / (seeds * images))
-    freedom = (of_seed + max(of_image - residual, 0)) ** 2 / (of_seed**2 / (seeds - 1))  # Hillis 2007
+    assert of_image > residual
+    of_seeds = stats.t.ppf(0.975, seeds - 1) * math.sqrt(of_seed / (seeds * images))
+    of_images = stats.norm.ppf(0.975) * math.sqrt((of_image - residual) / (seeds * images))
     found = comparison.compare(differences, np.zeros_like(differences))
-    assert found.p == pytest.approx(2 * stats.t.sf(abs(differences.mean()) / error, freedom))
-    assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, freedom) * error)
+    assert found.high - found.low == pytest.approx(2 * math.hypot(of_seeds, of_images))
+    # p is the level at which the interval just reaches 0.
+    assert (found.p < 0.05) == (not found.low <= 0 <= found.high)
+
+
+@pytest.mark.parametrize("shift", [0.2, 0.5, 1.0, 2.0])
+def test_p_and_the_interval_agree(shift: float) -> None:
+    random = np.random.default_rng(9)
+    noise = random.normal(0, 1, (5, 1)) * 0.3 + random.normal(0, 1, 200) + random.normal(0, 1, (5, 200))
+    found = comparison.compare(noise - noise.mean() + shift, np.zeros_like(noise))
+    by_seed, by_image = comparison._variances(noise)
+    assert comparison._half_width(found.p, by_seed, by_image, 5) == pytest.approx(shift, rel=1e-6)
 
 
 def test_flipped_images_and_mcnemar() -> None:
