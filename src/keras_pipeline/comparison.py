@@ -5,8 +5,8 @@ of which another ten thousand would be others. Both are in the interval and the 
 crossed random factors, as radiology compares readers and cases (Dorfman, Berbaum and Metz 1992): seeds are the readers,
 test images the cases. The interval joins that of the seeds, Student's, and that of the images, normal, as the root of
 the sum of their squares (Zou and Donner 2008, https://doi.org/10.1002/sim.3095), which keeps its promise with three
-seeds too. Where the images add nothing to the seeds' noise it is the paired t-test's. SciPy and statsmodels compute what
-they have.
+seeds too. Where the images add nothing to the seeds' noise it is the paired t-test's. SciPy and statsmodels compute
+what they have.
 """
 
 import math
