@@ -404,17 +404,13 @@ def test_a_search_that_is_done_does_nothing_more(killed: tuple[Workplace, list[s
 def test_what_another_search_has_trained_is_not_trained_again(killed: tuple[Workplace, list[str]]) -> None:
     place, _ = killed
     runs = {path: path.read_bytes() for path in place.folder.glob("studies/runs/*/models/run.json")}
-    first = next(one for one in place.report()["trials"] if one["number"] == 0)
-    other = QUICK.replace("trials: 5", "trials: 1")  # whose first draw is the same
+    other = QUICK.replace("Which network", "Which small network")  # which draws the same
     (place.folder / "searches" / "other.yaml").write_text(other)
     said = place.run("run", "other")
-    assert re.match(r"search other: budget: 1 trial × \d+ s \(the median of \d+ like it\)", said)
+    assert re.match(r"search other: budget: 5 trials × \d+ s \(the median of \d+ like it\)", said)
     report = json.loads((place.folder / "searches/reports/other/other.json").read_text())
-    assert [(one["value"], one["values"], one["epochs"]) for one in report["trials"]] == [
-        (first["value"], first["values"], first["epochs"])
-    ]
-    assert {path: path.read_bytes() for path in runs} == runs
-    assert len(list(place.folder.glob("studies/runs/*/models/run.json"))) in (9, 11)  # the winner may be another
+    assert report["trials"] == place.report()["trials"]
+    assert {path: path.read_bytes() for path in place.folder.glob("studies/runs/*/models/run.json")} == runs
 
 
 @pytest.mark.slow
