@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import answer, studies
+from keras_pipeline import answer, comparison, studies
 from keras_pipeline.stages import study as stage
 from study_workplace import Workplace
 
@@ -264,6 +264,14 @@ def test_the_verdict_in_words(tmp_path: Path) -> None:
         r"no difference that 5 seeds can show \([+-]\d\.\d\d points \[-\d\.\d\d, \+\d\.\d\d\]\); "
         r"(about \d+ seeds would be needed for one of this size|so small a one cannot be shown .*)",
         said["same"],
+    )
+
+
+def test_what_only_the_correction_makes_chance_is_said_so() -> None:
+    versus = comparison.Comparison(5, 0.003, 0.0004, 0.0057, (0.0018, 0.0043), 0.034, 0.069, 2.5, 7, ())
+    assert answer._difference(versus) == (
+        "no difference that 5 seeds can show among so many comparisons (+0.30 points [+0.04, +0.57]); "
+        "about 7 seeds would be needed for one of this size"
     )
 
 

@@ -174,7 +174,8 @@ def _difference(versus: Comparison) -> str:
         return f"{100 * versus.difference:+.2f} points {interval} with one seed, which says nothing of other seeds"
     if versus.real:
         return f"{'better' if versus.difference > 0 else 'worse'} by {size}; larger than seed noise"
-    said = f"no difference that {versus.seeds} seeds can show ({100 * versus.difference:+.2f} points {interval})"
+    among = " among so many comparisons" if versus.low * versus.high > 0 else ""
+    said = f"no difference that {versus.seeds} seeds can show{among} ({100 * versus.difference:+.2f} points {interval})"
     if not versus.difference:
         return said
     if versus.seeds_needed is None:
