@@ -63,6 +63,8 @@ benchmark: $(READY)  ## how fast this machine trains, beside Keras, PyTorch and 
 
 .PHONY: studies
 studies: $(READY) torch  ## every study in studies/, its report into docs/studies/ (what is known is not done again)
+# One run at a time where seconds are compared.
+	@$(IN) keras-pipeline study run frameworks --jobs 1 --output docs/studies
 	@$(IN) bash -c 'set -e; for study in studies/*.yaml; do \
 		keras-pipeline study run "$$(basename "$$study" .yaml)" --output docs/studies; done'
 

@@ -171,18 +171,22 @@ def _wait_for_the_end_of(group: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_is_told_with_its_log_and_the_rest_is_kept(tmp_path: Path) -> None:
-    place = Workplace(tmp_path, CHANGES)
-    study = place.ask("asked", **{**ASKED, "seeds": [1]})
+def test_a_run_that_fails_is_told_with_its_log_and_the_rest_is_kept(
+    undisturbed: tuple[Workplace, studies.Study, str],
+) -> None:
+    place = undisturbed[0]
+    study = place.ask(
+        "failing", **{**ASKED, "seeds": [1], "variants": {"relu": {}, "tanh": {"model.activation": "tanh"}}}
+    )
     bad = place.own(study.runs[-1])
     bad.mkdir(parents=True)
     (bad / "models").write_text("in the way")
-    code, printed = place.run("study", "run", "asked", "--jobs", "1")
+    code, printed = place.run("study", "run", "failing", "--jobs", "1")
     assert code == 6, printed
-    assert f"linear seed 1 ended with exit code 6. Its last lines, of studies/runs/{bad.name}/log.txt:" in printed
+    assert f"tanh seed 1 ended with exit code 6. Its last lines, of studies/runs/{bad.name}/log.txt:" in printed
     assert "mend the cause and run the same command again" in printed
     (bad / "models").unlink()
-    code, printed = place.run("study", "run", "asked", "--jobs", "1")
+    code, printed = place.run("study", "run", "failing", "--jobs", "1")
     assert code == 0, printed
     assert "2 runs, 1 known; 1 to do" in printed
 

@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import cycle, product
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -16,6 +15,7 @@ from keras_pipeline.figures import BLUE, GREY, ORANGE, VERMILION
 Curve = NDArray[np.float64]
 """A metric by seed and epoch, (seeds, epochs), NaN behind the end of a training."""
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+STYLES = ("-", "--", ":", "-.")
 LINEAR_UP_TO = 30
 """From this ratio of the largest value to the smallest on, an axis of values is logarithmic."""
 
@@ -83,14 +83,13 @@ def curves(metrics: Mapping[str, Mapping[str, Curve]]) -> Figure:
     figure = Figure(figsize=(9, 3.6 * len(metrics)), layout="constrained")
     panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (metric, variants) in zip(panels, metrics.items(), strict=True):
-        for (name, values), colour in zip(variants.items(), _colours(len(variants)), strict=True):
+        for (name, values), (style, colour) in zip(variants.items(), cycle(product(STYLES, OKABE_ITO)), strict=False):
             whole = values[:, ~np.isnan(values).any(axis=0)] if values.size else values
             if not whole.size:
                 continue
             epochs = np.arange(1, whole.shape[1] + 1)
-            axes.plot(
-                epochs, whole.mean(axis=0), color=colour, lw=1.8, marker="o" if len(epochs) < 3 else "", label=name
-            )
+            marker = "o" if len(epochs) < 3 else ""
+            axes.plot(epochs, whole.mean(axis=0), style, color=colour, lw=1.8, marker=marker, label=name)
             axes.fill_between(epochs, whole.min(axis=0), whole.max(axis=0), color=colour, alpha=0.15, lw=0)
         if metric.endswith("loss") and _spread(variants) > LINEAR_UP_TO:
             axes.set_yscale("log")
@@ -106,12 +105,6 @@ def curves(metrics: Mapping[str, Mapping[str, Curve]]) -> Figure:
 def _spread(variants: Mapping[str, Curve]) -> float:
     values = np.concatenate([one[~np.isnan(one)] for one in variants.values()] or [np.ones(1)])
     return float(values.max() / values.min()) if values.size and values.min() > 0 else 1.0
-
-
-def _colours(count: int) -> list[Any]:
-    return (
-        list(OKABE_ITO[:count]) if count <= len(OKABE_ITO) else list(colormaps["viridis"](np.linspace(0, 0.95, count)))
-    )
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
