@@ -38,7 +38,11 @@ class Workplace:
         (self.folder / "studies").mkdir(exist_ok=True)
         path = self.folder / "studies" / f"{name}.yaml"
         path.write_text(json.dumps({"question": "Which?", **asked}, indent=1))
-        return studies.load(path, self.folder / "params.yaml")
+        return self.asked(name)
+
+    def asked(self, name: str) -> studies.Study:
+        """The study studies/NAME.yaml with params.yaml as it is."""
+        return studies.load(self.folder / "studies" / f"{name}.yaml", self.folder / "params.yaml")
 
     def start(self, *arguments: str, log: Path) -> "subprocess.Popen[bytes]":
         """A command as the leader of a process group."""

@@ -102,6 +102,22 @@ def commit(key: str, seed: int, cache: str = ".dvc/cache") -> str:
 # Where runs are found.
 
 
+def test_answers_of_another_network_are_refused() -> None:
+    write(Path("one"), record(), outputs(1))
+    Path("one/models/model.keras").write_bytes(b"the network")
+    locks = {name: hashlib.md5(name.encode()).hexdigest() for name in ("the network", "one before")}
+
+    def lock(evaluated: str) -> dict[str, Any]:
+        deps = [{"path": "models/model.keras", "md5": locks[evaluated]}]
+        return {"stages": {"evaluate": {"cmd": "x", "deps": deps}}}
+
+    files.write_json(Path("one/dvc.lock"), lock("the network"))
+    assert found_run.found("one", nowhere).scores
+    files.write_json(Path("one/dvc.lock"), lock("one before"))
+    with pytest.raises(DataError, match=r"folder one: reports/ tells of another network than models/model\.keras"):
+        found_run.found("one", nowhere)
+
+
 def test_a_run_is_found_in_a_folder() -> None:
     write(Path("studies/runs/one"), record(), outputs(1))
     run = found_run.found("studies/runs/one", nowhere)

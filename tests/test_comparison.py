@@ -149,6 +149,8 @@ def test_seeds_needed_give_four_chances_in_five(monkeypatch: pytest.MonkeyPatch)
     noise = random.normal(0, of_seed, 3)
     exact = difference + (noise - noise.mean()) / noise.std(ddof=1) * of_seed
     needed = comparison.compare(exact[:, None], np.zeros((3, 1))).seeds_needed
+    among = comparison.compare(exact[:, None], np.zeros((3, 1)), among=5).seeds_needed
+    assert among == 21  # the same at alpha 0.01
     assert needed == 14  # as G*Power says for d = 0.833, two-sided, alpha 0.05, power 0.8
     draws = random.normal(difference, of_seed, (2000, needed))
     found = stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05

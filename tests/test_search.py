@@ -87,6 +87,20 @@ def test_a_fault_is_told_with_its_place(tmp_path: Path, old: str, new: str, expe
     assert str(fault.value).endswith("\nNothing was changed.")
 
 
+def test_numbers_and_odd_names_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    numbers = {
+        "fetch.dataset": "line",
+        "normalize.scaling": "standard",
+        "model.output_activation": "linear",
+        "train.loss": "mean_squared_error",
+    }
+    with pytest.raises(ParamsError, match=r"fetch\.dataset: line, but a search compares how many images are right"):
+        load(tmp_path, GOOD, numbers)
+    (tmp_path / "größe 1.yaml").write_text(GOOD)
+    with pytest.raises(ParamsError, match=r"größe 1\.yaml: its name is that of its report"):
+        searches.load(tmp_path / "größe 1.yaml", small.SHIPPED)
+
+
 def test_both_ends_of_a_range_are_tried_with_what_is_fixed(tmp_path: Path) -> None:
     with pytest.raises(ParamsError) as fault:
         load(tmp_path, GOOD.replace("space:\n", "space:\n  train.epochs: {low: 1, high: 9}\n"))

@@ -8,13 +8,15 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import small
-from keras_pipeline import answer, comparison, studies
+from keras_pipeline import answer, comparison, studies, study_report, workers
 from keras_pipeline.stages import study as stage
 from study_workplace import Workplace
 
@@ -153,21 +155,63 @@ def test_killed_at_any_moment_it_ends_with_the_same_runs_and_numbers(
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-        _wait_for_the_end_of(process.pid)
+        _wait_for_the_runs_of(process.pid)
     code, printed = place.run("study", "run", "asked", "--jobs", "2")
     assert code == 0, printed
     assert numbers(place, study) == numbers(*undisturbed[:2])
 
 
-def _wait_for_the_end_of(group: int) -> None:
+def _wait_for_the_runs_of(study: int) -> None:
+    """Until no process is left that was begun by the process `study`."""
+    mark = f"{workers.PARENT}={study}".encode()
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
+    while any(mark in found for found in map(_environment, Path("/proc").glob("[0-9]*"))):
+        assert time.monotonic() < deadline, "the runs of a killed study go on"
         time.sleep(0.1)
-    raise AssertionError("the runs of a killed study go on")
+
+
+def _environment(process: Path) -> list[bytes]:
+    with suppress(OSError):
+        return (process / "environ").read_bytes().split(b"\0")
+    return []
+
+
+@pytest.mark.slow
+def test_interrupted_its_runs_keep_a_checkpoint_and_changed_params_do_not_disturb_it(tmp_path: Path) -> None:
+    """Ctrl-C as a terminal sends it, to the whole process group, while params.yaml is another already."""
+    place = Workplace(tmp_path, {**CHANGES, "train.epochs": 400})
+    study = place.ask("asked", **{**ASKED, "seeds": [1]})
+    log, own = tmp_path / "output.txt", place.own(study.runs[0])
+    process = place.start("study", "run", "asked", "--jobs", "1", log=log)
+    try:
+        _wait_until(lambda: "Epoch 3/" in _text(own / "log.txt"), process, log)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 130, log.read_text()
+    finally:
+        process.kill()
+    assert "stopped" in _text(own / "log.txt"), _text(own / "log.txt")
+    (tmp_path / "params.yaml").write_bytes(small.params_text({**CHANGES, "train.epochs": 2}))
+    runs = place.asked("asked").runs
+    process = place.start("study", "run", "asked", "--jobs", "1", log=log)
+    try:
+        _wait_until(lambda: (place.own(runs[0]) / "log.txt").is_file(), process, log)
+        (tmp_path / "params.yaml").write_bytes(small.params_text({**CHANGES, "train.epochs": 5}))
+        assert process.wait(120) == 0, log.read_text()
+    finally:
+        process.kill()
+    assert all((place.own(run) / "reports" / "metrics.json").is_file() for run in runs)
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
+
+
+def _wait_until(done: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not done():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
 
 
 @pytest.mark.slow
@@ -290,6 +334,14 @@ def test_a_variant_is_represented_by_the_choice_with_the_best_validation(tmp_pat
     one = answer.answered(results, "base")[1]
     assert (one.tuned, one.mean) == ("rate=1", 0.5)  # by the validation images, not by the test images
     assert one.choices == pytest.approx({"rate=1": 0.715, "rate=2": 0.6})
+
+
+def test_a_seed_without_an_epoch_does_not_hide_the_curves_of_the_others(tmp_path: Path) -> None:
+    results = [result("base", seed, [True, False], tmp_path, 0.5) for seed in (1, 2)]
+    (results[0].folder / "models").mkdir()
+    (results[0].folder / "models" / "history.csv").write_text("epoch,train/loss\n1,0.5\n2,0.25\n")
+    one = answer.Variant("base", "", tuple(results))
+    assert study_report._curve(one, "train/loss").tolist() == [[0.5, 0.25]]
 
 
 def test_only_seeds_that_both_have_are_compared(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ class Result:
         path = self.folder / "models" / "history.csv"
         if not path.is_file():
             return []
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(path.open())]
+        with path.open(encoding="utf-8") as file:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ def answered(results: Sequence[Result], baseline: str) -> list[Variant]:
     against = next((one for one in variants if one.name == baseline), None)
     if against is None:
         raise DataError(f"no run of the baseline '{baseline}' is done yet. Let the study run on.")
-    versus = {one.name: found for one in variants if one is not against and (found := _compared(one, against))}
+    others = [one for one in variants if one is not against]
+    versus = {one.name: found for one in others if (found := _compared(one, against, len(others)))}
     p_values = comparison.adjusted([one.p for one in versus.values()])
     versus = {name: replace(one, p_adjusted=p) for (name, one), p in zip(versus.items(), p_values, strict=True)}
     return [
@@ -144,14 +146,14 @@ def _represented(name: str, results: Sequence[Result]) -> Variant:
     return Variant(name, best, tuple(one for one in own if one.tuned == best), choices)
 
 
-def _compared(variant: Variant, baseline: Variant) -> Comparison | None:
+def _compared(variant: Variant, baseline: Variant, among: int) -> Comparison | None:
     """None where no seed trained both."""
     ours, theirs = ({one.seed: one for one in side.good} for side in (variant, baseline))
     seeds = [seed for seed in ours if seed in theirs]
     if not seeds:
         return None
     first, second = (np.stack([side[seed].right() for seed in seeds]) for side in (ours, theirs))
-    return comparison.compare(first, second)
+    return comparison.compare(first, second, among)
 
 
 def _verdict(variant: Variant, baseline: Variant, versus: Comparison | None) -> str:
@@ -181,5 +183,5 @@ def _difference(versus: Comparison) -> str:
     if versus.seeds_needed is None:
         return f"{said}; so small a one cannot be shown with these test images, whatever the seeds"
     if versus.seeds_needed <= versus.seeds:
-        return f"{said}; alone among fewer comparisons it might have counted: more seeds would tell"
+        return f"{said}; more seeds would tell"
     return f"{said}; about {versus.seeds_needed} seeds would be needed for one of this size"

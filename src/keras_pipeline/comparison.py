@@ -51,8 +51,8 @@ class Comparison:
     very networks, over other test images alone, by the paired bootstrap. p: of the difference being nothing but chance;
     p_adjusted: by Holm's method, for all the study's comparisons. effect: the difference in standard deviations of the
     seeds (Cohen's d); infinite where seeds change nothing. seeds_needed: to show a difference of this size four times
-    in five; None: no number of seeds does with so few test images. With one seed `p` is McNemar's, and nothing is known
-    of other seeds.
+    in five among as many comparisons; None: no number of seeds does with so few test images. With one seed `p` is
+    McNemar's, and nothing is known of other seeds.
     """
 
     seeds: int
@@ -72,8 +72,9 @@ class Comparison:
         return self.p_adjusted < LEVEL
 
 
-def compare(variant: Scores, baseline: Scores, random_seed: int = 0) -> Comparison:
-    """The comparison of two settings trained with the same seeds, in the same order, before Holm's correction."""
+def compare(variant: Scores, baseline: Scores, among: int = 1, random_seed: int = 0) -> Comparison:
+    """The comparison of two settings trained with the same seeds, in the same order, before Holm's correction; `among`
+    so many comparisons, which the needed seeds take into account by Bonferroni's."""
     if variant.shape != baseline.shape or variant.ndim != 2 or not variant.size:
         raise ValueError(f"scores of shapes {variant.shape} and {baseline.shape}; expected two alike, (seeds, images)")
     differences = variant.astype(np.float64) - baseline.astype(np.float64)
@@ -89,7 +90,7 @@ def compare(variant: Scores, baseline: Scores, random_seed: int = 0) -> Comparis
     p = _p(mean, by_seed, by_image, seeds)
     spread = math.sqrt((variant.mean(axis=1).var(ddof=1) + baseline.mean(axis=1).var(ddof=1)) / 2)
     effect = mean / spread if spread else math.copysign(math.inf, mean) if mean else 0.0
-    needed = _seeds_needed(mean, by_seed, by_image)
+    needed = _seeds_needed(mean, by_seed, by_image, LEVEL / among)
     return Comparison(seeds, mean, mean - half, mean + half, bootstrapped, p, p, effect, needed, flipped)
 
 
@@ -130,16 +131,16 @@ def _p(mean: float, by_seed: float, by_image: float, seeds: int) -> float:
     return float(brentq(beyond, SMALLEST, 1.0, xtol=SMALLEST)) if beyond(SMALLEST) > 0 else SMALLEST
 
 
-def _seeds_needed(mean: float, by_seed: float, by_image: float) -> int | None:
+def _seeds_needed(mean: float, by_seed: float, by_image: float, level: float) -> int | None:
     if not mean:
         return None
     enough = range(2, MOST_SEEDS + 1)
-    first = bisect_left(enough, POWER, key=lambda seeds: _power(mean, by_seed + by_image * seeds, seeds))
+    first = bisect_left(enough, POWER, key=lambda seeds: _power(mean, by_seed + by_image * seeds, seeds, level))
     return enough[first] if first < len(enough) else None
 
 
-def _power(mean: float, variance: float, seeds: int) -> float:
-    return float(TTestPower().power(abs(mean) / math.sqrt(variance), seeds, LEVEL)) if variance else 1.0
+def _power(mean: float, variance: float, seeds: int, level: float) -> float:
+    return float(TTestPower().power(abs(mean) / math.sqrt(variance), seeds, level)) if variance else 1.0
 
 
 def _flipped(variant: Scores, baseline: Scores) -> Flipped:

@@ -7,7 +7,7 @@ import math
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ from keras_pipeline.tasks import TASKS, Task
 
 RECORD, SCORES, PREDICTIONS = "models/run.json", "reports/metrics.json", "reports/predictions.npz"
 REPORTS = (SCORES, PREDICTIONS)
+NETWORK = "models/model.keras"
+STALE = f"reports/ tells of another network than {NETWORK}: 'evaluate' has not run since 'train'. Run `dvc repro`."
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38,62}/(.+)")
 """DVC's name of an experiment's commit: that of the commit it began from, and its own."""
 
@@ -65,6 +67,9 @@ def found(asked: str, stored: Stored) -> FoundRun:
     folder = Path(asked)
     if all((folder / name).is_dir() for name in ("models", "reports")):
         with _told_of(f"folder {asked}") as place:
+            lock, network = folder / "dvc.lock", folder / NETWORK
+            if lock.is_file() and network.is_file():
+                _check_evaluated(_locked(lock.read_text(encoding="utf-8")), _md5(network.read_bytes()))
             return _read(asked, place, _record(folder), folder, folder)
     revisions = _revisions(asked)
     if len(revisions) > 1:
@@ -118,7 +123,9 @@ def _revisions(asked: str) -> dict[str, str]:
 def _check_out(commit: str, folder: Path) -> None:
     """Write the files of a run into `folder` as they were in a commit of this folder's repository: from git itself, or
     from DVC's cache by what dvc.lock says of them."""
-    digests = _locked(_shown(commit, "dvc.lock"))
+    locked = _locked(_shown(commit, "dvc.lock"))
+    digests = {path: digest for stage in locked.values() for path, digest in stage["outs"].items()}
+    _check_evaluated(locked, digests.get(NETWORK))
     cache = _cache() / "files" / "md5"
     for path in (RECORD, PREDICTIONS):
         digest = digests.get(path, "")
@@ -130,7 +137,7 @@ def _check_out(commit: str, folder: Path) -> None:
                 "with `dvc fetch --all-commits`, or run `dvc repro` in that commit."
             )
         content = kept.read_bytes()
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != digest:
+        if _md5(content) != digest:
             raise DataError(f"{kept}: damaged, it should be {path}. Delete it, then `dvc fetch` or run again.")
         files.write_atomically(folder / path, content)
     files.write_atomically(folder / SCORES, _shown(commit, SCORES).encode())
@@ -146,13 +153,32 @@ def _shown(commit: str, path: str) -> str:
     return done.stdout
 
 
-def _locked(text: str) -> dict[str, str]:
-    """What dvc.lock says of each output: its MD5 by its path."""
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _check_evaluated(locked: Mapping[str, Mapping[str, Mapping[str, str]]], network: str | None) -> None:
+    """Raise DataError where `evaluate` was last given another network than this one, by its MD5."""
+    if locked.get("evaluate", {}).get("deps", {}).get(NETWORK, network) != network:
+        raise DataError(STALE)
+
+
+def _locked(text: str) -> dict[str, dict[str, dict[str, str]]]:
+    """What dvc.lock says of each stage's `deps` and `outs`: their MD5 by their paths."""
     try:
         stages: dict[str, Any] = YAML(typ="safe", pure=True).load(text)["stages"]
-        return {out["path"]: str(out["md5"]) for stage in stages.values() for out in stage.get("outs", [])}
+        return {
+            name: {
+                kind: {one["path"]: str(one.get("md5", "")) for one in stage.get(kind, [])} for kind in ("deps", "outs")
+            }
+            for name, stage in stages.items()
+        }
     except (YAMLError, TypeError, KeyError, AttributeError):
         raise DataError("its dvc.lock cannot be read. Expected: what `dvc repro` writes.") from None
+
+
+def _digests(entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    return {one["path"]: str(one.get("md5", "")) for one in entries}
 
 
 def _cache() -> Path:

@@ -26,8 +26,10 @@ class Picture:
     figure: "Figure"
 
 
-def write(folder: Path, name: str, title: str, content: Mapping[str, Any], pictures: Sequence[Picture], of: str) -> str:
-    """Write NAME.md, NAME.html and the pictures into `folder`; the text of NAME.md.
+def write(
+    folder: Path, name: str, title: str, content: Mapping[str, Any], pictures: Sequence[Picture], of: str
+) -> list[Path]:
+    """Write NAME.html, NAME.md and the pictures into `folder`; the paths of all, in this order.
 
     The template templates/{of}.md is given `content` and `pictures`, and has the filter `code`. The HTML asks nothing
     of any other file or server; no HTML is read from the Markdown.
@@ -50,7 +52,7 @@ def write(folder: Path, name: str, title: str, content: Mapping[str, Any], pictu
         body = body.replace(f'src="{picture.file}"', f'src="data:image/png;base64,{encoded}"')
     page = environment.get_template("page.html").render(title=title, body=Markup(body))  # noqa: S704  # escaped by MarkdownIt
     files.write_atomically(folder / f"{name}.html", page.encode())
-    return text
+    return [folder / one for one in (f"{name}.html", f"{name}.md", *(picture.file for picture in pictures))]
 
 
 def code(text: object) -> str:

@@ -120,8 +120,7 @@ def write(
         "tested": _tested(a),
         "left_out": left_out,
     }
-    page.write(folder, NAME, f"{a.asked} against {b.asked}", content, pictures, of="compare")
-    return [folder / name for name in (f"{NAME}.html", f"{NAME}.md", *(picture.file for picture in pictures))]
+    return page.write(folder, NAME, f"{a.asked} against {b.asked}", content, pictures, of="compare")
 
 
 def _runs(a: FoundRun, b: FoundRun) -> Rows:

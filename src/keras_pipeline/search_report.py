@@ -91,15 +91,18 @@ def changed(search: Search, trial: Seen) -> Values:
     return {key: value for key, value in trial.values.items() if any(f"{one}.".startswith(f"{key}.") for one in other)}
 
 
-def write(found: Outcome, importances: Mapping[str, float], folder: Path) -> str:
-    """Write NAME.md, NAME.html, NAME.json, the figures and, where there is one, NAME.diff into `folder`; the text of
-    NAME.md. The HTML asks nothing of any other file or server."""
+def write(found: Outcome, importances: Mapping[str, float], folder: Path) -> list[Path]:
+    """Write NAME.html, NAME.md, the figures, NAME.json and, where there is one, NAME.diff into `folder`; the paths of
+    all, in this order. The HTML asks nothing of any other file or server."""
     name = found.search.name
-    text = page.write(folder, name, name, _content(found, importances), list(_pictures(found)), of="search")
-    files.write_json(folder / f"{name}.json", _numbers(found, importances))
-    path = folder / f"{name}.diff"
-    files.write_atomically(path, found.diff.encode()) if found.diff else path.unlink(missing_ok=True)
-    return text
+    written = page.write(folder, name, name, _content(found, importances), list(_pictures(found)), of="search")
+    numbers, change = folder / f"{name}.json", folder / f"{name}.diff"
+    files.write_json(numbers, _numbers(found, importances))
+    if not found.diff:
+        change.unlink(missing_ok=True)
+        return [*written, numbers]
+    files.write_atomically(change, found.diff.encode())
+    return [*written, numbers, change]
 
 
 def metrics(found: Outcome) -> dict[str, float]:

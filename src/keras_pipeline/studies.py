@@ -153,12 +153,22 @@ class Study:
         return Member("study", self.name, self.asked.question, run.variant, run.tuned, run.seed)
 
 
+def check_name(path: Path) -> None:
+    """Raise ParamsError where the name of a study's or search's file could not name its report, pictures and tags."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", path.stem):
+        raise ParamsError(
+            f"{path}: its name is that of its report and its pictures. Expected: letters without accents, digits, "
+            "'-', '_' and '.', a letter or digit first. Rename the file.\nNothing was changed."
+        )
+
+
 def load(path: Path, params_path: Path) -> Study:
     """The study in `path` over the params in `params_path`.
 
     Raises ParamsError naming every fault with file, line and column: of the study, of params.yaml, and of what the two
     make together.
     """
+    check_name(path)
     content, base = strict_yaml.read(path), strict_yaml.read(params_path)
     asked = strict_yaml.loads(content, str(path), StudyFile)
     strict_yaml.loads(base, str(params_path), Params)  # its own faults first

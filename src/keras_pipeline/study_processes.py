@@ -52,6 +52,7 @@ def begin(folders: Folders, runs: Sequence[Run], arguments: Sequence[str]) -> Wo
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, workers.PARENT: str(os.getpid())},
+            start_new_session=True,  # Ctrl-C is for the study: it lets its runs end
         )
     return Work(runs, process, log, whole=not begun)
 

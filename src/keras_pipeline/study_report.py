@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 LEFT_OUT = ("seed", "tracking.")
 
 
-def write(study: Study, variants: Sequence[Variant], folder: Path) -> str:
-    """Write NAME.md, NAME.html, NAME.json and the figures into `folder`; the text of NAME.md.
+def write(study: Study, results: Sequence[Result], variants: Sequence[Variant], folder: Path) -> list[Path]:
+    """Write NAME.html, NAME.md, the figures and NAME.json into `folder`; the paths of all, in this order.
 
-    `variants`: of `answer.answered`. The HTML asks nothing of any other file or server.
+    `results`: of all its runs; `variants`: of `answer.answered`. The HTML asks nothing of any other file or server.
     """
     pictures = list(_pictures(study, variants))
-    text = page.write(folder, study.name, study.name, _content(study, variants), pictures, of="study")
-    files.write_json(folder / f"{study.name}.json", _numbers(study, variants))
-    return text
+    written = page.write(folder, study.name, study.name, _content(study, results, variants), pictures, of="study")
+    numbers = folder / f"{study.name}.json"
+    files.write_json(numbers, _numbers(study, variants))
+    return [*written, numbers]
 
 
 def metrics(variants: Sequence[Variant]) -> dict[str, float]:
@@ -36,12 +37,10 @@ def metrics(variants: Sequence[Variant]) -> dict[str, float]:
     return {f"test/accuracy mean/{name}": mean for name, mean in named.items() if mean is not None}
 
 
-def _content(study: Study, variants: Sequence[Variant]) -> dict[str, Any]:
-    results = [one for variant in variants for one in variant.results]
+def _content(study: Study, results: Sequence[Result], variants: Sequence[Variant]) -> dict[str, Any]:
     images = next((len(one.right()) for one in results if one.diverged is None), 0)
     choices = list(dict.fromkeys(tuned for one in variants for tuned in one.choices))
     tuned = choices != [""]
-    done = sum(len(one.choices) * len(one.results) for one in variants)
     return {
         "study": study,
         "question": study.asked.question,
@@ -49,9 +48,9 @@ def _content(study: Study, variants: Sequence[Variant]) -> dict[str, Any]:
         "baseline": study.asked.baseline,
         "images": f"{images:,}",
         "seeds": max(len(one.results) for one in variants),
-        "done": done,
+        "done": len(results),
         "total": len(study.runs),
-        "complete": done >= len(study.runs),
+        "complete": len(results) == len(study.runs),
         "rows": [_row(one) for one in variants],
         "comparisons": [_compared(one) for one in variants if one.versus],
         "tuned": ", ".join(f"`{key}`" for key in study.asked.tuned) if tuned else "",
@@ -117,16 +116,17 @@ def _made(results: Sequence[Result]) -> str:
     machines = " and ".join(
         sorted({f"{one['machine']['processor']}, {one['machine']['cores']} cores" for one in records})
     )
-    versions = records[0]["versions"]
     first, last = min(one["started"] for one in records), max(one["ended"] for one in records)
     trained = sum(one["train_seconds"] for one in records)
     commits = sorted({(one["git"]["commit"] or "no commit")[:12] + ("+" * one["git"]["dirty"]) for one in records})
     days = " to ".join(dict.fromkeys(time.strftime("%Y-%m-%d", time.gmtime(moment)) for moment in (first, last)))
-    libraries = ", ".join(f"{name} {versions[name]}" for name in ("tensorflow", "keras", "numpy") if name in versions)
-    backends = ", ".join(sorted({one["strategy"]["backend"] for one in records}))
+    backends = sorted({one["strategy"]["backend"] for one in records})
+    names = ("python", *dict.fromkeys(["tensorflow", "keras", "numpy", *backends]))  # TensorFlow evaluates all
+    versions = {name: sorted({one["versions"][name] for one in records if name in one["versions"]}) for name in names}
+    libraries = ", ".join(f"{name} {' and '.join(found)}" for name, found in versions.items() if found)
     return (
-        f"{len(records)} runs on {machines}, {days}; {trained / 60:.1f} minutes of training in all. Python "
-        f"{versions['python']}, {libraries}; backend {backends}; commit {', '.join(commits)} (+: with "
+        f"{len(records)} runs on {machines}, {days}; {trained / 60:.1f} minutes of training in all. Versions: "
+        f"{libraries}; backend {', '.join(backends)}; commit {', '.join(commits)} (+: with "
         "changes that were not committed)."
     )
 
@@ -165,7 +165,7 @@ def _is_bool(value: object) -> bool:
 
 
 def _curve(one: Variant, metric: str) -> study_figures.Curve:
-    rows = [[row[metric] for row in result.history()] for result in one.results]
+    rows = [epochs for result in one.results if (epochs := [row[metric] for row in result.history()])]
     longest = max(map(len, rows), default=0)
     return np.array([row + [math.nan] * (longest - len(row)) for row in rows], dtype=float).reshape(len(rows), longest)
 

@@ -33,9 +33,7 @@ def study(chosen: argparse.Namespace) -> None:
     if chosen.key:
         runs = [run for key in chosen.key for run in found.runs if run.key == key]
         if len(runs) < len(chosen.key):
-            raise ParamsError(
-                f"study {found.name}: its file or {chosen.params} was changed while it ran. Run it again."
-            )
+            raise ParamsError(f"study {found.name}: its file was changed while it ran. Run it again.")
         _work(folders, runs, found.member)
     elif chosen.action == "status":
         print("\n".join(study.status(found, Knowledge(folders))))
@@ -58,7 +56,9 @@ def _study_runs(found: "Study", folders: "Folders", chosen: argparse.Namespace) 
         jobs = chosen.jobs or study.default_jobs()
         known = len(found.runs) - len(waiting)
         print(f"study {found.name}: {len(found.runs)} runs, {known} known; {len(waiting)} to do, {jobs} at a time")
-        same = ["study", "run", found.name, "--studies", str(chosen.studies), "--params", str(chosen.params)]
+        params = folders.studies / "runs" / f"{found.name}.yaml"  # as it is now: it may be changed while runs go on
+        files.write_atomically(params, found.runs[0].base.encode())
+        same = ["study", "run", found.name, "--studies", str(chosen.studies), "--params", str(params)]
 
         def command(runs: "Sequence[Run]") -> list[str]:
             return [*same, "--key", *(run.key for run in runs)]
@@ -147,13 +147,14 @@ def _study_report(found: "Study", folders: "Folders", folder: Path) -> None:
     from keras_pipeline import answer, study_report
     from keras_pipeline.stages import track
 
-    variants = answer.answered(answer.results(found.runs, folders.run), found.asked.baseline)
-    text = study_report.write(found, variants, folder)
+    results = answer.results(found.runs, folders.run)
+    variants = answer.answered(results, found.asked.baseline)
+    written = study_report.write(found, results, variants, folder)
     for one in variants:
         print(f"study {found.name}: {one.name}: {one.verdict}")
     print(f"study {found.name}: the report is {folder / found.name}.html")
     params = found.runs[0].params
-    track.answer(params, "study", found.name, found.asked.question, text, study_report.metrics(variants), folder)
+    track.answer(params, "study", found.name, found.asked.question, study_report.metrics(variants), written)
 
 
 def search(chosen: argparse.Namespace) -> None:
@@ -220,13 +221,13 @@ def _search_report(found: "Search", trials: "Trials", folders: "Folders", folder
             f"search {found.name}: no trial is done with these params, data and code. `search run {found.name}` does "
             "them; a report of earlier ones stays."
         )
-    text = search_report.write(outcome, trials.importances(), folder)
+    written = search_report.write(outcome, trials.importances(), folder)
     print(f"search {found.name}: {outcome.verdict}")
     if outcome.diff:
         print(f"{outcome.diff}To apply it: git apply {folder / found.name}.diff")
     print(f"search {found.name}: the report is {folder / found.name}.html")
     params = found.baseline.params
-    track.answer(params, "search", found.name, found.asked.goal, text, search_report.metrics(outcome), folder)
+    track.answer(params, "search", found.name, found.asked.goal, search_report.metrics(outcome), written)
 
 
 def compare(chosen: argparse.Namespace) -> None:

@@ -176,7 +176,7 @@ class Searcher:
         """
         for key in self.trials.recover():
             _wait_for(self.knowledge.folders.studies / "runs" / key / "models")
-        left = self.search.asked.trials - len(self.trials.seen())
+        left = max(0, self.search.asked.trials - len(self.trials.seen()))
         self._budget(left)
         active: list[_Active] = []
         failed: Work | None = None

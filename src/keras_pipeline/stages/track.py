@@ -58,12 +58,15 @@ def in_line(params: Params, params_file: Path, models: Path, reports: Path, memb
 
 
 def answer(
-    params: Params, kind: str, name: str, question: str, note: str, metrics: Mapping[str, float], folder: Path
+    params: Params, kind: str, name: str, question: str, metrics: Mapping[str, float], paths: Sequence[Path]
 ) -> None:
-    """Keep the report of a study or search with its run; where the store cannot be reached, one line says so."""
+    """Keep the report of a study or search with its run: these files, of which the Markdown is its note too. Where
+    the store cannot be reached, one line says so.
+    """
     where = store.location(store.project_root())
     try:
-        members.log_answer(where, params.tracking.experiment, kind, name, question, note, metrics, folder)
+        note = next(path for path in paths if path.suffix == ".md").read_text(encoding="utf-8")
+        members.log_answer(where, params.tracking.experiment, kind, name, question, note, metrics, paths)
     except Exception as error:  # whatever MLflow raises
         print(
             f"{kind}: MLflow at {masked(where.uri)} is not available ({store.reason(error)}). "

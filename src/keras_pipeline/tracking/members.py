@@ -1,6 +1,6 @@
 """The runs of a study or a search in MLflow: children of one run, which holds the question and the answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -34,15 +34,16 @@ def log_answer(
     question: str,
     note: str,
     metrics: Mapping[str, float],
-    folder: Path,
+    paths: Sequence[Path],
 ) -> None:
-    """Keep the report of a study or search, all of `folder`, with its run; raises whatever MLflow does."""
+    """Keep the report of a study or search, these files, with its run; raises whatever MLflow does."""
     store = connect(where, experiment(base, kind, name))
     run_id = _parent(store, kind, name, question)
     store.client.set_tag(run_id, "mlflow.note.content", note)
     for metric, value in metrics.items():
         store.client.log_metric(run_id, metric, value)
-    store.client.log_artifacts(run_id, str(folder), "report")
+    for path in paths:
+        store.client.log_artifact(run_id, str(path), "report")
     store.client.set_terminated(run_id, "FINISHED")
 
 
