@@ -53,7 +53,7 @@ lint: $(READY)  ## style and types
 .PHONY: test
 test: $(READY)  ## every test, the fast ones first
 	@$(IN) pytest -m 'not slow'
-	@$(IN) pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
+	@$(IN) pytest -m slow -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: benchmark
 benchmark: $(READY)  ## how fast this machine trains, beside Keras, PyTorch and JAX (three quarters of an hour; see docs/speed.md)
