@@ -50,12 +50,10 @@ lint: $(READY)  ## style and types
 	@$(IN) ruff format --check .
 	@$(IN) mypy
 
-LONGEST := $(addprefix tests/test_, conformance.py study.py search.py pipeline.py resume.py together.py)
-
 .PHONY: test
 test: $(READY)  ## every test, the fast ones first
 	@$(IN) pytest -m 'not slow'
-	@$(IN) pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder $(LONGEST) tests  # so that both end together
+	@$(IN) pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: benchmark
 benchmark: $(READY)  ## how fast this machine trains, beside Keras, PyTorch and JAX (three quarters of an hour; see docs/speed.md)
