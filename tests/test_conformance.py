@@ -176,50 +176,44 @@ def test_the_matrix_gives_the_same_bytes_the_same_letter() -> None:
     ]
 
 
-def table(folder: Path, *arguments: str) -> dict[str, dict[str, str]]:
-    """What the command says of each feature at each place."""
-    (folder / "params.yaml").write_bytes(small.params_text({}))
+@pytest.mark.slow
+def test_every_strategy_trains_what_one_device_does(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_bytes(small.params_text({}))
+    features = ("plain", "dropout", "synchronized", "per_replica", "one_more")
+    asked = [option for name in features for option in ("--feature", name)]
     done = subprocess.run(
-        [PROGRAM, "conformance", "--epochs", "3", *arguments],
-        cwd=folder,
+        [PROGRAM, "conformance", "--epochs", "3", *asked],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    lines = done.stdout.split("\n\n")[1].splitlines()
-    head, _, *rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
-    return {row[0]: dict(zip(head[2:], row[2:], strict=True)) for row in rows}
-
-
-@pytest.mark.slow
-def test_every_strategy_trains_what_one_device_does(tmp_path: Path) -> None:
-    features = ("dropout", "synchronized")  # docs/strategies.md has all of them
-    found = table(tmp_path, *(option for name in features for option in ("--feature", name)))
-    assert set(found) == {FEATURES[name].title for name in features}
+    head, _, *rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")][:7]
+    table = {row[0]: dict(zip(head[2:], row[2:], strict=True)) for row in rows}
+    assert set(table) == {FEATURES[name].title for name in features}
     for place in PLACES:
         if place.backend not in INSTALLED:
-            assert {column[place.name] for column in found.values()} == {
+            assert {column[place.name] for column in table.values()} == {
                 f"not installed: pip install -e '.[{place.backend}]'"
             }
             continue
-        dropout, synchronized = (found[FEATURES[name].title][place.name] for name in features)
+        plain, dropout, synchronized, per_replica, one_more = (
+            table[FEATURES[name].title][place.name] for name in features
+        )
+        assert plain.startswith("equal")
         assert synchronized.startswith("refused" if place.strategy == "ddp" else "equal")
         alike = place.replicas == 1 or place.strategy == "data_parallel"
         assert dropout.startswith("equal" if alike else "differs, as it must")
         if place.strategy == "one_device":
-            assert {dropout, synchronized} == {"equal 0 · 0 · 0"}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif("torch" not in INSTALLED, reason="PyTorch is not installed")
-def test_ddp_trains_what_one_device_does(tmp_path: Path) -> None:
-    """The one strategy that no feature of the test above compares."""
-    ((title, places),) = table(tmp_path, "--feature", "plain", "--strategy", "ddp").items()
-    assert title == FEATURES["plain"].title
-    assert all(cell.startswith("equal") for cell in places.values())
-    assert len(places) == 1
+            assert {plain, dropout, synchronized, per_replica, one_more} == {"equal 0 · 0 · 0"}
+        elif place.fused:
+            assert per_replica.startswith("equal")
+            assert one_more.startswith("equal")
+        else:
+            assert per_replica.startswith("refused" if place.strategy == "data_parallel" else "differs, as it must")
+            assert one_more.startswith("refused")
 
 
 FAULTS = """\

@@ -149,7 +149,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_runs_and_numbers(
         log = tmp_path / f"attempt {attempt}.txt"
         process = place.start("study", "run", "asked", "--jobs", "2", log=log)
         try:
-            process.wait(moments.uniform(0.5, 11))
+            process.wait(moments.uniform(0.5, 14))
             assert process.returncode == 0, log.read_text()
             break
         except subprocess.TimeoutExpired:

@@ -27,7 +27,7 @@ from keras_pipeline.tasks import TASKS, Task
 RECORD, SCORES, PREDICTIONS = "models/run.json", "reports/metrics.json", "reports/predictions.npz"
 REPORTS = (SCORES, PREDICTIONS)
 NETWORK = "models/model.keras"
-STALE = f"reports/ tells of another network than {NETWORK}: 'evaluate' has not run since 'train'. Run `dvc repro`."
+STALE = f"reports/ tells of another network than {NETWORK}: by dvc.lock 'evaluate' was given that. Run `dvc repro`."
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38,62}/(.+)")
 """DVC's name of an experiment's commit: that of the commit it began from, and its own."""
 
