@@ -368,7 +368,7 @@ def test_the_winner_is_checked_on_other_seeds_and_offered_as_a_diff(killed: tupl
     best = max((one for one in report["trials"]), key=lambda one: one["value"])
     assert report["best"] == best["number"]
     assert f"the winner, trial {best['number']}, is compared with params.yaml as it is: " in after
-    # A learning rate of 1e-5 learns nothing in four epochs: even three seeds show that.
+    # A learning rate of 1e-5 learns nothing in four epochs: three seeds show that.
     assert report["better"], report["verdict"]
     assert report["change"]["train.optimizer.learning_rate"] == best["values"]["train.optimizer.learning_rate"]
     before = (place.folder / "params.yaml").read_text()
