@@ -167,7 +167,9 @@ def _locked(text: str) -> dict[str, dict[str, dict[str, str]]]:
     """What dvc.lock says of each stage's `deps` and `outs`: their MD5 by their paths."""
     try:
         stages: dict[str, Any] = YAML(typ="safe", pure=True).load(text)["stages"]
-        return {name: {kind: _digests(stage.get(kind, [])) for kind in ("deps", "outs")} for name, stage in stages.items()}
+        return {
+            name: {kind: _digests(stage.get(kind, [])) for kind in ("deps", "outs")} for name, stage in stages.items()
+        }
     except (YAMLError, TypeError, KeyError, AttributeError):
         raise DataError("its dvc.lock cannot be read. Expected: what `dvc repro` writes.") from None
 
