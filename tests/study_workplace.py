@@ -45,9 +45,10 @@ class Workplace:
         return studies.load(self.folder / "studies" / f"{name}.yaml", self.folder / "params.yaml")
 
     def start(self, *arguments: str, log: Path) -> "subprocess.Popen[bytes]":
-        """A command as the leader of a process group."""
+        """A command as the leader of a process group; LOG in its environment, and in all that it begins, is `log`."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_"))}
         command = [sys.executable, "-m", "keras_pipeline.commands", *arguments]
+        environment["LOG"] = str(log)
         with log.open("wb") as output:
             return subprocess.Popen(
                 command, cwd=self.folder, env=environment, stdout=output, stderr=output, start_new_session=True

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import answer, comparison, studies, study_report, workers
+from keras_pipeline import answer, comparison, studies, study_report
 from keras_pipeline.stages import study as stage
 from study_workplace import Workplace
 
@@ -155,15 +155,15 @@ def test_killed_at_any_moment_it_ends_with_the_same_runs_and_numbers(
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-        _wait_for_the_runs_of(process.pid)
+        _wait_for_the_end_of(log)
     code, printed = place.run("study", "run", "asked", "--jobs", "2")
     assert code == 0, printed
     assert numbers(place, study) == numbers(*undisturbed[:2])
 
 
-def _wait_for_the_runs_of(study: int) -> None:
-    """Until no process is left that was begun by the process `study`."""
-    mark = f"{workers.PARENT}={study}".encode()
+def _wait_for_the_end_of(log: Path) -> None:
+    """Until no process is left of those that the command with this log began."""
+    mark = f"LOG={log}".encode()
     deadline = time.monotonic() + 60
     while any(mark in found for found in map(_environment, Path("/proc").glob("[0-9]*"))):
         assert time.monotonic() < deadline, "the runs of a killed study go on"

@@ -1,17 +1,20 @@
 """The processes that do the runs of studies and searches: begun, ended, and what is said of one that failed."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NoReturn
 
 from keras_pipeline import files, workers
 from keras_pipeline.errors import MachineError
+from keras_pipeline.roll_call import end_process
 from keras_pipeline.studies import Run
 from keras_pipeline.study_folders import Folders
 
@@ -27,7 +30,7 @@ class Work:
     """Runs, the process that does them, since when, and where it writes; `whole`: nothing of them was there before."""
 
     runs: Sequence[Run]
-    process: "subprocess.Popen[bytes]"
+    process: BaseProcess
     log: Path
     whole: bool
     began: float = field(default_factory=time.monotonic)
@@ -45,16 +48,41 @@ def begin(folders: Folders, runs: Sequence[Run], arguments: Sequence[str]) -> Wo
     for run in runs:
         files.write_atomically(folders.run(run) / "params.yaml", run.text.encode())
     log = own / "log.txt"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "keras_pipeline.commands", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, workers.PARENT: str(os.getpid())},
-            start_new_session=True,  # Ctrl-C is for the study: it lets its runs end
-        )
+    log.write_bytes(b"")
+    if sys.platform == "linux" and runs[0].params.train.backend == "tensorflow":
+        # Forked from a process that has imported what it needs: half the time of a short run.
+        multiprocessing.set_forkserver_preload(["keras_pipeline.preloaded"])
+        process: BaseProcess = multiprocessing.get_context("forkserver").Process(target=_do, args=(arguments, log))
+    else:
+        process = multiprocessing.get_context("spawn").Process(target=_do, args=(arguments, log))
+    process.start()
     return Work(runs, process, log, whole=not begun)
+
+
+def _do(arguments: Sequence[str], log: Path) -> NoReturn:
+    """Be the process of a run: what it prints goes to the log, and it ends when the one that began it is gone."""
+    from keras_pipeline import commands
+
+    os.setsid()  # a signal from the terminal is for the study: it lets its runs end
+    standard_error, study = os.dup(2), multiprocessing.parent_process()
+    with log.open("ab") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+
+    def watch() -> None:
+        if study:
+            study.join()
+        end_process("the study that began this run is gone; it ends too", standard_error)
+
+    threading.Thread(target=watch, daemon=True).start()
+    sys.argv[1:] = arguments
+    sys.exit(commands.main(list(arguments)))
+
+
+def begin_anew() -> NoReturn:
+    """Run the command of this process again, with none of its imports: a process has one backend."""
+    command = [sys.executable, "-m", "keras_pipeline.commands", *sys.argv[1:]]
+    os.execve(sys.executable, command, {**os.environ, workers.PARENT: str(os.getppid())})  # noqa: S606
 
 
 def took(folders: Folders, work: Work) -> float:
@@ -65,23 +93,21 @@ def took(folders: Folders, work: Work) -> float:
     return seconds
 
 
-def end(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+def end(processes: Sequence[BaseProcess]) -> None:
     """Let those that still run keep a checkpoint and end."""
     for process in processes:
-        with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
+        process.terminate()
     deadline = time.monotonic() + MOMENT_SECONDS
     for process in processes:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
             process.kill()
-            process.wait()
+            process.join()
 
 
 def fault(work: Work) -> MachineError:
     """What a process that failed said last, and in which file."""
-    code = work.process.returncode
+    code = work.process.exitcode or 0
     ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     hint = " (of a lack of memory? Then fewer --jobs)" if -code == signal.SIGKILL else ""
     lines = work.log.read_text(errors="replace").splitlines()[-LAST_LINES:]

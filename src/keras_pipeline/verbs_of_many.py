@@ -1,9 +1,7 @@
 """The verbs of more than one run: study, search and compare."""
 
 import argparse
-import os
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +95,7 @@ def _done(knowledge: "Knowledge", run: "Run", member: "Member") -> bool:
 
 def _work(folders: "Folders", runs: "Sequence[Run]", member: "Callable[[Run], Member]") -> None:
     """Do what is not done of one run, or of several that train together; `member`: what each is in MLflow."""
+    from keras_pipeline import study_processes
     from keras_pipeline.stages import evaluate, together, track
     from keras_pipeline.study_folders import Knowledge
 
@@ -109,7 +108,7 @@ def _work(folders: "Folders", runs: "Sequence[Run]", member: "Callable[[Run], Me
         pruned = _train_alone(folders, runs[0])
     if untrained and not pruned and runs[0].params.train.backend != "tensorflow":
         if all(map(knowledge.record, runs)):  # evaluated by TensorFlow, and a process has one backend
-            os.execv(sys.executable, [sys.executable, "-m", "keras_pipeline.commands", *sys.argv[1:]])  # noqa: S606
+            study_processes.begin_anew()
         raise RuntimeError("a training that ended well is not known")
     for run in runs:
         own = folders.run(run)

@@ -1,7 +1,6 @@
 """The verb search: its trials, each a run in a process of its own, some at a time; the budget first."""
 
 import csv
-import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -144,7 +143,7 @@ class _Active:
         """Ask it to end after this step, for good."""
         self.pruned = True
         files.write_atomically(self.own / PRUNED, why.encode())
-        self.work.process.send_signal(signal.SIGTERM)
+        self.work.process.terminate()
 
 
 def _stamp(path: Path) -> int:
@@ -188,7 +187,7 @@ class Searcher:
                 time.sleep(LOOK_SECONDS)
                 for one in list(active):
                     self._look(one)
-                    if one.work.process.poll() is not None:
+                    if not one.work.process.is_alive():
                         active.remove(one)
                         again, fault = self._ended(one, left + len(active))
                         active += again
@@ -239,7 +238,7 @@ class Searcher:
 
     def _ended(self, one: _Active, left: int) -> tuple[list[_Active], Work | None]:
         """What has to be done again of a trial whose process has ended, or the work that failed."""
-        if one.work.process.returncode == 0:
+        if one.work.process.exitcode == 0:
             seconds = study_processes.took(self.knowledge.folders, one.work)
             self.took.append(seconds)
             self._conclude(one.trial, one.rows, one.run, one.work, left)

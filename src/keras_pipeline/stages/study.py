@@ -54,9 +54,9 @@ def execute(
                 runs = queue.pop(0)
                 active.append(study_processes.begin(folders, runs, command(runs)))
             time.sleep(LOOK_SECONDS)
-            for work in [one for one in active if one.process.poll() is not None]:
+            for work in [one for one in active if not one.process.is_alive()]:
                 active.remove(work)
-                if work.process.returncode:
+                if work.process.exitcode:
                     failed = failed or work
                     continue
                 done += len(work.runs)

@@ -1,0 +1,40 @@
+"""What a run on TensorFlow imports, imported once: imported itself by the process that forks the runs of studies.
+
+Nothing here may look for devices or let TensorFlow start a thread: neither would survive a fork.
+"""
+
+import gc
+import importlib
+import os
+from contextlib import suppress
+
+from keras_pipeline import backends
+from keras_pipeline.tracking import store
+
+OWN = ("figures", "fitting", "fused_tensorflow", "metrics", "model_file", "reports", "training")
+OTHERS = ("mlflow", "mlflow.models", "mlflow.store.tracking.sqlalchemy_store", "matplotlib.backends.backend_agg")
+
+
+def load() -> None:
+    """Import it, and print nothing: what fails here fails in each run again, and is told there."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    for name, value in {**backends.QUIET, **store.ENVIRONMENT}.items():
+        os.environ.setdefault(name, value)
+    standard_error, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        with suppress(Exception):
+            with backends.absent(backends.UNUSED_BY["tensorflow"]):
+                importlib.import_module("keras")
+            for name in (*(f"keras_pipeline.{own}" for own in OWN), *OTHERS):
+                importlib.import_module(name)
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
+        os.close(nothing)
+    gc.freeze()  # no run looks through it for garbage, and so all share its memory
+
+
+with suppress(PermissionError):  # of who is apart already
+    os.setsid()  # a signal from the terminal is for the study alone
+load()
