@@ -20,8 +20,8 @@ $(READY): requirements.lock pyproject.toml
 	done) && [ -n "$$python" ] || { echo "Python 3.11, 3.12 or 3.13 with its venv module is needed (on Debian: apt-get install python3-venv)." >&2; exit 6; }; \
 	echo "setup: $$python, environment in $(ENVIRONMENT) (about 3 GB, a few minutes)"; \
 	$$python -m venv $(ENVIRONMENT)
-	@$(ENVIRONMENT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(ENVIRONMENT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 .PHONY: run
@@ -71,7 +71,7 @@ studies: $(READY) torch  ## every study in studies/, its report into docs/studie
 .PHONY: torch
 torch: $(READY)  ## PyTorch, a big package, for train.backend: torch (its tests are skipped without)
 	@$(ENVIRONMENT)/bin/python -c 'import torch' 2>/dev/null || \
-		$(ENVIRONMENT)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[torch]'
+		$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-build-isolation -e '.[torch]'
 
 .PHONY: browser
 browser:  ## Debian's Chromium, with which a test looks at MLflow's page (skipped without; needs root)
