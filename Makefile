@@ -4,6 +4,8 @@ SHELL := /bin/bash
 ENVIRONMENT := .venv
 READY := $(ENVIRONMENT)/.ready
 IN := PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH"
+# Packages are compiled by all cores after their installation: pip uses one. Some have files for other Pythons only.
+COMPILE := $(ENVIRONMENT)/bin/python -m compileall -qq -j 0 $(ENVIRONMENT)/lib || true
 
 .DEFAULT_GOAL := help
 
@@ -22,6 +24,7 @@ $(READY): requirements.lock pyproject.toml
 	$$python -m venv $(ENVIRONMENT)
 	@$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(COMPILE)
 	@touch $@
 
 .PHONY: run
@@ -72,6 +75,7 @@ studies: $(READY) torch  ## every study in studies/, its report into docs/studie
 torch: $(READY)  ## PyTorch, a big package, for train.backend: torch (its tests are skipped without)
 	@$(ENVIRONMENT)/bin/python -c 'import torch' 2>/dev/null || \
 		$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-build-isolation -e '.[torch]'
+	@$(COMPILE)
 
 .PHONY: browser
 browser:  ## Debian's Chromium, with which a test looks at MLflow's page (skipped without; needs root)

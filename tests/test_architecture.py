@@ -49,11 +49,12 @@ HEAVY: dict[str, set[str]] = {
     "torch": {"backends", "distribution", "profiling", "replicas_torch"},
     "keras": {
         "architectures", "augmentation", "backends", "diagnosis", "distribution", "epoch_metrics", "fitting", "fused",
-        "fused_jax", "fused_tensorflow", "inspection", "loop", "model_file", "numpy_engine", "profiling",
-        "replicas_tensorflow", "replicas_torch", "tracking.runs", "training", "training_state", "vectorized",
+        "fused_jax", "fused_tensorflow", "inspection", "loop", "model_file", "numpy_engine", "preloaded",
+        "profiling", "replicas_tensorflow", "replicas_torch", "tracking.runs", "training", "training_state",
+        "vectorized",
     },
-    "mlflow": {"tracking.live", "tracking.mirror", "tracking.runs", "tracking.store"},
-    "matplotlib": {"figures", "reports", "search_figures", "study_figures", "task_figures"},
+    "mlflow": {"preloaded", "tracking.live", "tracking.mirror", "tracking.runs", "tracking.store"},
+    "matplotlib": {"figures", "preloaded", "reports", "search_figures", "study_figures", "task_figures"},
     "sklearn": {"binary_metrics", "datasets", "metrics", "regression_metrics"},
     "optuna": {"trials"},
     "scipy": {"answer", "comparison", "metrics", "study_figures"},
@@ -64,9 +65,9 @@ HEAVY: dict[str, set[str]] = {
 AT_ONCE = {
     "answer", "augmentation", "binary_metrics", "comparison", "diagnosis", "epoch_metrics", "figures", "fitting",
     "found_run", "fused", "fused_jax", "fused_tensorflow", "inspection", "loop", "metrics", "model_file",
-    "numpy_engine", "page", "pair", "pair_report", "profiling", "regression_metrics", "replicas_tensorflow",
-    "replicas_torch", "reports", "search_figures", "search_report", "study_figures", "study_report", "task_figures",
-    "training", "training_state", "vectorized",
+    "numpy_engine", "page", "pair", "pair_report", "preloaded", "profiling", "regression_metrics",
+    "replicas_tensorflow", "replicas_torch", "reports", "search_figures", "search_report", "study_figures",
+    "study_report", "task_figures", "training", "training_state", "vectorized",
 }  # fmt: skip
 """The modules that import one of them as soon as they are imported; the others do so where they need it."""
 
@@ -75,7 +76,7 @@ KNOWN_TO_PARAMS = {
     "strict_yaml", "tasks",
     "yaml_nodes", "yaml_scalars", "yaml_text",
 }  # fmt: skip
-KNOW_TRACKING = {"doctor", "stages.track", "verbs", "verbs_of_many"}
+KNOW_TRACKING = {"doctor", "preloaded", "stages.track", "verbs", "verbs_of_many"}
 
 
 @functools.cache
@@ -170,7 +171,8 @@ def test_provenance_follows_the_same_imports() -> None:
 
 
 def test_every_module_is_used() -> None:
-    assert closure("keras_pipeline.commands") | PACKAGES == set(SOURCES)
+    forked = closure("keras_pipeline.preloaded")  # which study_processes names to the process that forks
+    assert closure("keras_pipeline.commands") | forked | PACKAGES == set(SOURCES)
 
 
 def test_every_param_is_listed_by_a_stage_and_every_listed_one_exists() -> None:

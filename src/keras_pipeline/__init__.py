@@ -25,7 +25,8 @@ clusters.py, roll_call.py, workers.py   several processes: who they are, whether
 reports.py                 what is reported of a network, a function a task: from metrics.py, binary_metrics.py and
                            regression_metrics.py, figures.py and task_figures.py
 studies.py, searches.py    many runs with one question, or in search of the best values: their files; study_folders.py,
-                           study_processes.py where those runs are and what does them, trials.py Optuna's trials,
+                           study_processes.py where those runs are and what does them, forked from preloaded.py;
+                           trials.py Optuna's trials,
                            answer.py, comparison.py what came of it, page.py, study_report.py, study_figures.py,
                            search_report.py, search_figures.py for people
 provenance.py              digests, versions, git: what a run was made of

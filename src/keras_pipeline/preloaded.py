@@ -2,17 +2,14 @@
 
 Nothing here may look for devices or let TensorFlow start a thread: neither would survive a fork.
 """
+# ruff: noqa: F401
 
 import gc
-import importlib
 import os
 from contextlib import suppress
 
 from keras_pipeline import backends
 from keras_pipeline.tracking import store
-
-OWN = ("figures", "fitting", "fused_tensorflow", "metrics", "model_file", "reports", "training")
-OTHERS = ("mlflow", "mlflow.models", "mlflow.store.tracking.sqlalchemy_store", "matplotlib.backends.backend_agg")
 
 
 def load() -> None:
@@ -24,15 +21,22 @@ def load() -> None:
     os.dup2(nothing, 2)
     try:
         with suppress(Exception):
-            with backends.absent(backends.UNUSED_BY["tensorflow"]):
-                importlib.import_module("keras")
-            for name in (*(f"keras_pipeline.{own}" for own in OWN), *OTHERS):
-                importlib.import_module(name)
+            _import()
     finally:
         os.dup2(standard_error, 2)
         os.close(standard_error)
         os.close(nothing)
     gc.freeze()  # no run looks through it for garbage, and so all share its memory
+
+
+def _import() -> None:
+    with backends.absent(backends.UNUSED_BY["tensorflow"]):
+        import keras
+    import matplotlib.backends.backend_agg
+    import mlflow.models
+    import mlflow.store.tracking.sqlalchemy_store
+
+    from keras_pipeline import figures, fitting, fused_tensorflow, metrics, model_file, reports, training
 
 
 with suppress(PermissionError):  # of who is apart already

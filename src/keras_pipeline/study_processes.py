@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -59,10 +60,8 @@ def begin(folders: Folders, runs: Sequence[Run], arguments: Sequence[str]) -> Wo
     return Work(runs, process, log, whole=not begun)
 
 
-def _do(arguments: Sequence[str], log: Path) -> NoReturn:
+def _do(arguments: Sequence[str], log: Path) -> None:
     """Be the process of a run: what it prints goes to the log, and it ends when the one that began it is gone."""
-    from keras_pipeline import commands
-
     os.setsid()  # a signal from the terminal is for the study: it lets its runs end
     standard_error, study = os.dup(2), multiprocessing.parent_process()
     with log.open("ab") as output:
@@ -76,7 +75,8 @@ def _do(arguments: Sequence[str], log: Path) -> NoReturn:
 
     threading.Thread(target=watch, daemon=True).start()
     sys.argv[1:] = arguments
-    sys.exit(commands.main(list(arguments)))
+    sys.modules.pop("keras_pipeline.commands", None)  # who began this process has it loaded as a program, too
+    runpy.run_module("keras_pipeline.commands", run_name="__main__", alter_sys=True)
 
 
 def begin_anew() -> NoReturn:
