@@ -17,7 +17,9 @@ import pytest
 
 import small
 from keras_pipeline import answer, comparison, studies, study_report
+from keras_pipeline.errors import ParamsError
 from keras_pipeline.stages import study as stage
+from keras_pipeline.study_folders import Folders
 from study_workplace import Workplace
 
 CHANGES = {**small.QUICK, "train.epochs": 3, "train.checkpoint_steps": 5}
@@ -72,6 +74,23 @@ def test_the_workspace_stays_as_it_is(undisturbed: tuple[Workplace, studies.Stud
         "params.yaml", "dvc.yaml", "studies", "mlruns", "printed.txt", "data"
     }  # fmt: skip
     assert [path.name for path in (place.folder / "data").glob("*")] in ([], ["downloads"])
+
+
+@pytest.mark.slow
+def test_a_run_is_what_the_stage_trains(undisturbed: tuple[Workplace, studies.Study, str], tmp_path: Path) -> None:
+    """A run is forked from a process that has imported TensorFlow; the stage, begun anew, leaves the same bytes."""
+    place, study, _ = undisturbed
+    run = study.runs[-1]
+    paths = {
+        "--params": place.own(run) / "params.yaml",
+        "--normalized": Folders(place.folder / "studies").normalized(run.params),
+        "--models": tmp_path / "models",
+        "--checkpoints": tmp_path / "checkpoints",
+    }
+    code, printed = place.run("train", *(str(word) for pair in paths.items() for word in pair))
+    assert code == 0, printed
+    for name in ("model.keras", "history.csv"):
+        assert (tmp_path / "models" / name).read_bytes() == (place.own(run) / "models" / name).read_bytes()
 
 
 @pytest.mark.slow
@@ -273,10 +292,11 @@ def test_usage_faults(tmp_path: Path, arguments: list[str], expected: str) -> No
 def test_workers_are_refused(tmp_path: Path) -> None:
     place = Workplace(tmp_path, CHANGES)
     several = {"train.strategy": "multi_worker", "train.workers": 2}
-    place.ask("asked", **{**ASKED, "variants": {"relu": {}, "two": several}})
+    with pytest.raises(ParamsError):
+        place.ask("asked", **{**ASKED, "variants": {"relu": {}, "two": several}})
     code, printed = place.run("study", "run", "asked")
     assert code == 2
-    assert "studies/asked.yaml: two: train.workers: a study's run is one process. Expected: 1." in printed
+    assert "studies/asked.yaml: 'two' has train.workers: 2, but each run here is one process. Expected: 1." in printed
 
 
 # The answer, from records alone.

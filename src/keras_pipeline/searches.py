@@ -14,7 +14,7 @@ from keras_pipeline import strict_yaml
 from keras_pipeline.errors import ParamsError
 from keras_pipeline.params import Params
 from keras_pipeline.strict_yaml import Block, KeyedError
-from keras_pipeline.studies import Member, Run, Values, check_name, short
+from keras_pipeline.studies import Member, Run, Values, check_name, short, unsuitable
 from keras_pipeline.yaml_nodes import Node
 
 MOST_TRIALS = 2000
@@ -216,17 +216,10 @@ def load(path: Path, params_path: Path) -> Search:
     def good(changes: dict[str, Node], about: str) -> bool:
         made = strict_yaml.with_changes(base_root, str(params_path), {**fixed, **changes}, str(path), Params)
         if isinstance(made, Params):
-            if made.train.workers != 1:
-                made = [f"{path}: train.workers: a search's run is one process. Expected: 1."]
-            elif made.task.name == "regression":
-                made = [
-                    f"{path}: fetch.dataset: {made.fetch.dataset}, but a search compares how many images are right. "
-                    "Use a dataset of images."
-                ]
-            else:
-                return True
+            why = unsuitable(made.fetch, made.train, made.task)
+            made = [f"{path}: {why}"] if why else []
         lines.update(dict.fromkeys(line if line.startswith(f"{path}:") else f"{line} ({about})" for line in made))
-        return False
+        return not made
 
     whole = set()
     good({}, "with what is fixed")

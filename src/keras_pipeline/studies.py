@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 
 from keras_pipeline import params_file, provenance, strict_yaml
 from keras_pipeline.errors import ParamsError
-from keras_pipeline.params import Params
+from keras_pipeline.params import Fetch, Params, Train
 from keras_pipeline.strict_yaml import Block, KeyedError
+from keras_pipeline.tasks import Task
 from keras_pipeline.yaml_nodes import Node
 
 MOST_RUNS = 2000
@@ -162,6 +163,15 @@ def check_name(path: Path) -> None:
         )
 
 
+def unsuitable(fetch: Fetch, train: Train, task: Task) -> str:
+    """Why a run with these params can be none of a study or search; "" where it can."""
+    if train.workers != 1:
+        return f"train.workers: {train.workers}, but each run here is one process. Expected: 1."
+    if task.name == "regression":
+        return f"fetch.dataset: {fetch.dataset}, but it is compared how many images are right. Use a dataset of images."
+    return ""
+
+
 def load(path: Path, params_path: Path) -> Study:
     """The study in `path` over the params in `params_path`.
 
@@ -177,11 +187,8 @@ def load(path: Path, params_path: Path) -> Study:
     found: list[tuple[str, str, Params, Values]] = []
     for variant, tuned, changes in _combinations(asked, root):
         made = strict_yaml.with_changes(base_root, str(params_path), changes, str(path), Params)
-        if isinstance(made, Params) and made.task.name == "regression":
-            lines[
-                f"{path}: '{variant or tuned}' has fetch.dataset: {made.fetch.dataset}, but a study compares how many "
-                "images are right. Use a dataset of images."
-            ] = None
+        if isinstance(made, Params) and (why := unsuitable(made.fetch, made.train, made.task)):
+            lines[f"{path}: '{variant or tuned}' has {why}"] = None
         elif isinstance(made, Params):
             found.append((variant, tuned, made, {key: node.plain() for key, node in changes.items()}))
         else:
