@@ -133,8 +133,8 @@ def _check_out(commit: str, folder: Path) -> None:
         if not digest or not kept.is_file():
             what = f"{path} (MD5 {digest}) is not in DVC's cache {cache}" if digest else f"dvc.lock names no {path}"
             raise DataError(
-                f"{what}. Expected: a commit of a pipeline that has run, in the checkout where it ran. Get it "
-                "with `dvc fetch --all-commits`, or run `dvc repro` in that commit."
+                f"{what}. Expected: a commit of what `dvc repro` left, in the checkout where it ran. Get it with "
+                "`dvc fetch --all-commits`, or check that commit out, run `dvc repro`, and commit dvc.lock."
             )
         content = kept.read_bytes()
         if _md5(content) != digest:
