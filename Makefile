@@ -53,10 +53,13 @@ lint: $(READY)  ## style and types
 	@$(IN) ruff format --check .
 	@$(IN) mypy
 
+# Files are shared out whole, in their order: what a file's tests have in common is made once.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
 test: $(READY)  ## every test, the fast ones first
-	@$(IN) pytest -m 'not slow'
-	@$(IN) pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
+	@$(IN) pytest -m 'not slow' $(TWO)
+	@$(IN) pytest -m slow $(TWO)
 
 .PHONY: benchmark
 benchmark: $(READY)  ## how fast this machine trains, beside Keras, PyTorch and JAX (three quarters of an hour; see docs/speed.md)
