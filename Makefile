@@ -76,9 +76,9 @@ studies: $(READY) torch  ## every study in studies/, its report into docs/studie
 
 .PHONY: torch
 torch: $(READY)  ## PyTorch, a big package, for train.backend: torch (its tests are skipped without)
-	@$(ENVIRONMENT)/bin/python -c 'import torch' 2>/dev/null || \
-		$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-build-isolation -e '.[torch]'
-	@$(COMPILE)
+	@$(ENVIRONMENT)/bin/python -c 'import torch' 2>/dev/null || { \
+		$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-build-isolation -e '.[torch]' \
+		&& { $(COMPILE); }; }
 
 .PHONY: browser
 browser:  ## Debian's Chromium, with which a test looks at MLflow's page (skipped without; needs root)

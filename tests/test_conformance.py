@@ -182,7 +182,7 @@ def test_every_strategy_trains_what_one_device_does(tmp_path: Path) -> None:
     features = ("plain", "dropout", "synchronized", "per_replica", "one_more")
     asked = [option for name in features for option in ("--feature", name)]
     done = subprocess.run(
-        [PROGRAM, "conformance", "--epochs", "2", *asked],
+        [PROGRAM, "conformance", "--epochs", "3", *asked],
         cwd=tmp_path,
         capture_output=True,
         text=True,

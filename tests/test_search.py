@@ -94,7 +94,7 @@ def test_numbers_and_odd_names_are_refused_before_anything_is_trained(tmp_path: 
         "model.output_activation": "linear",
         "train.loss": "mean_squared_error",
     }
-    with pytest.raises(ParamsError, match=r"fetch\.dataset: line, but it is compared how many images are right"):
+    with pytest.raises(ParamsError, match=r"fetch\.dataset: line, but accuracies are compared here"):
         load(tmp_path, GOOD, numbers)
     (tmp_path / "größe 1.yaml").write_text(GOOD)
     with pytest.raises(ParamsError, match=r"größe 1\.yaml: its name is that of its report"):

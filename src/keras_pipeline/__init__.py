@@ -26,9 +26,8 @@ reports.py                 what is reported of a network, a function a task: fro
                            regression_metrics.py, figures.py and task_figures.py
 studies.py, searches.py    many runs with one question, or in search of the best values: their files; study_folders.py,
                            study_processes.py where those runs are and what does them, forked from preloaded.py;
-                           trials.py Optuna's trials,
-                           answer.py, comparison.py what came of it, page.py, study_report.py, study_figures.py,
-                           search_report.py, search_figures.py for people
+                           trials.py Optuna's trials, answer.py, comparison.py what came of it, study_report.py,
+                           study_figures.py, search_report.py, search_figures.py, page.py for people
 provenance.py              digests, versions, git: what a run was made of
 conformance.py, conformance_work.py, verdicts.py, determinism.py  is every strategy one device's training, and
                            is a training repeated the same bytes: tables for docs/

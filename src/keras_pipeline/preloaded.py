@@ -12,7 +12,7 @@ from keras_pipeline import backends
 from keras_pipeline.tracking import store
 
 
-def load() -> None:
+def _load() -> None:
     """Import it, and print nothing: what fails here fails in each run again, and is told there."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     for name, value in {**backends.QUIET, **store.ENVIRONMENT}.items():
@@ -41,4 +41,4 @@ def _import() -> None:
 
 with suppress(PermissionError):  # of who is apart already
     os.setsid()  # a signal from the terminal is for the study alone
-load()
+_load()

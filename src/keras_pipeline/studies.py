@@ -168,7 +168,7 @@ def unsuitable(fetch: Fetch, train: Train, task: Task) -> str:
     if train.workers != 1:
         return f"train.workers: {train.workers}, but each run here is one process. Expected: 1."
     if task.name == "regression":
-        return f"fetch.dataset: {fetch.dataset}, but it is compared how many images are right. Use a dataset of images."
+        return f"fetch.dataset: {fetch.dataset}, but accuracies are compared here. Use a dataset of images."
     return ""
 
 
