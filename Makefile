@@ -11,7 +11,7 @@ COMPILE := $(ENVIRONMENT)/bin/python -m compileall -qq -j 0 $(ENVIRONMENT)/lib |
 
 .PHONY: help
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
 
 .PHONY: setup
 setup: $(READY)  ## create the environment in .venv from the pinned, hash-checked requirements
@@ -61,18 +61,28 @@ test: $(READY)  ## every test, the fast ones first
 	@$(IN) pytest -m 'not slow' $(TWO)
 	@$(IN) pytest -m slow $(TWO)
 
+.PHONY: test-optional
+test-optional: $(READY)  ## the tests that `make test` skips for lack of something optional: make jax, make torch, make browser
+	@$(IN) pytest -m 'needs_jax or needs_torch or needs_browser' $(TWO)
+
 .PHONY: benchmark
-benchmark: $(READY)  ## how fast this machine trains, beside Keras, PyTorch and JAX (three quarters of an hour; see docs/speed.md)
+benchmark: $(READY) jax  ## how fast this machine trains, beside Keras, PyTorch and JAX (three quarters of an hour; see docs/speed.md)
 	@$(IN) python benchmarks/epochs.py
 	@$(IN) python benchmarks/pipeline.py
 	@$(IN) python benchmarks/checkpoint_cost.py
 
 .PHONY: studies
-studies: $(READY) torch  ## every study in studies/, its report into docs/studies/ (what is known is not done again)
+studies: $(READY) jax torch  ## every study in studies/, its report into docs/studies/ (what is known is not done again)
 # One run at a time where seconds are compared.
 	@$(IN) keras-pipeline study run frameworks --jobs 1 --output docs/studies
 	@$(IN) bash -c 'set -e; for study in studies/*.yaml; do \
 		keras-pipeline study run "$$(basename "$$study" .yaml)" --output docs/studies; done'
+
+.PHONY: jax
+jax: $(READY)  ## JAX, for train.backend: jax (its tests are skipped without)
+	@$(ENVIRONMENT)/bin/python -c 'import jax' 2>/dev/null || { \
+		$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r requirements-jax.lock \
+		&& { $(COMPILE); }; }
 
 .PHONY: torch
 torch: $(READY)  ## PyTorch, a big package, for train.backend: torch (its tests are skipped without)

@@ -1,9 +1,86 @@
-"""The order of the tests: those of the longest files first, so that processes that share the files end together."""
+"""What holds for every test: what it may need beside `make setup`, which signals reach it, and when its turn is.
+
+A test that needs something optional carries the mark that says so and is skipped, with the reason, where it is lacking.
+From every other test, and from the processes that it starts, optional packages are hidden: it sees what a new user's
+environment has, also where more is installed.
+"""
+
+import os
+import shutil
+import signal
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
 
+from hidden import sitecustomize as hidden
+
+PACKAGES = {"needs_torch": ("torch",), "needs_jax": ("jax", "jaxlib")}
+"""What each mark lets a test see."""
+ADVICE = {
+    "needs_torch": "PyTorch is not installed: make torch",
+    "needs_jax": "JAX is not installed: make jax",
+    "needs_browser": "no Chromium on this machine: make browser",
+}
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 LONGEST = tuple(f"test_{name}.py" for name in ("conformance", "study", "search", "pipeline", "resume", "together"))
 
 
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+INSTALLED = {mark: all(map(_installed, packages)) for mark, packages in PACKAGES.items()}
+INSTALLED["needs_browser"] = CHROMIUM is not None
+
+
+def pytest_configure() -> None:
+    sys.meta_path[:] = [hidden.VisiblePackages if one is hidden.PathFinder else one for one in sys.meta_path]
+    folders = (str(Path(hidden.__file__).parent), os.environ.get("PYTHONPATH"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
+    # A process that is started with a signal ignored, as by nohup or in the background of a script, ignores it, and so
+    # do all that it starts. What is handled here is not ignored there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those of the longest files first, so that processes that share the files end together."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    marks = {mark.name for mark in item.iter_markers()}
+    for mark in marks & ADVICE.keys():
+        if not INSTALLED[mark]:
+            pytest.skip(ADVICE[mark])
+    absent = [name for mark, packages in PACKAGES.items() if mark not in marks for name in packages]
+    os.environ[hidden.VARIABLE] = " ".join(absent)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The packages that count as installed: those of all backends, unless a test takes one out."""
+    packages = {"tensorflow", "jax", "torch"}
+
+    def only_these(name: str) -> str:
+        if name not in packages:
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr("importlib.metadata.version", only_these)
+    return packages
+
+
+@pytest.fixture
+def chromium() -> str:
+    """The program, for tests marked `needs_browser`."""
+    assert CHROMIUM
+    return CHROMIUM

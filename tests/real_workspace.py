@@ -24,6 +24,7 @@ IDENTITY = {
     for kind, value in (("NAME", "Test"), ("EMAIL", "test@localhost"))
 }
 NOT_INHERITED = ("DVC_", "GIT_", "KERAS_", "MLFLOW_", "XDG_")
+HIDDEN = CHECKOUT / "tests" / "hidden"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 
@@ -107,7 +108,7 @@ class Workspace:
         return {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)} | {
             "HOME": str(home),
             "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
-            "PYTHONPATH": str(self.folder / "src"),
+            "PYTHONPATH": f"{self.folder / 'src'}{os.pathsep}{HIDDEN}",
             "DVC_SITE_CACHE_DIR": str(home / "dvc"),
             "GIT_CONFIG_NOSYSTEM": "1",
             **(IDENTITY if self.identity else {}),

@@ -5,6 +5,7 @@ import functools
 import graphlib
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -420,3 +421,17 @@ def public(node: Any, name: str = "the module") -> Iterator[tuple[str, Any]]:
         named = isinstance(child, ast.ClassDef | ast.FunctionDef) and not child.name.startswith("_")
         if named and "override" not in map(ast.unparse, child.decorator_list):
             yield from public(child, child.name)
+
+
+def test_a_test_without_its_mark_sees_no_optional_package() -> None:
+    """Nor does a process that it starts; not even where the package is installed, as pytest is here."""
+    program = (
+        "from importlib.metadata import distributions, version; from importlib.util import find_spec\n"
+        "assert find_spec('pytest') is None\n"
+        "assert 'pytest' not in [one.metadata['Name'] for one in distributions()]\n"
+        "try:\n import pytest.version\nexcept ModuleNotFoundError: print('hidden', version('mlflow'))\n"
+    )
+    environment = {**os.environ, "HIDDEN_PACKAGES": "pytest"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("hidden ")
+    assert set(os.environ["HIDDEN_PACKAGES"].split()) == {"torch", "jax", "jaxlib"}

@@ -402,14 +402,9 @@ def fetching(folder: Path) -> list[str]:
 def test_a_signal_ends_a_stage_at_once_and_frees_its_folder(mirror: FaultServer, tmp_path: Path) -> None:
     # Three at once: most of their time is Python's start.
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    # A shell that starts the tests in the background makes them, and these, deaf to Ctrl-C.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        stages = [
-            subprocess.Popen(fetching(tmp_path / str(number)), stderr=subprocess.PIPE, text=True) for number in numbers
-        ]
-    finally:
-        signal.signal(signal.SIGINT, before)
+    stages = [
+        subprocess.Popen(fetching(tmp_path / str(number)), stderr=subprocess.PIPE, text=True) for number in numbers
+    ]
     wait_for(lambda: len(mirror.requests) == 3)
     started = time.monotonic()
     for number, stage in zip(numbers, stages, strict=True):

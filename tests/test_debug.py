@@ -231,7 +231,14 @@ def test_a_divergence_is_explained_here_too(tensorflow: dict[str, Any], folder: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "tensorflow",
+        pytest.param("jax", marks=pytest.mark.needs_jax),
+        pytest.param("torch", marks=pytest.mark.needs_torch),
+    ],
+)
 def test_profile_tells_what_takes_the_time_and_traces_twenty_steps(
     folder: Path, backend: str, request: pytest.FixtureRequest
 ) -> None:

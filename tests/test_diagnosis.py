@@ -159,8 +159,8 @@ def diverged(normalized: Path, own: Path, chosen: Params) -> dict[str, Any]:
 
 def stock(normalized: Path, chosen: Params) -> dict[str, Any]:
     """The same training by stock Keras, on batches cut here: the first step whose loss is not finite or
-    leaves weights that are not, the layers whose output is not finite there, and how far the weights moved in the
-    three steps before, by the rate: this is the gradient's norm, where the weights do not decay."""
+    leaves weights that are not, that loss, the layers whose output is not finite there, and how far the weights moved
+    in the three steps before, by the rate: this is the gradient's norm, where the weights do not decay."""
     import keras
 
     from keras_pipeline import architectures, training
@@ -183,7 +183,7 @@ def stock(normalized: Path, chosen: Params) -> dict[str, Any]:
             if not all(np.isfinite(one).all() for one in [loss, *model.get_weights()]):
                 model.set_weights(before)
                 layers = not_finite(model, split.images[batch])
-                return {"epoch": epoch + 1, "step": step, "layers": layers, "norms": norms[-3:]}
+                return {"epoch": epoch + 1, "step": step, "loss": loss, "layers": layers, "norms": norms[-3:]}
             moved = [one.astype(float) - after for one, after in zip(before, model.get_weights(), strict=True)]
             norms.append(math.sqrt(sum(np.square(part).sum() for part in moved)) / optimizer.learning_rate)
     return {}
@@ -333,20 +333,24 @@ def test_the_layer_that_overflows_is_named_with_the_gradient_that_explodes(tenso
 
 
 @pytest.mark.slow
-def test_a_pixel_that_is_no_number_is_named_although_the_loss_stays_finite(tensorflow: dict[str, Any]) -> None:
-    """TensorFlow's compiled relu gives 0 for NaN: the loss never shows it, and only the weights are spoiled."""
+def test_a_pixel_that_is_no_number_is_named_although_the_loss_may_stay_finite(tensorflow: dict[str, Any]) -> None:
+    """On some processors TensorFlow's relu gives 0 for NaN: the loss never shows it, and only the weights are spoiled.
+    On others it gives NaN, and so the loss is. Which it is here, stock Keras says."""
     scenario = tensorflow["pixel"]
     found = told(scenario)
-    assert (found["name"], found["step"]) == ("a weight", 13)  # where the epoch's state was to be kept
     order = np.random.default_rng([1, 1, 0]).permutation(1294)
     step = int(np.flatnonzero(order == 709)[0]) // 100 + 1
     assert step == scenario["stock"]["step"]
-    assert found["cause"] == (
-        f"the input, image 709 of the training split (counted from 0), in step {step}, whose loss was still finite"
-    )
-    assert list(found["norms"]) == [step - 2, step - 1, step]
-    before = [found["norms"][step - 2], found["norms"][step - 1]]
-    assert before == pytest.approx(scenario["stock"]["norms"][-2:], rel=6e-3)
+    cause = "the input, image 709 of the training split (counted from 0)"
+    if math.isfinite(scenario["stock"]["loss"]):
+        assert (found["name"], found["step"]) == ("a weight", 13)  # where the epoch's state was to be kept
+        assert found["cause"] == f"{cause}, in step {step}, whose loss was still finite"
+        assert list(found["norms"]) == [step - 2, step - 1, step]
+        before = [found["norms"][step - 2], found["norms"][step - 1]]
+        assert before == pytest.approx(scenario["stock"]["norms"][-2:], rel=6e-3)
+    else:
+        assert (found["name"], found["cause"]) == ("train/loss", cause)
+        as_stock(scenario, found)
     assert found["tries"] == ["dvc repro --force normalize, which writes the images again"]
 
 
@@ -411,7 +415,10 @@ def test_the_second_epoch_is_replayed_from_the_checkpoint_of_the_first(tensorflo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param("jax", marks=pytest.mark.needs_jax), pytest.param("torch", marks=pytest.mark.needs_torch)],
+)
 def test_on_other_backends(folder: Path, backend: str) -> None:
     found = results(folder, backend)
     second_epoch(found["second epoch"])

@@ -154,7 +154,15 @@ def test_versions_are_those_of_this_interpreter() -> None:
     versions = provenance.versions()
     assert versions["python"] == platform.python_version()
     assert versions["numpy"] == importlib.metadata.version("numpy")
-    assert set(provenance.LIBRARIES) < set(versions)
+    assert set(provenance.LIBRARIES) - {"jax", "torch"} == set(versions) - {"python", "system"}
+
+
+@pytest.mark.parametrize(
+    "library",
+    [pytest.param("jax", marks=pytest.mark.needs_jax), pytest.param("torch", marks=pytest.mark.needs_torch)],
+)
+def test_an_optional_library_is_among_the_versions_where_it_is_installed(library: str) -> None:
+    assert provenance.versions()[library] == importlib.metadata.version(library)
 
 
 def test_the_environment_is_written_as_requirements() -> None:

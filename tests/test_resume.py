@@ -9,9 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,6 @@ from real_workspace import wait_until
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
-INSTALLED = {one.metadata["Name"].lower() for one in distributions()}
 PROGRAM = Path(sys.executable).parent / "keras-pipeline"
 CHANGES: dict[str, Any] = {
     "fetch.dataset": "digits",
@@ -37,21 +34,9 @@ CHANGES: dict[str, Any] = {
 REPRODUCED = ("model.keras", "history.csv")
 
 
-@pytest.fixture(autouse=True)
-def interruptible() -> Iterator[None]:
-    """Ctrl-C reaches the processes started here, also where whoever started the tests ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture(scope="module")
 def normalized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small.normalized_digits(tmp_path_factory.mktemp("resume"), validation_share=0.2)
-
-
-def needs(backend: str) -> Any:
-    return pytest.mark.skipif(backend not in INSTALLED, reason=f"{backend} is not installed")
 
 
 EVERY_STEP = {"train.epochs": 3, "train.batch_size": 16, "train.checkpoint_steps": 1}
@@ -78,14 +63,14 @@ PLATEAU = {"name": "reduce_on_plateau", "warmup_epochs": 0, "decay_rate": 0.9, "
             5,
             id="mirrored, statistics per replica",
         ),
-        pytest.param({"train.backend": "jax"}, 3, id="jax", marks=needs("jax")),
+        pytest.param({"train.backend": "jax"}, 3, id="jax", marks=pytest.mark.needs_jax),
         pytest.param(
             {"train.backend": "jax", "train.strategy": "data_parallel", "train.devices": 2},
             5,
             id="data_parallel",
-            marks=needs("jax"),
+            marks=pytest.mark.needs_jax,
         ),
-        pytest.param({"train.backend": "torch"}, 3, id="torch", marks=needs("torch")),
+        pytest.param({"train.backend": "torch"}, 3, id="torch", marks=pytest.mark.needs_torch),
     ],
 )
 def test_from_every_step(normalized: Path, changes: dict[str, Any], every: int) -> None:

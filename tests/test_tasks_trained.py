@@ -186,11 +186,16 @@ def test_the_same_params_give_the_same_bytes(trained: Trained, tmp_path: Path) -
         assert (trained.folder / "models" / name).read_bytes() == (tmp_path / "models" / name).read_bytes()
 
 
-@pytest.mark.parametrize("other", [{"train.fused": False}, {"train.backend": "jax"}], ids=["step by step", "jax"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"train.fused": False}, id="step by step"),
+        pytest.param({"train.backend": "jax"}, id="jax", marks=pytest.mark.needs_jax),
+    ],
+)
 def test_other_ways_to_compute_give_the_same_network(trained: Trained, tmp_path: Path, other: dict[str, Any]) -> None:
     chosen = small.params({**CHANGES[trained.name], **other})
     if "train.backend" in other:
-        pytest.importorskip("jax")
         code = (
             "import small, sys; from pathlib import Path; from keras_pipeline.observer import Observer; "
             "from keras_pipeline.stages import train; from test_tasks_trained import CHANGES; "

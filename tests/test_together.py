@@ -30,6 +30,7 @@ def asked(folder: Path, seeds: list[int], grid: Mapping[str, list[Any]], **fixed
     return Workplace(folder, {}).ask("asked", seeds=seeds, baseline=baseline, grid=grid, fixed=changes)
 
 
+@pytest.mark.usefixtures("installed")
 def test_one_program_has_one_shape(normalized: Path, tmp_path: Path) -> None:
     def sizes(seeds: list[int], grid: Mapping[str, list[Any]]) -> list[int]:
         runs = asked(tmp_path, seeds, grid).runs
@@ -43,6 +44,7 @@ def test_one_program_has_one_shape(normalized: Path, tmp_path: Path) -> None:
     assert sizes(list(range(100)), {"model.l2": [0.1]}) == [64, 36]
 
 
+@pytest.mark.usefixtures("installed")
 def test_half_of_the_memory_is_for_what_trains_together(
     normalized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,6 +54,7 @@ def test_half_of_the_memory_is_for_what_trains_together(
     assert [len(group) for group in stage.grouped([(run, normalized) for run in runs])] == [3, 3, 1]
 
 
+@pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(
     ("fixed", "expected"),
     [
@@ -111,6 +114,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, dict[
 
 
 @pytest.mark.slow
+@pytest.mark.needs_jax
 @pytest.mark.parametrize("name", ALONE)
 def test_a_run_is_what_its_training_alone_is(together: tuple[Workplace, dict[str, studies.Run]], name: str) -> None:
     """A wrong first weight, batch, mask, deformation or learning rate would show in the first row."""
@@ -128,6 +132,7 @@ def test_a_run_is_what_its_training_alone_is(together: tuple[Workplace, dict[str
 
 
 @pytest.mark.slow
+@pytest.mark.needs_jax
 def test_each_is_evaluated_and_a_run_of_its_own(together: tuple[Workplace, dict[str, studies.Run]]) -> None:
     place, runs = together
     tracked = place.tracked("asked")
@@ -142,6 +147,7 @@ def test_each_is_evaluated_and_a_run_of_its_own(together: tuple[Workplace, dict[
 
 
 @pytest.mark.slow
+@pytest.mark.needs_jax
 def test_a_run_that_diverges_leaves_the_others_alone(tmp_path: Path) -> None:
     changes = {
         **CHANGES,

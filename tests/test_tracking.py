@@ -1066,10 +1066,8 @@ def test_a_server_is_told_as_a_file_is_and_no_password_is_kept(
 
 
 @pytest.mark.slow
-def test_the_prepared_table_in_a_browser(page: tuple["subprocess.Popen[str]", str, Checkout]) -> None:
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("no Chromium on this machine: the prepared table was not looked at")
+@pytest.mark.needs_browser
+def test_the_prepared_table_in_a_browser(page: tuple["subprocess.Popen[str]", str, Checkout], chromium: str) -> None:
     from playwright.sync_api import sync_playwright
 
     quiet = ("background-networking", "component-update", "sync", "gpu")

@@ -90,15 +90,17 @@ class Deformation:
     @cached_property
     def _compiled(self) -> Callable[[Any, Any], Any]:
         backend = keras.backend.backend()
+        compiled: Callable[[Any, Any], Any]
         if backend == "tensorflow":
             import tensorflow as tf
 
-            compiled: Callable[[Any, Any], Any] = tf.function(self.apply, autograph=False, jit_compile=True)
+            compiled = tf.function(self.apply, autograph=False, jit_compile=True)
             return compiled
         if backend == "jax":
             import jax
 
-            return jax.jit(self.apply)
+            compiled = jax.jit(self.apply)
+            return compiled
         return lambda images, factors: self.apply(ops.convert_to_tensor(images), ops.convert_to_tensor(factors))
 
 

@@ -70,7 +70,7 @@ def gpus(backend: str) -> int:
     if backend == "torch":
         import torch
 
-        return torch.cuda.device_count()
+        return int(torch.cuda.device_count())
     import tensorflow as tf
 
     return len(tf.config.list_physical_devices("GPU"))
