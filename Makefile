@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 ENVIRONMENT := .venv
 READY := $(ENVIRONMENT)/.ready
+MXNET := .venv-mxnet
 IN := PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH"
 # Packages are compiled by all cores after their installation: pip uses one. Some have files for other Pythons only.
 COMPILE := $(ENVIRONMENT)/bin/python -m compileall -qq -j 0 $(ENVIRONMENT)/lib || true
@@ -90,10 +91,24 @@ torch: $(READY)  ## PyTorch, a big package, for train.backend: torch (its tests 
 		$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-build-isolation -e '.[torch]' \
 		&& { $(COMPILE); }; }
 
+.PHONY: mxnet
+mxnet: $(MXNET)/.ready  ## MXNet, retired in 2023, in an environment of its own, for benchmarks/frameworks.py alone
+
+$(MXNET)/.ready: requirements-mxnet.lock
+	@rm -rf $(MXNET)
+	@python=$$(for name in python3.11 python3.10 python3 $(ENVIRONMENT)/bin/python; do \
+		command -v $$name >/dev/null && $$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' 2>/dev/null && echo $$name && break; \
+	done) && [ -n "$$python" ] || { echo "MXNet is not installed: it needs Python 3.10 or 3.11 with its venv module. Nothing else needs MXNet." >&2; exit 6; }; \
+	$$python -m venv $(MXNET) \
+		&& $(MXNET)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r $< \
+		&& $(MXNET)/bin/python -c 'import mxnet' \
+		&& touch $@ \
+		|| { rm -rf $(MXNET); echo "MXNet is not installed: see above. It is for Linux, and for macOS on Intel. Nothing else needs MXNet." >&2; exit 6; }
+
 .PHONY: browser
 browser:  ## Debian's Chromium, with which a test looks at MLflow's page (skipped without; needs root)
 	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; } >/dev/null
 
 .PHONY: clean
-clean:  ## remove the environment (data, models and runs stay)
-	rm -rf $(ENVIRONMENT)
+clean:  ## remove the environments (data, models and runs stay)
+	rm -rf $(ENVIRONMENT) $(MXNET)
