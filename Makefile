@@ -63,8 +63,8 @@ test: $(READY)  ## every test, the fast ones first
 	@$(IN) pytest -m slow $(TWO)
 
 .PHONY: test-optional
-test-optional: $(READY)  ## the tests that `make test` skips for lack of something optional: make jax, make torch, make browser
-	@$(IN) pytest -m 'needs_jax or needs_torch or needs_browser' $(TWO)
+test-optional: $(READY)  ## the tests that `make test` skips for lack of something optional: make jax, torch, browser, mxnet
+	@$(IN) pytest -m 'needs_jax or needs_torch or needs_browser or needs_mxnet' $(TWO)
 
 .PHONY: benchmark
 benchmark: $(READY) jax  ## how fast this machine trains, beside Keras, PyTorch and JAX (three quarters of an hour; see docs/speed.md)

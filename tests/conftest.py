@@ -22,6 +22,7 @@ ADVICE = {
     "needs_torch": "PyTorch is not installed: make torch",
     "needs_jax": "JAX is not installed: make jax",
     "needs_browser": "no Chromium on this machine: make browser",
+    "needs_mxnet": "MXNet is not installed: make mxnet",
 }
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 LONGEST = tuple(f"test_{name}.py" for name in ("conformance", "study", "search", "pipeline", "resume", "together"))
@@ -37,6 +38,7 @@ def _installed(package: str) -> bool:
 
 INSTALLED = {mark: all(map(_installed, packages)) for mark, packages in PACKAGES.items()}
 INSTALLED["needs_browser"] = CHROMIUM is not None
+INSTALLED["needs_mxnet"] = Path(__file__).parents[1].joinpath(".venv-mxnet", ".ready").exists()
 
 
 def pytest_configure() -> None:
