@@ -158,7 +158,7 @@ def test_a_divergence_inside_a_program_is_told_with_its_step_and_rate(splits: di
 def test_convolutions_on_a_cpu_and_images_that_do_not_fit_are_trained_step_by_step(
     splits: dict[str, Split], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from keras_pipeline import distribution, fused, memory, training
+    from keras_pipeline import backends, distribution, fused, memory, training
 
     data = training.Data(splits["train"], splits["validation"], np.ones(10, np.float32), 1, 100, 100)
     size = splits["train"].images.nbytes + splits["validation"].images.nbytes
@@ -171,6 +171,9 @@ def test_convolutions_on_a_cpu_and_images_that_do_not_fit_are_trained_step_by_st
             for limit, fits in ((4 * size, gains or device == "/gpu:0"), (4 * size - 4, False)):
                 with monkeypatch.context() as patched:
                     patched.setattr(memory, "limit", lambda limit=limit: limit)
+                    assert fused.applies(model, place, data) is fits
+                with monkeypatch.context() as patched:  # a GPU has less memory than its machine
+                    patched.setattr(backends, "device_memory", lambda backend, limit=limit: limit)
                     assert fused.applies(model, place, data) is fits
 
 

@@ -76,6 +76,16 @@ def gpus(backend: str) -> int:
     return len(tf.config.list_physical_devices("GPU"))
 
 
+def device_memory(backend: str) -> int | None:
+    """The bytes that arrays on the first device may take, where the backend tells it: JAX, of a GPU."""
+    if backend != "jax":
+        return None
+    import jax
+
+    told = jax.local_devices()[0].memory_stats() or {}
+    return int(told["bytes_limit"]) if "bytes_limit" in told else None
+
+
 def seed_everything(seed: int, precision: str) -> None:
     """Seed Python, NumPy and the framework, and set Keras' dtype policy: all are global, so before the build.
 

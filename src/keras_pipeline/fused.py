@@ -13,14 +13,15 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_pipeline import loop, memory
+from keras_pipeline import backends, loop, memory
 from keras_pipeline.distribution import Distribution
 from keras_pipeline.training import Data, batch_order
 
 MOST_STEPS = 64
 """How many steps are one program: enough that what is between two programs does not count."""
 MOST_BYTES = 4 * 2**30
-"""How large the images may be that are held on the device, and a quarter of the memory at most."""
+"""How large the images may be that are held on the device, and a quarter of the memory at most: of the machine's, and
+of the device's own, where the backend tells it."""
 MOST_NOISE = 2**26
 """How many random numbers are drawn ahead, for the steps of one program."""
 
@@ -33,7 +34,10 @@ def applies(model: keras.Sequential, place: Distribution, data: Data) -> bool:
     convolutions = any(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
     slower = convolutions and place.devices[0].startswith("/cpu")
     size = data.training.images.nbytes + data.validation.images.nbytes
-    return place.fused and not slower and size <= min(MOST_BYTES, memory.limit() // 4)
+    limits = [memory.limit()]
+    if own := backends.device_memory(keras.backend.backend()):
+        limits.append(own)
+    return place.fused and not slower and size <= min(MOST_BYTES, min(limits) // 4)
 
 
 def fit(
