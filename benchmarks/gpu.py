@@ -48,11 +48,11 @@ Row = dict[str, Any]
 IMAGES = 53_760
 """Whole batches of every size below, so that no program compiles twice."""
 VALIDATION = 6_000
-PARTS = 10_240
+PARTS = 5_120
 """Training images where bytes are compared and not times."""
 LEAST_SECONDS = 12
 """What a process needs to begin with: less left is none."""
-CELL_SECONDS = 100
+CELL_SECONDS = 75
 """How long one case may say nothing."""
 SECTIONS = ("peak", "conformance", "reproducibility", "resume", "speed", "together")
 WAITING, DONE, FAILED, NO_TIME, ABSENT = "not reached", "done", "failed", "no time was left", "not installed"
@@ -107,6 +107,7 @@ class Bench:
         self.rows: list[Row] = []
         self.card = card()
         self.count = 0
+        self.threads: int | None = None
         self.ended = False
 
     def add(self, section: str, **key: Any) -> Row:
@@ -181,10 +182,13 @@ class Bench:
                 for row in waiting:
                     self.told(row, NO_TIME)
                 return
-            # What was in work died with the process; where nothing was reported, the rest would too.
-            for row in waiting[: 1 if reason or len(waiting) < before else None]:
+            if reason and "run" in waiting[0]:  # the other runs of the same training would take as long
+                lost = [row for row in waiting if row["network"] == waiting[0]["network"]]
+            else:  # what was in work died with the process; where nothing was reported, the rest would too
+                lost = waiting[: 1 if reason or len(waiting) < before else None]
+            for row in lost:
                 self.told(row, FAILED, {"error": reason or f"exit code {code}: {job.task['last']}"})
-                waiting.remove(row)
+            waiting = waiting[len(lost) :]
 
     def _process(self, job: Job, waiting: list[Row], ends: float) -> tuple[int, str, bool]:
         """One process of a job, whose rows are taken out of `waiting` as they are done: its exit code, why it was
@@ -202,6 +206,8 @@ class Bench:
         base.with_suffix(".json").write_text(json.dumps(task))
         environ = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
         environ["PYTHONPATH"] = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        if self.threads:
+            environ.setdefault("OMP_NUM_THREADS", str(self.threads))
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, HERE / "gpu_work.py", base.with_suffix(".json")],
@@ -308,11 +314,14 @@ def work(bench: Bench) -> None:
     timed = timings(bench)
     bench.write()
     now = time.monotonic()
-    at_once = max(2, min(5, (os.cpu_count() or 1) // 3))
+    cores = os.cpu_count() or 1
+    at_once = max(2, min(6, cores // 2))
+    bench.threads = max(1, cores // at_once)  # those of several processes would wait for each other
     ends = now + (bench.ends - now) / 2 if any(job.rows for job in timed) and not small else bench.ends
     with ThreadPoolExecutor(at_once) as pool:
         for one in [pool.submit(bench.run, job, ends) for job in compared if job.rows]:
             one.result()
+    bench.threads = None
     for job in timed:
         bench.run(job, bench.ends)
 
@@ -320,7 +329,7 @@ def work(bench: Bench) -> None:
 def comparisons(bench: Bench) -> list[Job]:
     """The jobs of which no time is taken."""
     small = bench.chosen.small
-    count, steps = (512, 1) if small else (PARTS, 30)
+    count, steps = (512, 1) if small else (PARTS, 15)
     shapes = {"regularized": network([16, 8] if small else [256, 128], 128)}
     if not small:
         shapes["cnn"] = network([128], 128, filters=[32, 64])
@@ -335,7 +344,7 @@ def comparisons(bench: Bench) -> list[Job]:
             "folder": str(bench.folder / folder),
         }
 
-    for level in LEVELS:
+    for level in LEVELS[::2] if small else LEVELS:
         for backend in BACKENDS:
             for run in (1, 2):
                 folder = f"{level}-{backend}-{run}"
@@ -445,9 +454,9 @@ def timings(bench: Bench) -> list[Job]:
         bench.job(many[:2], program="together", backend="jax"),
         job("Keras on JAX, step by step", "float32"),
         job("Keras on PyTorch", "float32"),
-        bench.job(many[2:], program="together", backend="jax"),
         job("Keras on JAX, step by step", "mixed_bfloat16"),
         job("Keras on PyTorch", "mixed_bfloat16"),
+        bench.job(many[2:], program="together", backend="jax"),
     ]
 
 
@@ -669,8 +678,9 @@ def _reproducibility_table(own: Sequence[Row], rows: Sequence[Row]) -> Iterator[
             return "the same bytes"
         return f"**other bytes**, {abs(pair[0]['loss'] - pair[1]['loss']):.1e}"
 
+    levels = list(dict.fromkeys(row["level"] for row in own))
     yield from _table(
-        ["backend", "network", *LEVELS], [[*case, *(cell(*case, level) for level in LEVELS)] for case in cases]
+        ["backend", "network", *levels], [[*case, *(cell(*case, level) for level in levels)] for case in cases]
     )
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_every_section_has_its_table(ran: tuple[str, dict[str, Any], str]) -> No
     assert f"| {NETWORK} | float32 | " in part(text, "Speed")
     assert "| JAX | " in part(text, "Peak")
     assert "| jax | plain | 1e-5, 1e-4 | 0.0e+00 | 0.0e+00 | 100.00 % | equal" in part(text, "CPU against GPU")
-    assert "| jax | regularized |" + " the same bytes |" * 3 in part(text, "Two trainings, the same bytes?")
+    assert "| jax | regularized |" + " the same bytes |" * 2 in part(text, "Two trainings, the same bytes?")
     assert f"| {NETWORK} | " in part(text, "Many seeds as one program")
 
 
@@ -110,15 +111,27 @@ def test_files_are_whole_whatever_ends_it(tmp_path: Path, how: signal.Signals) -
     assert {path.name for path in tmp_path.iterdir()} == {"gpu.md", "gpu.json"}
 
 
-def test_a_package_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("backend", "torch", "state"),
+    [
+        ("no_such_package", "", "not installed"),
+        ("torch", "import os; print('no card', flush=True); os._exit(3)", "FAILED: exit code 3: no card"),
+        ("torch", "import time; time.sleep(60)", "FAILED: no result within 3 s"),
+    ],
+)
+def test_a_process_that_does_not_answer_is_told(
+    backend: str, torch: str, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text(torch)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import gpu
 
-    chosen = argparse.Namespace(
-        seconds=60, section=None, output=tmp_path / "gpu.md", images="none", small=True, network=None
-    )
-    bench = gpu.Bench(chosen, tmp_path, 0.0)
-    row = bench.add("peak", program="JAX by hand", precision="float32", cell={"size": 1})
-    bench.run(bench.job([row], program="jax_by_hand", backend="no_such_package"), 60.0)
-    assert row["state"] == "not installed"
-    assert "- peak, JAX by hand: not installed (1 cases)" in (tmp_path / "gpu.md").read_text()
+    monkeypatch.setattr(gpu, "CELL_SECONDS", 3)
+    chosen = argparse.Namespace(seconds=60, section=None, output=tmp_path / "gpu.md", images="none", small=True)
+    bench = gpu.Bench(chosen, tmp_path, time.monotonic())
+    row = bench.add("peak", program="PyTorch, the usual loop", precision="float32", cell={"size": 1})
+    bench.run(bench.job([row], program="torch_loop", backend=backend), bench.ends)
+    assert gpu.shown(row) == state
+    assert f"- peak, PyTorch, the usual loop: {state} (" in (tmp_path / "gpu.md").read_text()
