@@ -85,7 +85,8 @@ LEVELS = ("deterministic", "seeded", "fast")
 BACKENDS = ("jax", "torch")
 FEATURES = ("plain", "synchronized", "augmentation", "mixed_bfloat16", "dropout", "cnn")
 """Of `keras-pipeline conformance`, but for the last; Dropout's masks are the device's own on PyTorch."""
-CONVOLUTIONS = {"model.architecture": "cnn", "model.filters": [16, 32], "model.batch_normalization": True}
+CONVOLUTIONS = {"model.architecture": "cnn", "model.filters": [16, 32]}
+"""Without BatchNormalization: with it, one rounding turns a unit on or off, and soon the weights are others."""
 
 
 @dataclass
