@@ -44,6 +44,7 @@ def part(text: str, title: str) -> str:
     return text.partition(f"## {title}\n")[2].partition("\n## ")[0]
 
 
+@pytest.mark.needs_jax
 def test_every_section_has_its_table(ran: tuple[str, dict[str, Any], str]) -> None:
     text, content, output = ran
     assert content["conditions"]["complete"]
@@ -63,6 +64,7 @@ def test_every_section_has_its_table(ran: tuple[str, dict[str, Any], str]) -> No
     assert f"| {NETWORK} | " in part(text, "Many seeds as one program")
 
 
+@pytest.mark.needs_jax
 def test_a_killed_training_goes_on_to_the_same_bytes(ran: tuple[str, dict[str, Any], str]) -> None:
     text, content, _ = ran
     alone, killed, resumed = of(content, "resume", backend="jax")
@@ -73,6 +75,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(ran: tuple[str, dict[str, A
     assert "| epoch 2 step 1 | the same bytes |" in part(text, "Killed and resumed")
 
 
+@pytest.mark.needs_jax
 def test_a_program_that_fails_is_told_with_the_last_line_of_its_error(ran: tuple[str, dict[str, Any], str]) -> None:
     text, content, output = ran
     loop = of(content, "speed", program="PyTorch, the usual loop")
@@ -84,6 +87,7 @@ def test_a_program_that_fails_is_told_with_the_last_line_of_its_error(ran: tuple
     assert "| failed |" in part(text, "Speed")
 
 
+@pytest.mark.needs_jax
 def test_what_no_time_is_left_for_is_told(tmp_path: Path) -> None:
     subprocess.run(command(tmp_path, "--seconds", "1", "--section", "speed"), check=True, stdout=subprocess.DEVNULL)
     content = json.loads((tmp_path / "gpu.json").read_text())
@@ -91,6 +95,7 @@ def test_what_no_time_is_left_for_is_told(tmp_path: Path) -> None:
     assert "no time was left" in part((tmp_path / "gpu.md").read_text(), "Speed")
 
 
+@pytest.mark.needs_jax
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_files_are_whole_whatever_ends_it(tmp_path: Path, how: signal.Signals) -> None:
     options = ["--section", "peak", "--section", "together"]
@@ -123,6 +128,7 @@ def test_a_process_that_does_not_answer_is_told(
     backend: str, torch: str, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "torch.py").write_text(torch)
+    monkeypatch.setenv("HIDDEN_PACKAGES", "")  # it is this file that is to be found
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
