@@ -54,7 +54,9 @@ HEAVY: dict[str, set[str]] = {
         "profiling", "replicas_tensorflow", "replicas_torch", "tracking.runs", "training", "training_state",
         "vectorized",
     },
-    "mlflow": {"preloaded", "tracking.live", "tracking.mirror", "tracking.runs", "tracking.store"},
+    "mlflow": {
+        "preloaded", "tracking.database", "tracking.live", "tracking.mirror", "tracking.runs", "tracking.store",
+    },
     "matplotlib": {"figures", "preloaded", "reports", "search_figures", "study_figures", "task_figures"},
     "sklearn": {"binary_metrics", "datasets", "metrics", "regression_metrics"},
     "optuna": {"trials"},

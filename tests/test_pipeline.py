@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 
 from keras_pipeline import files
 from real_workspace import Workspace, origin, wait_until
+from tracking_fixtures import MAKER_THAT_IS_KILLED
 
 pytestmark = pytest.mark.slow
 
@@ -338,6 +340,11 @@ def test_a_queue_in_a_fresh_clone_fills_one_store_and_the_same_seed_gives_the_sa
 def test_a_removed_store_is_rebuilt_from_the_files(workspace: Workspace, finished: Workspace) -> None:
     shutil.rmtree(workspace.folder / "mlruns")
     assert stages_run(workspace.good("dvc repro")) == ["track"]
+    assert_rebuilt(workspace, finished)
+
+
+def assert_rebuilt(workspace: Workspace, finished: Workspace) -> None:
+    """That the one run of a workspace is that of its origin, in a store of its own."""
     [old], [new] = finished.runs(), workspace.runs()
     assert (new.name, new.status, new.params) == (old.name, old.status, old.params)
     assert new.epochs == of_the_training(old.epochs)
@@ -349,6 +356,25 @@ def test_a_removed_store_is_rebuilt_from_the_files(workspace: Workspace, finishe
         name = path.relative_to(old.artifacts)
         if path.is_file() and name.parts[0] != "images":  # their names hold the time
             assert (new.artifacts / name).read_bytes() == path.read_bytes()
+
+
+def test_a_store_that_a_kill_left_half_made_is_told_by_the_doctor_and_replaced(
+    workspace: Workspace, finished: Workspace
+) -> None:
+    folder = workspace.folder / "mlruns"
+    (folder / "mlflow.db").unlink()
+    shutil.rmtree(folder / "artifacts")
+    maker = workspace.run(f"{sys.executable} -c", MAKER_THAT_IS_KILLED, f"sqlite:///{folder}/mlflow.db")
+    assert maker.code == -signal.SIGKILL
+    assert (folder / "mlflow.db-journal").is_file()
+    ill = workspace.run("keras-pipeline doctor")
+    assert ill.code == 6
+    assert re.search(r"^BAD   store: .* is half-made \(a process ended .* moves it aside", ill.output, re.MULTILINE)
+    output = workspace.good("dvc repro")
+    assert stages_run(output) == ["track"]
+    assert len(re.findall("^tracking: .* It is kept as mlflow.db.aside-1, and a new store", output, re.MULTILINE)) == 1
+    assert (folder / "mlflow.db.aside-1").is_file()
+    assert_rebuilt(workspace, finished)
 
 
 def test_a_store_that_is_down_costs_a_warning_and_gets_everything_later(workspace: Workspace, closed_port: str) -> None:

@@ -27,6 +27,21 @@ PARAMS = {
     "train.optimizer.learning_rate": 0.001,
     "evaluate.calibration_bins": 15,
 }
+MAKER_THAT_IS_KILLED = """\
+import os, signal, sys
+import mlflow, sqlalchemy
+count = 0
+
+def after(connection, cursor, statement, *more):
+    global count
+    count += 1
+    if count > 700 and statement.strip().startswith("DROP TABLE"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sqlalchemy.event.listen(sqlalchemy.engine.Engine, "after_cursor_execute", after)
+mlflow.MlflowClient(sys.argv[1])
+"""
+"""A program that lets MLflow alone make a store, and dies in the middle of it, in the middle of a change."""
 SPLITS = {"train": 90, "validation": 10, "test": 20}
 
 

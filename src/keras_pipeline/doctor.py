@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,26 @@ import requests
 from keras_pipeline import files, params
 from keras_pipeline.datasets import DATASETS
 from keras_pipeline.errors import MachineError, masked
-from keras_pipeline.tracking import store
+from keras_pipeline.tracking import database, store
+from keras_pipeline.tracking.database import Condition
 
 Finding = tuple[bool, str]
 NEEDED_BYTES = 3 * 10**9
+NAME_ANOTHER = "name another one in MLFLOW_TRACKING_URI"
+REMEDIES = {
+    Condition.HALF_MADE: "`keras-pipeline track` moves it aside and makes a new one",
+    Condition.UNREADABLE: f"if it was no store, {NAME_ANOTHER}; else move it away (`sqlite3 {{file}} .recover` may "
+    "read what it held), and `keras-pipeline track` makes a new one",
+    Condition.OLDER: "upgrade a copy (of a backup, if an upgrade was cut off), while nothing writes there: "
+    "cp {file} {file}.old && cp {file} {file}.new && mlflow db upgrade sqlite:///{file}.new && mv {file}.new {file}",
+    Condition.NEWER: f"update this project, or {NAME_ANOTHER}",
+    Condition.FOREIGN: NAME_ANOTHER,
+}
+"""What to do with an SQLite file that is no good store; with the database of a server:"""
+SERVER_REMEDIES = REMEDIES | {
+    Condition.HALF_MADE: f"`keras-pipeline track` lets MLflow go on; if that fails, drop its tables, or {NAME_ANOTHER}",
+    Condition.OLDER: "make a backup, then: mlflow db upgrade with its address",
+}
 
 
 def show(params_file: Path, raw: Path) -> None:
@@ -104,19 +121,32 @@ def _git() -> Finding:
 
 def _store() -> Finding:
     where = store.location(store.project_root())
-    if where.database:
-        state = "exists" if where.database.exists() else "will be created by the first run"
-        folder = next(parent for parent in where.database.parents if parent.exists())
-        return os.access(folder, os.W_OK), f"{where.uri} {state}; its folder must be writable"
-    if where.artifacts is None:
-        try:
+    uri = masked(where.uri)
+    try:
+        if where.artifacts is None:
             requests.get(f"{where.uri.rstrip('/')}/health", timeout=3).raise_for_status()
-        except requests.RequestException as error:
-            return (
-                False,
-                f"{masked(where.uri)} does not answer ({masked(str(error))[:100]}): check MLFLOW_TRACKING_URI",
-            )
-    return True, masked(where.uri)
+            return True, f"{uri} answers"
+        return _opened(where, uri)
+    except Exception as error:  # whatever requests, SQLite, SQLAlchemy or MLflow raise
+        return False, f"{uri} cannot be reached ({store.reason(error)}): mend that, or {NAME_ANOTHER}"
+
+
+def _opened(where: store.Location, uri: str) -> Finding:
+    """What stands in a database; raises whatever makes it unusable and is not known here."""
+    found, file = database.condition(where.uri, where.database), where.database
+    if file:
+        folder = next(parent for parent in file.parents if parent.exists())
+        if not os.access(folder, os.W_OK):
+            return False, f"{uri}: its folder {folder} must be writable"
+    if found is Condition.ABSENT:
+        return True, f"{uri} will be made by the first run"
+    if found is not Condition.GOOD:
+        remedies = REMEDIES if file else SERVER_REMEDIES
+        return False, f"{uri} is {found.value}: {remedies[found].format(file=shlex.quote(str(file)))}"
+    if file and (damage := database.damage(file)):
+        remedy = REMEDIES[Condition.UNREADABLE].format(file=shlex.quote(str(file)))
+        return False, f"{uri} is damaged ({damage}): {remedy}"
+    return True, f"{uri} opens, with {store.experiments(where)} experiments"
 
 
 def _disk() -> Finding:

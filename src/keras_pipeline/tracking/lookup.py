@@ -3,15 +3,14 @@
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_pipeline import files, provenance
-from keras_pipeline.errors import DataError, MachineError, ParamsError, PipelineError, masked
+from keras_pipeline.errors import DataError, ParamsError, masked
 from keras_pipeline.tracking.runs import KEY, stored
-from keras_pipeline.tracking.store import Location, connect, reason
+from keras_pipeline.tracking.store import Location, connect, reached
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,7 +26,7 @@ def recorded(where: Location, experiment: str, wanted: str) -> tuple[dict[str, A
     experiment of the store. Raises ParamsError where none or several match, DataError where the run has no record or
     MLflow was told other digests than the record has, MachineError where the store cannot be reached.
     """
-    with _reached(where):
+    with reached(where):
         client, run = _one(where, experiment, wanted)
         return _record(client, run), _epochs(client, run)
 
@@ -39,7 +38,7 @@ def fetched(
 
     Finds it and raises as `recorded`; DataError where an artifact is lacking.
     """
-    with _reached(where):
+    with reached(where):
         client, run = _one(where, experiment, wanted)
         for path in artifacts:
             _download(client, run, path, folder)
@@ -59,19 +58,6 @@ def keep(where: Location, experiment: str, key: str, paths: Sequence[Path], fold
         for path in paths:
             client.log_artifact(run.info.run_id, str(path), folder)
     return bool(found)
-
-
-@contextmanager
-def _reached(where: Location) -> Iterator[None]:
-    try:
-        yield
-    except PipelineError:
-        raise
-    except Exception as error:  # whatever MLflow raises
-        raise MachineError(
-            f"MLflow at {masked(where.uri)} is not available ({reason(error)}). Start it or correct "
-            "MLFLOW_TRACKING_URI; what is in files needs no store."
-        ) from None
 
 
 def _one(where: Location, experiment: str, wanted: str) -> tuple["MlflowClient", "Run"]:

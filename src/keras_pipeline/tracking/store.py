@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ from urllib.parse import quote
 from filelock import FileLock
 
 from keras_pipeline import spent
-from keras_pipeline.errors import MachineError, masked
+from keras_pipeline.errors import MachineError, PipelineError, masked
+from keras_pipeline.tracking import database
+from keras_pipeline.tracking.database import Condition
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,6 +32,7 @@ ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+DATABASE = "mlflow.db"
 VIEW = "main"
 RESULTS = ("test/accuracy", "test/r2")
 """By which runs are compared, the highest first: of classes, and of numbers."""
@@ -45,8 +49,14 @@ class Location:
 
     @property
     def database(self) -> Path | None:
-        """The SQLite file, if the store is one."""
-        return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None
+        """The SQLite file, if the store is one; what follows a `?` are SQLAlchemy's settings."""
+        path = self.uri.removeprefix("sqlite:///").partition("?")[0]
+        return Path(path) if self.uri.startswith("sqlite:///") else None
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the SQLite file in the project's own place, where nobody else puts one."""
+        return self.database == self.state / DATABASE
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,7 @@ def project_root() -> Path:
 def location(root: Path) -> Location:
     """MLFLOW_TRACKING_URI (a relative SQLite path is taken from `root`), else mlruns/mlflow.db under `root`."""
     folder = root / "mlruns"
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlruns/mlflow.db"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///mlruns/{DATABASE}"
     if uri.startswith("sqlite:///"):
         path = root / uri.removeprefix("sqlite:///")
         return Location(f"sqlite:///{path}", path.parent / "artifacts", folder)
@@ -78,33 +88,79 @@ def location(root: Path) -> Location:
 def connect(where: Location, experiment: str) -> Store:
     """Reach the store, creating database and experiment where they are missing.
 
-    Raises whatever MLflow or the file system does; MachineError when the experiment was deleted in the page.
+    Raises whatever MLflow or the file system does; ConnectionError when what stands there is no store of the
+    installed MLflow; MachineError when the experiment was deleted in the page.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    with spent.on("import"):
-        import mlflow
-
-    for name in ("mlflow", "sqlalchemy", "alembic", "urllib3"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # errors come as exceptions; hints are not for users
+    _start()
+    where.state.mkdir(parents=True, exist_ok=True)
     if where.database:
         where.database.parent.mkdir(parents=True, exist_ok=True)
-    where.state.mkdir(parents=True, exist_ok=True)
-    # The lock covers the constructor too: it creates the tables, and two first processes kill each other.
-    with FileLock(where.state / ".lock", timeout=60):
-        client = mlflow.MlflowClient(where.uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
+    # The lock covers the constructor too: it makes a server's tables, and two first processes kill each other.
+    with _lock(where):
+        found = database.ready(where.uri, where.database, own=where.own)
+        client = _client(where, found)
+        known = client.get_experiment_by_name(experiment)
+        if known is None:
             artifacts = f"file://{quote(str(where.artifacts))}" if where.artifacts else None
             identity = client.create_experiment(experiment, artifact_location=artifacts)
-        elif found.lifecycle_stage == "deleted":
+        elif known.lifecycle_stage == "deleted":
             raise MachineError(
                 f"the MLflow experiment '{experiment}' was deleted. Restore it in the page, or choose another "
                 "name as tracking.experiment in params.yaml."
             )
         else:
-            identity = found.experiment_id
+            identity = known.experiment_id
     return Store(client, identity, where)
+
+
+@contextmanager
+def reached(where: Location) -> Iterator[None]:
+    """For a command that is nothing without the store: raises MachineError for whatever MLflow raises."""
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        raise MachineError(
+            f"MLflow at {masked(where.uri)} is not available ({reason(error)}). Start it or correct "
+            "MLFLOW_TRACKING_URI; what is in files needs no store."
+        ) from None
+
+
+def experiments(where: Location) -> int:
+    """How many experiments a store has that MLflow itself can open; raises whatever it does."""
+    _start()
+    return len(_client(where, Condition.GOOD).search_experiments())
+
+
+def _start() -> None:
+    """Import MLflow, quiet and soon tired."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with spent.on("import"):
+        import mlflow  # noqa: F401
+
+    for name in ("mlflow", "sqlalchemy", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # errors come as exceptions; hints are not for users
+
+
+def _client(where: Location, found: Condition) -> "MlflowClient":
+    """MLflow's client, whose constructor opens the database. Raises whatever MLflow does."""
+    from mlflow import MlflowClient
+
+    if found is not Condition.HALF_MADE:
+        return MlflowClient(where.uri)
+    with suppress(Exception):  # a server that takes unfinished tables back, as PostgreSQL does, can go on
+        return MlflowClient(where.uri)
+    raise database.unusable(found)
+
+
+def _lock(where: Location) -> FileLock:
+    """Beside an SQLite database, so that all checkouts that share it wait for each other."""
+    beside = where.database or where.state / "store"
+    if not os.access(beside.parent, os.W_OK):  # it can be read all the same
+        beside = where.state / "store"
+    return FileLock(beside.with_name(f".{beside.name}-lock"), timeout=60)
 
 
 def reason(error: Exception) -> str:
@@ -152,22 +208,25 @@ def relocate(where: Location) -> int:
     """Make a local store's artifact paths point into the folder where it now is; how many were changed.
 
     MLflow stores absolute paths; after a move or copy of the checkout it finds no artifact and says nothing.
-    Raises MachineError when the store is not a local SQLite file.
+    Raises MachineError when the store is not a local SQLite file, or not one of the installed MLflow.
     """
     if where.database is None or not where.database.exists():
         raise MachineError(
-            f"{where.uri} is not an SQLite file on this machine, so there is nothing to relocate. "
+            f"{masked(where.uri)} is not an SQLite file on this machine, so there is nothing to relocate. "
             "Expected: the store in mlruns/mlflow.db, or MLFLOW_TRACKING_URI=sqlite:///…"
         )
     new = f"file://{quote(str(where.artifacts))}"
     changed = 0
-    with closing(sqlite3.connect(where.database)) as database, database:
-        old_roots = [row[0] for row in database.execute("SELECT artifact_location FROM experiments")]
-        for table, column in _paths(database):
+    with reached(where), closing(sqlite3.connect(where.database)) as connection, connection:
+        found = database.condition(where.uri, where.database)
+        if found is not Condition.GOOD:
+            raise database.unusable(found)
+        old_roots = [row[0] for row in connection.execute("SELECT artifact_location FROM experiments")]
+        for table, column in _paths(connection):
             for old in old_roots:
                 if old == new or not old.endswith("/artifacts"):
                     continue
-                changed += database.execute(
+                changed += connection.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
                     f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
                     (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
@@ -175,12 +234,12 @@ def relocate(where: Location) -> int:
     return changed
 
 
-def _paths(database: sqlite3.Connection) -> list[tuple[str, str]]:
+def _paths(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     """The columns that hold artifact paths, experiments last, since they tell the old place."""
     known: list[tuple[str, Any]] = [
         ("runs", "artifact_uri"),
         ("logged_models", "artifact_location"),
         ("experiments", "artifact_location"),
     ]
-    tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     return [(table, column) for table, column in known if table in tables]

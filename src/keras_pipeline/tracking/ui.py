@@ -19,15 +19,17 @@ def show(experiment: str, port: int, *, browser: bool) -> None:
     """Serve the page on this machine only until Ctrl-C, and print its address (and open a browser).
 
     With MLFLOW_TRACKING_URI at a server, only print that server's address. Raises MachineError when the
-    page does not come up.
+    store is not available or the page does not come up.
     """
     where = store.location(store.project_root())
-    connected = store.connect(where, experiment)
+    with store.reached(where):
+        connected = store.connect(where, experiment)
+        if where.artifacts:
+            store.prepare_table(connected)
     path = store.table_path(connected.experiment)
     if where.artifacts is None:
         print(f"{masked(where.uri.rstrip('/'))}{path}")
         return
-    store.prepare_table(connected)
     number = _free_port(port)
     address = f"http://127.0.0.1:{number}"
     server = subprocess.Popen(

@@ -1,0 +1,195 @@
+"""The database in which MLflow keeps runs: made whole or not at all, and known for what it is before MLflow opens it.
+
+MLflow makes its tables in 1,700 statements, each of which stays when the process ends before the next one; what is
+left then, MLflow refuses for ever. In the same way it upgrades, in place and unasked, what an older MLflow made.
+"""
+
+import functools
+import glob
+import importlib.metadata
+import re
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from enum import Enum
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+
+from keras_pipeline import files, signals
+
+SERVERS = ("postgresql", "mysql", "mssql")
+WAIT_SECONDS = 20
+"""For how long another process may lock a database, or make it: as long as MLflow waits for a lock."""
+WITHOUT_RUNS = {"alembic_version", "workspaces"}
+"""The tables in which MLflow leaves rows while it makes a store."""
+COMPANIONS = ("", "-journal", "-wal", "-shm")
+"""What SQLite keeps under a database's name: beside another database of that name they would spoil it."""
+
+
+class Condition(Enum):
+    """What a database is to the installed MLflow; the value is what is said of it."""
+
+    GOOD = "good"
+    ABSENT = "not there yet"
+    HALF_MADE = "half-made (a process ended while MLflow made its tables) and holds no run"
+    UNREADABLE = "no database that SQLite can read, whatever it held"
+    OLDER = "of an older MLflow, or its upgrade was cut off"
+    NEWER = "of a newer MLflow than the installed one"
+    FOREIGN = "the database of another program"
+
+
+def condition(uri: str, file: Path | None) -> Condition:
+    """What stands at `uri`; `file`: the SQLite database that it names, if it names one. Changes nothing there.
+
+    An address that is no database's is GOOD: MLflow will tell. Raises what SQLite or SQLAlchemy do where it cannot
+    be reached: no permission, locked for 20 s, no server.
+    """
+    if file is None:
+        return _of_server(uri) if uri.startswith(SERVERS) else Condition.GOOD
+    if not file.exists():
+        return Condition.ABSENT
+    # Not read-only: what a killed process left half written, SQLite takes back as soon as it may write.
+    address = f"file:{quote(str(file))}?mode=rw"
+    with closing(sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS)) as connection:
+
+        def ask(query: str) -> list[Any]:
+            return [row[0] for row in connection.execute(query)]
+
+        try:
+            names = set(ask("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"))
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                return Condition.UNREADABLE
+            raise
+        return _judged(names, ask, lambda name: bool(ask(f'SELECT 1 FROM "{name}" LIMIT 1')))
+
+
+def _of_server(uri: str) -> Condition:
+    import sqlalchemy
+
+    with sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect() as connection:
+
+        def ask(query: str) -> list[Any]:
+            return list(connection.exec_driver_sql(query).scalars())
+
+        # Other programs may have tables there too.
+        names = {"alembic_version", "experiments", "runs"} & set(sqlalchemy.inspect(connection).get_table_names())
+        if not names:
+            return Condition.ABSENT
+        return _judged(names, ask, lambda name: ask(f"SELECT count(*) FROM {name}")[0] > 0)
+
+
+def _judged(names: set[str], ask: Callable[[str], list[Any]], holds: Callable[[str], bool]) -> Condition:
+    """Of a database with tables of these `names`; `ask`: the first column of a query's answer; `holds`: whether a
+    table has a row."""
+    schema = set(ask("SELECT version_num FROM alembic_version")) if "alembic_version" in names else set()
+    newest, known = _schemas()
+    if schema == {newest}:
+        return Condition.GOOD
+    holding = {name for name in names - WITHOUT_RUNS if holds(name)}
+    if not holding:
+        return Condition.HALF_MADE
+    # A whole store has an experiment; an upgrade moves the rows to a table of the other name, and renames that.
+    if not holding & {"experiments", "_alembic_tmp_experiments"}:
+        return Condition.FOREIGN
+    return Condition.OLDER if schema <= known else Condition.NEWER
+
+
+@functools.cache
+def _schemas() -> tuple[str, set[str]]:
+    """The schema of the installed MLflow, and all that it knows; from its source, since its import takes seconds."""
+    migrations = Path(str(importlib.metadata.distribution("mlflow").locate_file("mlflow/store/db_migrations/versions")))
+    text = "".join(path.read_text(encoding="utf-8") for path in migrations.glob("*.py"))
+    known = set(re.findall(r'^revision = "(\w+)"', text, re.MULTILINE))
+    (newest,) = known - set(re.findall(r'^down_revision = "(\w+)"', text, re.MULTILINE))
+    return newest, known
+
+
+def damage(file: Path) -> str | None:
+    """What SQLite finds wrong in a database that it can open, in one line. Raises what it does where nobody may write
+    there, or another process does for 20 s."""
+    with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=WAIT_SECONDS)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        said = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        return None if said == "ok" else said.split("\n")[-1]
+
+
+def ready(uri: str, file: Path | None, *, own: bool) -> Condition:
+    """See to it that MLflow finds a database that it can use; its condition. The caller holds a lock.
+
+    An SQLite database that is missing is made. A half-made one is moved aside first, and so is an unreadable file
+    where nobody but this program puts one (`own`). A server's may also be ABSENT or HALF_MADE: MLflow makes it,
+    or makes it whole if it can. Raises ConnectionError for any other condition.
+    """
+    movable = {Condition.HALF_MADE, Condition.UNREADABLE} if own else {Condition.HALF_MADE}
+    deadline = time.monotonic() + WAIT_SECONDS
+    found = condition(uri, file)
+    while file and found in movable | {Condition.ABSENT}:
+        if found is Condition.ABSENT:
+            _make(file.resolve())
+        elif (user := _user(file.resolve())) is None:
+            _move_aside(file.resolve(), found.value)
+        elif time.monotonic() > deadline:
+            raise ConnectionError(f"it is {found.value}, and process {user.pid} ({user.name()}) has it open")
+        else:
+            time.sleep(0.2)  # MLflow may be making it there
+        found = condition(uri, file)
+    if found is Condition.GOOD or (file is None and found in (Condition.ABSENT, Condition.HALF_MADE)):
+        return found
+    raise unusable(found)
+
+
+def unusable(found: Condition) -> ConnectionError:
+    """What is raised where MLflow cannot use a database of this condition."""
+    return ConnectionError(f"it is {found.value}: `keras-pipeline doctor` says what to do")
+
+
+def _make(file: Path) -> None:
+    """Let MLflow make its tables in memory, and write them to `file` at once, unless another program made one there.
+
+    However this process ends, `file` is whole or not there.
+    """
+    import sqlalchemy
+    from mlflow.store.db.utils import _initialize_tables
+
+    for left in file.parent.glob(f".{glob.escape(file.name)}.*"):  # by a process that was killed here
+        left.unlink()
+    # An interruption in the middle would end as an error of SQLAlchemy's, and pass for a store that is not available.
+    with signals.deferred(), closing(sqlite3.connect(":memory:")) as memory:
+        engine = sqlalchemy.create_engine("sqlite://", creator=lambda: memory, poolclass=sqlalchemy.StaticPool)
+        _initialize_tables(engine)  # type: ignore[no-untyped-call]
+        content = memory.serialize()
+    if not file.exists():
+        _move_aside(file, "the rest of a database that is gone")
+        files.write_atomically(file, content)
+
+
+def _move_aside(file: Path, what: str) -> None:
+    """Give `file` and what SQLite keeps beside it, where there is anything, a name that is free; says so."""
+    there = [name for name in COMPANIONS if Path(f"{file}{name}").exists()]
+    if not there:
+        return
+    number = 1
+    while any(Path(f"{file}.aside-{number}{name}").exists() for name in COMPANIONS):
+        number += 1
+    for name in there:
+        Path(f"{file}{name}").rename(f"{file}.aside-{number}{name}")
+    print(
+        f"tracking: {file}{there[0]} was {what}. It is kept as {file.name}.aside-{number}{there[0]}, and a new store "
+        "is made. Runs come back from their files: `keras-pipeline track`, `study run`, `search run`.",
+        file=sys.stderr,
+    )
+
+
+def _user(file: Path) -> psutil.Process | None:
+    """A process that has `file` open, if one that can be seen has."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if any(one.path == str(file) for one in process.open_files()):
+                return process
+    return None
