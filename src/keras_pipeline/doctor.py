@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,12 +14,14 @@ import requests
 
 from keras_pipeline import files, params
 from keras_pipeline.datasets import DATASETS
-from keras_pipeline.errors import MachineError, masked
+from keras_pipeline.errors import MachineError, PipelineError, masked
 from keras_pipeline.tracking import database, store
 from keras_pipeline.tracking.database import Condition
 
 Finding = tuple[bool, str]
 NEEDED_BYTES = 3 * 10**9
+PATIENCE_SECONDS = 20
+"""After which it is said that TensorFlow is waited for: it is, as long as its process lives."""
 NAME_ANOTHER = "name another one in MLFLOW_TRACKING_URI"
 REMEDIES = {
     Condition.HALF_MADE: "`keras-pipeline track` moves it aside and makes a new one",
@@ -52,7 +55,10 @@ def show(params_file: Path, raw: Path) -> None:
     }
     bad = 0
     for name, check in checks.items():
-        good, text = check()
+        try:
+            good, text = check()
+        except (OSError, PipelineError) as error:  # the machine's own words are a finding like any other
+            good, text = False, masked(str(error)).split("\n")[0]
         bad += not good
         print(f"{'good' if good else 'BAD '}  {name + ':':12}{text}", flush=True)
     if bad:
@@ -93,12 +99,32 @@ def _installed(name: str) -> Finding:
 def _devices() -> Finding:
     # In a process of its own: TensorFlow takes seconds, gigabytes of a GPU, and prints.
     code = "import tensorflow as tf; print(*(d.name for d in tf.config.list_physical_devices()))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode:
-        return False, f"TensorFlow does not start: {done.stderr.strip().splitlines()[-1][:200]}"
-    names = done.stdout.split()
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    ) as probe:
+        try:
+            out, err = _awaited(probe)
+        finally:
+            probe.kill()
+    if probe.returncode < 0:
+        reason = signal.strsignal(-probe.returncode)
+        needs = "; it needs a processor with AVX" if probe.returncode == -signal.SIGILL else ""
+        return False, f"TensorFlow does not start: its process ended by signal {-probe.returncode} ({reason}){needs}"
+    if probe.returncode:
+        return False, f"TensorFlow does not start: {(err.strip() or 'no reason given').splitlines()[-1][:200]}"
+    names = out.split()
     hint = "" if any("GPU" in name for name in names) else "; for an NVIDIA GPU: pip install -e '.[cuda]'"
     return True, ", ".join(name.removeprefix("/physical_device:") for name in names) + hint
+
+
+def _awaited(probe: "subprocess.Popen[str]") -> tuple[str, str]:
+    """What it wrote; nobody knows how long a slow machine takes, and Ctrl-C ends it."""
+    try:
+        return probe.communicate(timeout=PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        if sys.stderr.isatty():
+            print(f"      devices:    waiting for TensorFlow to start in process {probe.pid}", file=sys.stderr)
+        return probe.communicate()
 
 
 def _dvc() -> Finding:
@@ -164,7 +190,8 @@ def _dataset(params_file: Path, raw: Path) -> Finding:
         return False, "unknown while params.yaml has faults"
     if not DATASETS[name].files:
         return True, f"{name} comes with scikit-learn"
-    if (raw / "dataset.json").is_file() and files.read_json(raw / "dataset.json", "fetch")["name"] == name:
+    manifest = raw / "dataset.json"
+    if manifest.is_file() and files.read_json(manifest, "fetch", keys=["name"])["name"] == name:
         return True, f"{name} is in {raw}/"
     for mirror in _mirrors(name):
         if _answers(mirror):
@@ -187,5 +214,5 @@ def _answers(mirror: str) -> bool:
     try:
         url = f"{mirror.rstrip('/')}/train-labels-idx1-ubyte.gz"
         return requests.head(url, timeout=5, allow_redirects=True).ok
-    except requests.RequestException:
+    except (OSError, ValueError):  # of requests; and of urllib3, which it lets pass
         return False
