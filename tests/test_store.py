@@ -28,6 +28,8 @@ pytestmark = pytest.mark.filterwarnings(
 
 OLD = "451aebb31d03"
 """The first of MLflow's schemas."""
+COMPANIONS = ("", "-journal", "-wal", "-shm")
+"""What SQLite keeps under a database's name."""
 WHOLE = {"alembic_version": 1, "experiments": 1, "runs": 0}
 
 
@@ -188,13 +190,13 @@ def test_a_half_made_database_is_moved_with_all_that_sqlite_keeps_beside_it(
 ) -> None:
     file = tmp_path / "x.db"
     for turn in ("first", "second"):
-        for name in database.COMPANIONS:
+        for name in COMPANIONS:
             Path(f"{file}{name}").write_text(turn + name)
         database._move_aside(file, "half-made")
     assert kept(tmp_path) == {
         f"x.db.aside-{number}{name}": (turn + name).encode()
         for number, turn in ((1, "first"), (2, "second"))
-        for name in database.COMPANIONS
+        for name in COMPANIONS
     }
     assert capsys.readouterr().err.splitlines() == [
         f"tracking: {file} was half-made. It is kept as x.db.aside-{number}, and a new store is made. Runs come back "
@@ -309,7 +311,7 @@ def watching(look: Callable[[], None]) -> Iterator[None]:
 
 
 def copied(file: Path, target: Path) -> None:
-    for name in database.COMPANIONS:
+    for name in COMPANIONS:
         Path(f"{target}{name}").unlink(missing_ok=True)
         if Path(f"{file}{name}").exists():
             shutil.copy(f"{file}{name}", f"{target}{name}")
