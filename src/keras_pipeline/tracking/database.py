@@ -5,8 +5,8 @@ left then, MLflow refuses for ever. In the same way it upgrades, in place and un
 """
 
 import functools
-import glob
 import importlib.metadata
+import os
 import re
 import sqlite3
 import sys
@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import psutil
 
-from keras_pipeline import files, signals
+from keras_pipeline import signals
 
 SERVERS = ("postgresql", "mysql", "mssql")
 WAIT_SECONDS = 20
@@ -157,16 +157,19 @@ def _make(file: Path) -> None:
     import sqlalchemy
     from mlflow.store.db.utils import _initialize_tables
 
-    for left in file.parent.glob(f".{glob.escape(file.name)}.*"):  # by a process that was killed here
-        left.unlink()
     # An interruption in the middle would end as an error of SQLAlchemy's, and pass for a store that is not available.
     with signals.deferred(), closing(sqlite3.connect(":memory:")) as memory:
         engine = sqlalchemy.create_engine("sqlite://", creator=lambda: memory, poolclass=sqlalchemy.StaticPool)
         _initialize_tables(engine)  # type: ignore[no-untyped-call]
         content = memory.serialize()
+    whole = file.with_name(f".{file.name}.new")  # of one name: the next call writes over what a killed one left
+    with whole.open("wb") as output:
+        output.write(content)
+        output.flush()
+        os.fsync(output.fileno())
     if not file.exists():
         _move_aside(file, "the rest of a database that is gone")
-        files.write_atomically(file, content)
+        whole.replace(file)  # SQLite flushes the folder with its first change
 
 
 def _move_aside(file: Path, what: str) -> None:
