@@ -230,6 +230,7 @@ def test_a_damaged_input_is_bad_data(run: Run) -> None:
 def test_no_mirror_is_a_failed_download(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(datasets.DATASETS, "mnist", tiny_datasets.row(tiny_datasets.payloads()))
     monkeypatch.setenv("KERAS_PIPELINE_MIRRORS", "/nowhere")
+    edit("batch_size", "full")
     for options in ([], ["--download-only"]):
         code, out, err = run("fetch", *options)
         assert (code, out) == (4, [])
@@ -245,6 +246,7 @@ def test_fetch_and_normalize_of_a_whole_dataset(run: Run, monkeypatch: pytest.Mo
     row = tiny_datasets.row(contents)
     monkeypatch.setitem(datasets.DATASETS, "mnist", row.__class__(**{**vars(row), "name": "mnist"}))
     monkeypatch.setenv("KERAS_PIPELINE_MIRRORS", "own")
+    edit("batch_size", "full")
     assert run("fetch", "--raw", "r/raw", "--downloads", "d")[0] == 0
     code, out, err = run("normalize", "--raw", "r/raw", "--normalized", "n/normalized")
     assert (code, err) == (0, [])

@@ -314,7 +314,7 @@ def test_overfit_leaves_out_what_holds_a_network_back() -> None:
     [
         (
             ["one-batch"],
-            {"train.strategy": "multi_worker", "train.workers": 2},
+            {"train.strategy": "multi_worker", "train.workers": 2, "normalize.training_images": 1000},
             "params.yaml: train.workers: 2, but debug trains in one process. Set train.workers: 1 while you debug; "
             "batch_size is that of all workers, so the training stays the same.",
         ),

@@ -46,6 +46,8 @@ def test_a_split_is_disjoint_complete_rounded_and_even(counts: list[int], share:
     assert list(train) == sorted(train)
     assert list(validation) == sorted(validation)
     assert len(validation) == round(len(labels) * share)
+    # What `params check` reckons with before there are any labels.
+    assert len(train) == SHIPPED.normalize.model_copy(update={"validation_share": share}).left(len(labels))
     taken = np.bincount(labels[validation], minlength=len(counts))
     assert (abs(taken - np.array(counts) * share) < 1 + 1e-9).all()
 
@@ -287,6 +289,19 @@ def normalized(folder: Path, training_images: object) -> Any:
     chosen = with_normalize(validation_share=0.1, training_images=training_images)
     normalize.run(chosen, folder / "raw", folder / "normalized")
     return json.loads((folder / "normalized" / "statistics.json").read_text())
+
+
+def test_normalize_refuses_the_raw_files_of_another_dataset(tmp_path: Path) -> None:
+    write_raw(tmp_path / "raw")
+    chosen = SHIPPED.model_copy(update={"fetch": params.Fetch(dataset="digits")})
+    with pytest.raises(DataError) as refused:
+        normalize.run(chosen, tmp_path / "raw", tmp_path / "normalized")
+    assert refused.value.exit_code == 3
+    assert str(refused.value) == (
+        f"{tmp_path}/raw: holds the dataset mnist, the params say fetch.dataset: digits. "
+        "Run `dvc repro normalize`, which fetches it first, or `keras-pipeline fetch`."
+    )
+    assert not list((tmp_path / "normalized").glob("*"))
 
 
 def test_normalize_without_raw_files_names_the_stage_that_writes_them(tmp_path: Path) -> None:

@@ -108,6 +108,10 @@ def test_both_ends_of_a_range_are_tried_with_what_is_fixed(tmp_path: Path) -> No
     assert "(train.epochs: 1)" in str(fault.value)
     with pytest.raises(ParamsError) as fault:
         load(tmp_path, GOOD.replace("space:\n", "fixed: {train.strategy: mirrored, train.devices: 4}\nspace:\n"))
+    assert "of 1293 training images cannot be shared evenly by 4 replicas" in str(fault.value)
+    even = "normalize.training_images: 1200, train.strategy: mirrored, train.devices: 4"
+    with pytest.raises(ParamsError) as fault:
+        load(tmp_path, GOOD.replace("space:\n", f"fixed: {{{even}}}\nspace:\n"))
     assert "50 is the global batch and cannot be shared evenly" in str(fault.value)
 
 

@@ -25,7 +25,7 @@ EVEN = {**IMAGES, "train": 1200}
 
 
 def plan(changes: dict[str, Any], images: dict[str, int] = IMAGES, environ: dict[str, str] | None = None) -> Any:
-    chosen = small.params(changes)
+    chosen = small.params({"normalize.training_images": images["train"], **changes})
     return distribution.plan(chosen.train, images, environ or {})
 
 
@@ -56,8 +56,9 @@ def test_validation_batches_are_even_and_not_much_more_than_the_images(validatio
         ({"train.batch_size": 1294}, "train.batch_size: 1294 is more than the 1293 training images."),
         (
             {"train.batch_size": "full", "train.strategy": "mirrored", "train.devices": 2},
-            "train.batch_size: full is 1293 images, which 2 replicas cannot share evenly. "
-            "Use a number that is a multiple of 2, such as 1292.",
+            "train.strategy: the last batch of 1293 training images cannot be shared evenly by 2 replicas, and Keras "
+            "would report a loss that weighs unequal shares alike. "
+            "Use normalize.training_images: 1292, or train.devices: 1.",
         ),
         ({"train.strategy": "mirrored", "train.devices": 3}, "cannot be shared evenly by 3 replicas"),
         (

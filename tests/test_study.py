@@ -291,7 +291,7 @@ def test_usage_faults(tmp_path: Path, arguments: list[str], expected: str) -> No
 
 def test_workers_are_refused(tmp_path: Path) -> None:
     place = Workplace(tmp_path, CHANGES)
-    several = {"train.strategy": "multi_worker", "train.workers": 2}
+    several = {"train.strategy": "multi_worker", "train.workers": 2, "normalize.training_images": 1000}
     with pytest.raises(ParamsError):
         place.ask("asked", **{**ASKED, "variants": {"relu": {}, "two": several}})
     code, printed = place.run("study", "run", "asked")

@@ -78,7 +78,7 @@ NUMBER = "the prediction of a number"
             "model.output_activation: 'softmax' makes one answer of all outputs, where train.loss: binary_crossentropy "
             "judges each by itself. Use sigmoid, or another loss."]),
         ({"model.output_activation": "linear"}, [
-            "model.output_activation: 'linear' does not fit a choice of several classes. Use softmax or sigmoid."]),
+            "model.output_activation: 'linear' does not fit a choice of several classes. Use softmax."]),
         ({**LINE, "model.output_activation": "softmax"}, [
             f"model.output_activation: 'softmax' does not fit {NUMBER}. Use linear."]),
         ({**LINE, "train.loss": "categorical_crossentropy"}, [

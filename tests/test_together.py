@@ -59,7 +59,10 @@ def test_half_of_the_memory_is_for_what_trains_together(
     ("fixed", "expected"),
     [
         ({"train__backend": "tensorflow"}, "l2=0.1: train.backend is tensorflow, but only JAX trains runs together."),
-        ({"train__strategy": "data_parallel", "train__devices": 2}, "l2=0.1: train.strategy is data_parallel, but"),
+        (
+            {"train__strategy": "data_parallel", "train__devices": 2, "normalize__training_images": 1000},
+            "l2=0.1: train.strategy is data_parallel, but",
+        ),
     ],
 )
 def test_what_cannot_train_together_is_said(

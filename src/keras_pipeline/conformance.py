@@ -88,6 +88,7 @@ class Feature:
 
 PLAIN: dict[str, Any] = {
     "normalize.positive_class": "none",
+    "normalize.validation_share": 0.01,  # as many images as a folder of the dataset can have are left to train with
     "model.architecture": "mlp",
     "model.dropout": 0.0,
     "model.batch_normalization": False,
@@ -187,7 +188,9 @@ def run(
     with tempfile.TemporaryDirectory(prefix="conformance-") as temporary:
         folder = Path(temporary)
         data = (data or small_images(folder)).absolute()
-        images = files.read_json(data / "statistics.json", "normalize", STATISTICS)["images"]
+        statistics = files.read_json(data / "statistics.json", "normalize", STATISTICS)
+        images = statistics["images"]
+        set_value(values, "fetch.dataset", statistics["dataset"])
         cells, tasks = planned(values, places, names, images)
         trained: Trained = {}
         for count, (place, jobs) in enumerate(tasks.items(), 1):
@@ -210,7 +213,7 @@ def small_images(folder: Path) -> Path:
     digests: dict[str, str] = {}
     for name, part in (("train", slice(SMALL_IMAGES)), ("validation", slice(-SMALL_VALIDATION, None))):
         digests |= preprocessing.write_split(folder, name, [pixels[part]], labels[part], scaling)
-    statistics = {**dict.fromkeys(STATISTICS), "scaling": vars(scaling), "sha256": digests}
+    statistics = {**dict.fromkeys(STATISTICS), "dataset": "digits", "scaling": vars(scaling), "sha256": digests}
     statistics["images"] = {"train": SMALL_IMAGES, "validation": SMALL_VALIDATION}
     files.write_json(folder / "statistics.json", statistics)
     return folder
@@ -252,6 +255,7 @@ def job(values: Mapping[str, Any], place: Place, feature: Feature, replicas: int
     if feature.last_batch:
         size = changed["train"]["batch_size"]
         images = (images // size - 1) * size + feature.last_batch(replicas)
+    set_value(changed, "normalize.training_images", images)
     return Job(changed, images, feature.uneven_classes)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from keras_pipeline import backends, clusters
 from keras_pipeline.errors import MachineError, ParamsError
-from keras_pipeline.params import Train
+from keras_pipeline.params import Train, refuse
 from keras_pipeline.strategies import FUSED, STRATEGIES
 
 VALIDATION_BATCH = 1000
@@ -96,23 +96,8 @@ def plan(train: Train, images: Mapping[str, int], environ: Mapping[str, str]) ->
     strategy needs it, where other workers are named than asked for; MachineError where a package is lacking.
     """
     installed(train.backend)
-    size, replicas = images["train"] if train.batch_size == "full" else train.batch_size, train.replicas
-    if size > images["train"]:
-        raise ParamsError(
-            f"params.yaml: train.batch_size: {size} is more than the {images['train']} training images. "
-            f"Expected: at most {images['train']}, or full."
-        )
-    if size % replicas:
-        raise ParamsError(
-            f"params.yaml: train.batch_size: full is {size} images, which {replicas} replicas cannot share "
-            f"evenly. Use a number that is a multiple of {replicas}, such as {size - size % replicas}."
-        )
-    if images["train"] % replicas:
-        raise ParamsError(
-            f"params.yaml: train.strategy: the last batch of {images['train']} training images cannot be shared evenly "
-            f"by {replicas} replicas, and Keras would report a loss that weighs unequal shares alike. Change "
-            f"normalize.validation_share so that {replicas} divides the training images, or the number of replicas."
-        )
+    refuse(train.size_faults(images["train"]))
+    size = images["train"] if train.batch_size == "full" else train.batch_size
     cluster = clusters.from_environment(train.strategy, environ)
     if cluster and cluster.count != train.workers:
         raise ParamsError(
@@ -120,7 +105,8 @@ def plan(train: Train, images: Mapping[str, int], environ: Mapping[str, str]) ->
             f"strategy '{train.strategy}'. Expected: the same number in both."
         )
     batches = -(-images["validation"] // VALIDATION_BATCH)
-    return Plan(train, size, -(-images["validation"] // (batches * replicas)) * replicas, cluster)
+    share = -(-images["validation"] // (batches * train.replicas))
+    return Plan(train, size, share * train.replicas, cluster)
 
 
 def installed(backend: str) -> None:
@@ -172,7 +158,7 @@ def open_distribution(chosen: Plan) -> Distribution:
     asked = ""
     if kind == "gpu" and gpus < train.devices:
         if train.missing_devices == "error" or chosen.cluster:
-            raise MachineError(_lacking(train, gpus))
+            raise MachineError(_lacking(chosen, gpus))
         asked = f"{train.strategy} on {train.devices} GPU(s)"
         kind = "gpu" if gpus else "cpu"
         train = train.model_copy(update={"strategy": "none", "devices": 1})
@@ -193,15 +179,19 @@ def _join(backend: str, cluster: clusters.Cluster | None) -> None:
         keras.distribution.initialize(",".join(cluster.addresses), cluster.count, cluster.rank)
 
 
-def _lacking(train: Train, gpus: int) -> str:
+def _lacking(chosen: Plan, gpus: int) -> str:
+    train = chosen.train
+    single = "" if chosen.cluster else ", or missing_devices: single"
     if gpus:
+        # A part of those asked for: what they can share, so many can.
+        fewer = max(count for count in range(1, gpus + 1) if train.devices % count == 0)
         return (
             f"params.yaml: train.devices: {train.devices} GPU(s) asked for, but this machine has {gpus} GPU(s) and "
-            f"one CPU. Use devices: {gpus}, device_type: cpu, or missing_devices: single."
+            f"one CPU. Use devices: {fewer}, or device_type: cpu{single}."
         )
     return (
         "params.yaml: train.device_type: gpu asked for, but this machine has no GPU, only a CPU. "
-        "Use device_type: auto or cpu, or missing_devices: single; for a GPU see `keras-pipeline doctor`."
+        f"Use device_type: auto or cpu{single}; for a GPU see `keras-pipeline doctor`."
     )
 
 

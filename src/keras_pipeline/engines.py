@@ -40,21 +40,23 @@ OPTIMIZER: dict[str, bool | None] = {"momentum": None, "nesterov": False}
 
 def numpy_faults(params: Block) -> Iterator[KeyedError]:
     """What of all params cannot be trained with `train.engine: numpy`."""
+    task, loss, output = attrgetter("task", "train.loss", "model.output_activation")(params)
+    fitting = {"train.loss": task.losses_for(output), "model.output_activation": task.output_activations_for(loss)}
     for key, allowed in NUMPY.items():
         value = attrgetter(key)(params)
         waits = key in OF_HIDDEN_LAYERS and attrgetter("model.architecture")(params) == "softmax_regression"
         if value not in allowed and not waits:
-            yield _fault(key, value, *allowed)
+            others = [_shown(one) for one in allowed if key not in fitting or one in fitting[key]]
+            most = f"{', '.join(others[:-1])} or " if others[1:] else ""
+            yield _fault(key, value, f"Use {most}{others[-1]}, or" if others else "Use")
     for name, value in attrgetter("train.optimizer")(params).arguments().items():
-        if name not in OPTIMIZER:
-            yield _fault(f"train.optimizer.{name}", value)
-        elif OPTIMIZER[name] not in (None, value):
-            yield _fault(f"train.optimizer.{name}", value, OPTIMIZER[name])
+        if OPTIMIZER.get(name, value) not in (None, value):
+            yield _fault(f"train.optimizer.{name}", value, f"Use {_shown(OPTIMIZER[name])}, or")
+        elif name not in OPTIMIZER:
+            yield _fault(f"train.optimizer.{name}", value, "Take it out, or use")
 
 
-def _fault(key: str, value: object, *allowed: object) -> KeyedError:
-    *most, last = map(_shown, allowed) if allowed else [""]
-    way_out = f"Use {', '.join(most)}{' or ' if most else ''}{last}, or" if last else "Take it out, or use"
+def _fault(key: str, value: object, way_out: str) -> KeyedError:
     return KeyedError(
         tuple(key.split(".")), f"{_shown(value)} does not work with train.engine: numpy. {way_out} train.engine: keras."
     )

@@ -5,7 +5,8 @@ ParamsError with every fault of the file at once, each with line, column and key
 """
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,11 +15,14 @@ from pydantic import BeforeValidator, Field, model_validator
 from keras_pipeline import strict_yaml, tasks
 from keras_pipeline.datasets import DATASETS
 from keras_pipeline.engines import Engine, numpy_faults
+from keras_pipeline.errors import ParamsError
 from keras_pipeline.layers import L2, Activation, AnyLayer, BatchNormalization, Rate, Shape, Units
 from keras_pipeline.optimizers import AnyOptimizer
 from keras_pipeline.strategies import REFUSED, STRATEGIES, Backend, BatchStatistics
 from keras_pipeline.strict_yaml import Block, KeyedError
 from keras_pipeline.tasks import Task
+
+LEAST_TRAINING_IMAGES = 10
 
 
 class Fetch(Block):
@@ -34,8 +38,22 @@ class Normalize(Block):
 
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     validation_share: Annotated[float, Field(ge=0.01, le=0.5)]
-    training_images: Annotated[int, Field(ge=10, le=100_000_000)] | Literal["all"]
+    training_images: Annotated[int, Field(ge=LEAST_TRAINING_IMAGES, le=100_000_000)] | Literal["all"]
     scaling: Literal["none", "unit", "symmetric", "standard"]
+
+    def left(self, count: int) -> int:
+        """How many of a training file's `count` images `preprocessing.stratified_split` does not hold out."""
+        return count - round(count * self.validation_share)
+
+    def size_faults(self, count: int) -> Iterator[KeyedError]:
+        """What is asked of a training file of `count` images that has not as many."""
+        left = self.left(count)
+        if self.training_images != "all" and self.training_images > left:
+            yield KeyedError(
+                ("normalize", "training_images"),
+                f"{self.training_images}, but of {count:,} in the training file {left:,} are left beside those for "
+                f"validation. Use {left} at most, or all.",
+            )
 
 
 class Model(Block):
@@ -112,7 +130,7 @@ class Augmentation(Block):
         return self.model_copy(update=dict.fromkeys(("shift", "rotation", "scale", "elastic"), 0.0))
 
 
-def _refuse(faults: list[KeyedError]) -> None:
+def _raise(faults: list[KeyedError]) -> None:
     """Raise all of them as one, if there are any."""
     if faults:
         raise KeyedError(faults[0].key, str(faults[0]), *faults[1:])
@@ -163,7 +181,7 @@ class Train(Block):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Train":
-        _refuse([*self._schedule_faults(), *self._strategy_faults()])
+        _raise([*self._schedule_faults(), *self._precision_faults(), *self._strategy_faults()])
         return self
 
     def _schedule_faults(self) -> Iterator[KeyedError]:
@@ -173,34 +191,93 @@ class Train(Block):
                 f"{self.schedule.warmup_epochs} leaves nothing of {self.epochs} epochs to train at the full "
                 "learning rate. Expected: less than train.epochs.",
             )
+        if self.schedule.name == "cosine" and self.optimizer.name == "ftrl":
+            yield KeyedError(
+                ("schedule", "name"),
+                "'cosine' brings the learning rate to 0, by which train.optimizer.name: ftrl divides. "
+                "Use constant, exponential or reduce_on_plateau, or another optimizer.",
+            )
+
+    def _precision_faults(self) -> Iterator[KeyedError]:
+        if self.precision == "mixed_float16" and "loss_scale_factor" in self.optimizer.arguments():
+            yield KeyedError(
+                ("optimizer", "loss_scale_factor"),
+                "train.precision: mixed_float16 scales the loss by factors of its own, and Keras ignores this one. "
+                "Take it out, or use another precision.",
+            )
 
     def _strategy_faults(self) -> Iterator[KeyedError]:
         row = STRATEGIES[self.strategy]
         if self.backend not in row.backends:
-            others = [name for name, other in STRATEGIES.items() if self.backend in other.backends]
             because = (
                 f" ({REFUSED['keras_distribution'].split('. Use')[0]})" if self.strategy == "data_parallel" else ""
             )
             yield KeyedError(
                 ("strategy",),
                 f"'{self.strategy}' does not work with backend {self.backend}{because}. "
-                f"Use backend: {row.backends[0]}, or one of the strategies {', '.join(others)}.",
+                f"Use backend: {row.backends[0]}{self._other_strategies()}.",
             )
         for key, count, several in (("devices", self.devices, row.devices), ("workers", self.workers, row.workers)):
             if count > 1 and not several:
-                others = [name for name, other in STRATEGIES.items() if getattr(other, key)]
                 thing = "device" if key == "devices" else "process"
                 yield KeyedError(
                     (key,),
                     f"strategy '{self.strategy}' trains on one {thing}, not on {count}. "
-                    f"Use {key}: 1, or one of the strategies {', '.join(others)}.",
+                    f"Use {key}: 1{self._other_strategies()}.",
                 )
         if self.batch_size != "full" and self.batch_size % self.replicas:
+            multiple = max(self.replicas, self.batch_size - self.batch_size % self.replicas)
             yield KeyedError(
                 ("batch_size",),
                 f"{self.batch_size} is the global batch and cannot be shared evenly by {self.replicas} replicas. "
-                f"Use a multiple of {self.replicas}.",
+                f"Use a multiple of {self.replicas}, such as {multiple}.",
             )
+
+    def _other_strategies(self) -> str:
+        """Those that train with this backend on so many devices and workers, as the end of an advice."""
+        possible = [
+            name
+            for name, row in STRATEGIES.items()
+            if self.backend in row.backends
+            and (row.devices or self.devices == 1)
+            and (row.workers or self.workers == 1)
+        ]
+        return f", or strategy: {' or '.join(possible)}" if possible else ""
+
+    def size_faults(self, images: int) -> Iterator[KeyedError]:
+        """What cannot be done with so many training images; the keys are those of all params."""
+        even = images - images % self.replicas
+        if self.batch_size != "full" and self.batch_size > images:
+            most = f"{even} at most, or full" if even else "full"
+            yield KeyedError(
+                ("train", "batch_size"), f"{self.batch_size} is more than the {images} training images. Use {most}."
+            )
+        if even != images:
+            ways = [f"normalize.training_images: {even}"] if even >= LEAST_TRAINING_IMAGES else []
+            yield KeyedError(
+                ("train", "strategy"),
+                f"the last batch of {images} training images cannot be shared evenly by {self.replicas} replicas, and "
+                "Keras would report a loss that weighs unequal shares alike. "
+                f"Use {', or '.join([*ways, *self._fewer_replicas(images)])}.",
+            )
+        steps = self.epochs * -(-images // (images if self.batch_size == "full" else self.batch_size))
+        gathered = self.optimizer.arguments().get("gradient_accumulation_steps", 1)
+        if gathered > steps:
+            most = f"Use {steps} at most" if steps > 1 else "Take it out"
+            yield KeyedError(
+                ("train", "optimizer", "gradient_accumulation_steps"),
+                f"no weight moves before step {gathered}, and the training has {steps} of them. "
+                f"{most}, or more train.epochs.",
+            )
+
+    def _fewer_replicas(self, images: int) -> Iterator[str]:
+        """The most devices, and the most workers, fewer than now, by which training images and batches divide."""
+        whole = images if self.batch_size == "full" else math.gcd(images, self.batch_size)
+        for key in ("devices", "workers"):
+            count = getattr(self, key)
+            others = self.replicas // count
+            if fewer := [one for one in range(1, count) if whole % (one * others) == 0]:
+                yield f"train.{key}: {fewer[-1]}"
 
 
 class Evaluate(Block):
@@ -247,33 +324,29 @@ class Params(Block):
             *self._regression_faults(),
             *self._batch_statistics_faults(),
             *of_the_engine,
+            *self._size_faults(),
         ]
-        _refuse(faults)
+        _raise(faults)
         return self
 
     def _task_faults(self) -> Iterator[KeyedError]:
         """The network and its loss, as the row of the task has them."""
         model, task = self.model, self.task
-        for key, value, allowed in (
-            (("model", "architecture"), model.architecture, task.architectures),
-            (("model", "output_activation"), model.output_activation, task.output_activations),
-            (("train", "loss"), self.train.loss, task.losses),
+        for key, value, known, allowed in (
+            (("model", "architecture"), model.architecture, task.architectures, task.architectures),
+            (
+                ("model", "output_activation"),
+                model.output_activation,
+                task.output_activations,
+                task.output_activations_for(self.train.loss),
+            ),
+            (("train", "loss"), self.train.loss, task.losses, task.losses_for(model.output_activation)),
         ):
-            if value not in allowed:
+            if value not in known:
                 yield KeyedError(key, f"'{value}' does not fit {task.asked}. Use {' or '.join(allowed)}.")
         pair = self.train.loss, model.output_activation
-        if pair == ("categorical_crossentropy", "sigmoid") and task.name == "classes":
-            yield KeyedError(
-                ("model", "output_activation"),
-                "'sigmoid' gives values that are no probability distribution over the "
-                "classes, which train.loss: categorical_crossentropy needs. Use softmax, or another loss.",
-            )
-        if pair == ("binary_crossentropy", "softmax") and task.name == "classes":
-            yield KeyedError(
-                ("model", "output_activation"),
-                "'softmax' makes one answer of all outputs, where train.loss: binary_crossentropy judges each by "
-                "itself. Use sigmoid, or another loss.",
-            )
+        if pair in tasks.WRONG_PAIRS and task.name == "classes":
+            yield KeyedError(("model", "output_activation"), tasks.WRONG_PAIRS[pair])
 
     def _regression_faults(self) -> Iterator[KeyedError]:
         """What is of classes or images, where there are none."""
@@ -300,6 +373,20 @@ class Params(Block):
                 f"'{self.train.batch_statistics}' does not work with strategy '{self.train.strategy}'. "
                 f"Use {possible[0]}, or a network without BatchNormalization.",
             )
+
+    def _size_faults(self) -> Iterator[KeyedError]:
+        """What the size of the dataset makes impossible, before anything is fetched."""
+        count = DATASETS[self.fetch.dataset].train_count
+        too_many = list(self.normalize.size_faults(count))
+        yield from too_many
+        asked = self.normalize.training_images
+        yield from self.train.size_faults(self.normalize.left(count) if asked == "all" or too_many else asked)
+
+
+def refuse(faults: Iterable[KeyedError]) -> None:
+    """Raise a ParamsError that names them all, if there are any: what a stage finds in its data and not in the file."""
+    if lines := [f"params.yaml: {'.'.join(map(str, fault.key))}: {fault}" for fault in faults]:
+        raise ParamsError("\n".join(lines))
 
 
 def load(path: Path) -> Params:

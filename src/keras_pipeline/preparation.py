@@ -37,12 +37,14 @@ def check(params: Params, normalized: Path) -> tuple[Plan, dict[str, Any]]:
     plan = distribution.plan(params.train, statistics["images"], os.environ)
     shape = question(statistics).shape
     needed, available = least_memory(params, shape, plan.batch_size), memory.limit()
+    needed_anyway = least_memory(params, shape, params.train.replicas)
     if needed > available:
         weights = layers.weight_count(architectures.hidden_layers(params.model), shape)
+        smaller = ", or a smaller train.batch_size" if needed_anyway <= available else ""
         raise MachineError(
             f"params.yaml: model: a training step needs at least {needed / 1e9:.1f} GB of memory "
             f"({weights:,} weights, batches of {plan.batch_size}), this machine lets it have "
-            f"{available / 1e9:.1f} GB. Use fewer units, filters or layers, or a smaller train.batch_size."
+            f"{available / 1e9:.1f} GB. Use fewer units, filters or layers{smaller}."
         )
     return plan, statistics
 

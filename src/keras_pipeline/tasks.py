@@ -23,6 +23,23 @@ class Task:
     losses: tuple[str, ...]
     architectures: tuple[str, ...]
 
+    def output_activations_for(self, loss: str) -> list[str]:
+        """Those that go with the loss, if the task has it."""
+        return [one for one in self.output_activations if loss not in self.losses or (loss, one) not in WRONG_PAIRS]
+
+    def losses_for(self, output_activation: str) -> list[str]:
+        """Those that go with the output activation, if the task has it."""
+        known = output_activation in self.output_activations
+        return [one for one in self.losses if not known or (one, output_activation) not in WRONG_PAIRS]
+
+
+WRONG_PAIRS = {
+    ("categorical_crossentropy", "sigmoid"): "'sigmoid' gives values that are no probability distribution over the "
+    "classes, which train.loss: categorical_crossentropy needs. Use softmax, or another loss.",
+    ("binary_crossentropy", "softmax"): "'softmax' makes one answer of all outputs, where train.loss: "
+    "binary_crossentropy judges each by itself. Use sigmoid, or another loss.",
+}
+"""Losses and output activations that a task may have and not together, with what is to be said of it."""
 
 _ERRORS = ("mean_squared_error", "mean_absolute_error")
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from keras_pipeline import files, idx, spent, table, tasks
 from keras_pipeline.datasets import DATASETS, Dataset
-from keras_pipeline.errors import DataError, ParamsError
-from keras_pipeline.params import Normalize, Params
+from keras_pipeline.errors import DataError
+from keras_pipeline.params import Normalize, Params, refuse
 from keras_pipeline.preprocessing import (
     Scaling,
     blocks,
@@ -42,12 +42,17 @@ def run(params: Params, raw: Path, normalized: Path) -> None:
 
     Images are float32 (n, height, width, 1), labels int64 (n,): 1 for the positive class and 0 for the rest, if
     there is one. Features are float32 (n, features), targets float32 (n,). All constants of scalings come from the
-    training split only. Raises DataError when a raw file is not the one that fetch wrote, ParamsError
-    where more is asked for than there is.
+    training split only. Raises DataError when a raw file is not the one that fetch wrote, or of another dataset than
+    the params say, ParamsError where more is asked for than there is.
     """
     with files.lock(normalized.parent):
         recorded = files.read_json(raw / "dataset.json", written_by="fetch", keys=("name", "files"))
-        dataset = DATASETS[recorded["name"]]
+        if recorded["name"] != params.fetch.dataset:
+            raise DataError(
+                f"{raw}: holds the dataset {recorded['name']}, the params say fetch.dataset: {params.fetch.dataset}. "
+                "Run `dvc repro normalize`, which fetches it first, or `keras-pipeline fetch`."
+            )
+        dataset = DATASETS[params.fetch.dataset]
         with spent.on("data"):
             found = {role: _checked(raw / role, one["sha256"]) for role, one in recorded["files"].items()}
             data = (_rows if dataset.columns else _images)(dataset, found, params.normalize)
@@ -112,13 +117,9 @@ def _rows(dataset: Dataset, found: Mapping[str, Path], asked: Normalize) -> _Dat
 
 def _chosen(labels: NDArray[np.uint8], tested: int, asked: Normalize) -> dict[str, NDArray[np.int64]]:
     """Which inputs of the training file, and then of the test file, each split has."""
+    refuse(asked.size_faults(len(labels)))
     train, validation = stratified_split(labels, asked.validation_share, asked.split_seed)
     if asked.training_images != "all":
-        if asked.training_images > len(train):
-            raise ParamsError(
-                f"params.yaml: normalize.training_images: {asked.training_images}, but of {len(labels):,} in the "
-                f"training file {len(train):,} are left beside those for validation. Use at most as many, or all."
-            )
         train = train[stratified_part(labels[train], asked.training_images, asked.split_seed)]
     return {"train": train, "validation": validation, "test": np.arange(tested)}
 

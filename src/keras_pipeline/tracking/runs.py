@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from keras_pipeline.datasets import DATASETS
 from keras_pipeline.preprocessing import Scaling, question, split_files
 from keras_pipeline.tasks import beside_the_loss
 from keras_pipeline.tracking.store import Store
@@ -100,31 +101,34 @@ def epoch_metrics(row: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def log_model(store: Store, run_id: str, model: "keras.Sequential", dataset: Mapping[str, Any]) -> None:
-    """Keep the network with the run, as MLflow serves it: raw pixels uint8 (-1, 28, 28), or raw features float32
-    (-1, features), in, outputs out. `dataset`: as the record of the run has it."""
+    """Keep the network with the run, as MLflow serves it: see `served`. `dataset`: as the record of the run has it."""
     import importlib.metadata
 
-    import keras
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
     from keras_pipeline import model_file
+    from keras_pipeline.tracking import served
 
-    served = model_file.serving_model(model, Scaling(**dataset["scaling"]), question(dataset).target)
-    raw, shape = np.dtype(served.inputs[0].dtype), served.input_shape[1:]
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(raw, (-1, *shape))]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, served.output_shape[-1]))]),
-    )
-    keras.config.disable_interactive_logging()  # MLflow predicts the example, with a progress bar
+    network = model_file.serving_model(model, Scaling(**dataset["scaling"]), question(dataset).target)
+    raw, shape = np.dtype(network.inputs[0].dtype), network.input_shape[1:]
+    names = DATASETS[dataset["dataset"]].columns[:-1]
+    expected = served.expected_features(names) if names else served.expected_pixels(*shape)
     mlflow.set_tracking_uri(store.location.uri)
-    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
-        mlflow.tensorflow.log_model(
-            served,
+    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        file = Path(folder) / "network.keras"
+        model_file.save(network, file)
+        mlflow.pyfunc.log_model(
             name="model",
-            signature=signature,
+            python_model=served.__file__,
+            artifacts={"network": str(file)},
+            model_config={"features": list(names)} if names else None,
+            signature=ModelSignature(
+                outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, network.output_shape[-1]))])
+            ),
             input_example=np.zeros((1, *shape), raw),
+            metadata={"input": expected},
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVING],
         )
 

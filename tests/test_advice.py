@@ -1,0 +1,199 @@
+"""What params check advises: applied, it makes the file good, key by key and value by value."""
+
+import itertools
+import random
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import small
+from keras_pipeline import params
+from keras_pipeline.datasets import DATASETS
+from keras_pipeline.errors import ParamsError
+from keras_pipeline.strategies import STRATEGIES
+from keras_pipeline.strict_yaml import KeyedError
+
+Changes = dict[str, Any]
+SGD = {"name": "sgd", "learning_rate": 0.1}
+NUMPY: Changes = {
+    "train.engine": "numpy", "train.optimizer": SGD, "model.dropout": 0.0, "model.batch_normalization": False,
+}  # fmt: skip
+TAKEN_OUT = object()
+NOT_A_VALUE = re.compile(r"another |a network |more |fewer |one of ")
+
+
+def faults(changes: Changes) -> dict[str, str]:
+    """What is said of each key, with the place of each in the file."""
+    text = small.params_text({**small.QUICK, **changes}).decode()
+    try:
+        params.strict_yaml.loads(text.encode(), "params.yaml", params.Params)
+    except ParamsError as error:
+        *lines, _ = str(error).split("\n")
+        found = [re.fullmatch(r"params\.yaml:(\d+):\d+: ([\w.\[\]]+): (.*)", line) for line in lines]
+        assert all(found), lines
+        for one in filter(None, found):
+            assert one[2].rpartition(".")[2].partition("[")[0] in text.split("\n")[int(one[1]) - 1], lines
+        return {one[2]: one[3] for one in filter(None, found)}
+    return {}
+
+
+def advised(key: str, message: str) -> Iterator[Changes]:
+    """Each change that the message names."""
+    way_out = re.search(r"(?:Use|Keep|Take it out)\b.*\.$", message)
+    assert way_out, message
+    if "Take it out" in way_out[0]:
+        yield {key: TAKEN_OUT}
+    if kept := re.fullmatch(r"Keep one of (.*)\.", way_out[0]):
+        names = kept[1].split(", ")
+        block = key.rpartition(".")[0]
+        for name in names:
+            yield {f"{block}.{other}": TAKEN_OUT for other in names if other != name}
+        return
+    named = key
+    for alternative in re.split(r", or use |, or |, such as | or |, ", way_out[0].removeprefix("Use ").rstrip(".")):
+        if NOT_A_VALUE.match(alternative) or "Take it out" in alternative or alternative.startswith("a multiple of"):
+            continue
+        if keyed := re.fullmatch(r"([\w.]+): (.+)", alternative):
+            named = keyed[1] if "." in keyed[1] else f"{key.rpartition('.')[0]}.{keyed[1]}"
+        text = (keyed[2] if keyed else alternative).removesuffix(" at most")
+        value: Any = {"true": True, "false": False}.get(text, text)
+        if re.fullmatch(r"[\d.]+", text):
+            value = float(text) if "." in text else int(text)
+        yield {named: value}
+
+
+def applied(changes: Changes, change: Changes) -> Changes:
+    made = {**changes, **{key: value for key, value in change.items() if value is not TAKEN_OUT}}
+    for key in (key for key, value in change.items() if value is TAKEN_OUT):
+        *_, block, last = key.split(".")
+        made[f"train.{block}"] = {name: value for name, value in made[f"train.{block}"].items() if name != last}
+    return made
+
+
+def advices(changes: Changes) -> list[tuple[str, str, Changes]]:
+    """Every advice that is given for `changes`: the key of its fault, what was received, and what to change."""
+    return [
+        (key, message.split(". ")[0], change)
+        for key, message in faults(changes).items()
+        for change in advised(key, message)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"train.batch_size": 1294}, "train.batch_size"),
+        ({"train.batch_size": 65536, "fetch.dataset": "mnist"}, "train.batch_size"),
+        ({"normalize.validation_share": 0.5, "train.batch_size": 720}, "train.batch_size"),
+        ({"normalize.training_images": 1294}, "normalize.training_images"),
+        ({"normalize.training_images": 54_001, "fetch.dataset": "kmnist"}, "normalize.training_images"),
+        ({"train.strategy": "mirrored", "train.devices": 2}, "train.strategy"),
+        ({"train.strategy": "mirrored", "train.devices": 2, "train.batch_size": "full"}, "train.strategy"),
+        ({"train.strategy": "mirrored", "train.devices": 2, "normalize.training_images": 101}, "train.strategy"),
+        ({"train.strategy": "mirrored", "train.devices": 64, "train.batch_size": "full"}, "train.strategy"),
+        ({"train.strategy": "multi_worker", "train.workers": 4, "normalize.training_images": 1002}, "train.strategy"),
+        (
+            {
+                "train.strategy": "data_parallel", "train.backend": "jax", "train.devices": 5, "train.workers": 2,
+                "normalize.training_images": 155,
+            },
+            "train.strategy",
+        ),
+        ({"train.strategy": "mirrored", "train.devices": 3, "normalize.training_images": 999}, "train.batch_size"),
+        ({"train.devices": 2, "normalize.training_images": 1000}, "train.devices"),
+        ({"train.workers": 2, "normalize.training_images": 1000}, "train.workers"),
+        ({"train.devices": 2, "train.backend": "torch", "normalize.training_images": 1000}, "train.devices"),
+        ({"train.strategy": "mirrored", "train.backend": "jax"}, "train.strategy"),
+        ({"train.strategy": "ddp"}, "train.strategy"),
+        (
+            {"train.optimizer": {**SGD, "gradient_accumulation_steps": 27}},
+            "train.optimizer.gradient_accumulation_steps",
+        ),
+        (
+            {"train.optimizer": {**SGD, "gradient_accumulation_steps": 2}, "train.epochs": 1,
+             "train.batch_size": "full", "train.schedule.name": "constant"},
+            "train.optimizer.gradient_accumulation_steps",
+        ),
+        ({"train.optimizer": {**SGD, "clipnorm": 1.0, "clipvalue": 1.0}}, "train.optimizer.clipvalue"),
+        ({"train.optimizer": {**SGD, "clipvalue": 1.0, "global_clipnorm": 1.0}}, "train.optimizer.global_clipnorm"),
+        (
+            {"train.optimizer": {**SGD, "loss_scale_factor": 2.0}, "train.precision": "mixed_float16"},
+            "train.optimizer.loss_scale_factor",
+        ),
+        ({"train.optimizer": {"name": "ftrl", "learning_rate": 0.1}}, "train.schedule.name"),
+        ({"model.output_activation": "linear"}, "model.output_activation"),
+        ({"model.output_activation": "linear", "train.loss": "binary_crossentropy"}, "model.output_activation"),
+        ({"model.output_activation": "sigmoid"}, "model.output_activation"),
+        ({"train.loss": "binary_crossentropy"}, "model.output_activation"),
+        ({**NUMPY, "model.output_activation": "sigmoid", "train.loss": "binary_crossentropy"}, "train.loss"),
+        ({**NUMPY, "train.optimizer": {**SGD, "nesterov": True}}, "train.optimizer.nesterov"),
+        ({**NUMPY, "train.optimizer": {**SGD, "clipnorm": 1.0}}, "train.optimizer.clipnorm"),
+        (
+            {**NUMPY, "fetch.dataset": "line", "model.output_activation": "linear", "train.loss": "mean_squared_error"},
+            "model.output_activation",
+        ),
+    ],
+)  # fmt: skip
+def test_the_advice_cures(changes: Changes, key: str) -> None:
+    found = advices(changes)
+    assert {one for one, _, _ in found} == set(faults(changes)) == {key}
+    for _, _, change in found:
+        assert faults(applied(changes, change)) == {}, change
+
+
+def test_the_advice_cures_wherever_replicas_train() -> None:
+    """From a sample of all combinations of what replicas share, one advice after the other leads to good params."""
+    every = itertools.product(
+        STRATEGIES, ("tensorflow", "jax", "torch"), (1, 2, 3, 6), (1, 2, 5), (90, 100, 1290, 2000, "full"),
+        ("all", 77, 990, 1291, 5000),
+    )  # fmt: skip
+    names = [f"train.{name}" for name in ("strategy", "backend", "devices", "workers", "batch_size")]
+    chance, steps = random.Random(0), 0
+    for values in chance.sample(list(every), 60):
+        changes = dict(zip([*names, "normalize.training_images"], values, strict=True))
+        changes["train.batch_statistics"] = "per_replica" if changes["train.backend"] == "torch" else "synchronized"
+        for _ in range(8):
+            if not (found := advices(changes)):
+                break
+            key, received, change = chance.choice(found)
+            changes = applied(changes, change)
+            assert not faults(changes).get(key, "").startswith(received), (changes, change)
+            steps += 1
+        assert faults(changes) == {}
+    assert steps > 100
+
+
+def test_one_rule_speaks_in_the_check_and_in_the_stages() -> None:
+    chosen = small.params()
+    with pytest.raises(ParamsError) as refused:
+        params.refuse([*chosen.normalize.size_faults(3), *chosen.train.size_faults(3), KeyedError(("a", "b"), "c.")])
+    assert str(refused.value) == (
+        "params.yaml: train.batch_size: 100 is more than the 3 training images. Use 3 at most, or full.\n"
+        "params.yaml: a.b: c."
+    )
+
+
+COUNTS = {
+    "mnist": [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+    "fashion_mnist": [6000] * 10,
+    "kmnist": [6000] * 10,
+    "digits": [142, 146, 142, 146, 145, 145, 145, 143, 139, 144],
+}
+"""How many images of each class are in the training file."""
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_no_params_leave_a_class_without_images(name: str) -> None:
+    import numpy as np
+
+    from keras_pipeline.preprocessing import stratified_part, stratified_split
+
+    labels = np.repeat(np.arange(10, dtype=np.uint8), COUNTS[name])
+    assert len(labels) == DATASETS[name].train_count
+    for share in (0.01, 0.5):
+        train, validation = stratified_split(labels, share, 1)
+        least = train[stratified_part(labels[train], params.LEAST_TRAINING_IMAGES, 1)]
+        for part in (validation, least):
+            assert set(labels[part]) == set(range(10))
