@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from keras_pipeline.checkpoints import GENERATIONS, KEPT_TRAININGS, Checkpoints
+from keras_pipeline.checkpoints import GENERATIONS, KEPT_TRAININGS, Checkpoints, forget
 from test_files import file_size_limit
 
 IDENTITY: dict[str, Any] = {
@@ -217,6 +217,84 @@ def test_a_new_training_removes_the_oldest_of_the_others(tmp_path: Path) -> None
     trainings[1].remove()
     save(trainings[1], 1)
     assert set(tmp_path.iterdir()) == {foreign, new.own, *(training.own for training in trainings[:-1])}
+
+
+# Which run it is.
+
+BEGUN = {"key": "ab" * 16, "started": 1.5, "resumed": ["epoch 1 step 1"], "devices": ["/cpu:0"]}
+
+
+def test_the_run_is_known_before_the_first_checkpoint_and_then_by_the_checkpoints_alone(tmp_path: Path) -> None:
+    training = Checkpoints(tmp_path, IDENTITY)
+    assert training.begun() is None
+    training.begin({**BEGUN, "resumed": []})
+    training.begin(BEGUN)
+    again = Checkpoints(tmp_path, IDENTITY)
+    assert again.begun() == BEGUN
+    assert again.latest() is None
+    assert Checkpoints(tmp_path, {"seed": 2}).begun() is None
+    assert Checkpoints(tmp_path, {"seed": 2}).differences() == []  # of no training that could be gone on with
+    save(training, 1)
+    assert again.begun() is None
+    for path in training.own.glob("*.checkpoint"):
+        path.write_bytes(b"")  # epochs were told of already: whoever begins anew is another run
+    assert again.begun() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
+def test_a_torn_word_of_the_run_is_none(content: bytes, tmp_path: Path) -> None:
+    training = Checkpoints(tmp_path, IDENTITY)
+    training.begin(BEGUN)
+    (training.own / "run.json").write_bytes(content)
+    assert training.begun() is None
+    forget(tmp_path, BEGUN["key"])
+    assert names(tmp_path) == [training.own.name]
+
+
+def test_a_training_is_forgotten_by_the_key_of_its_run(tmp_path: Path) -> None:
+    forget(tmp_path / "folder", BEGUN["key"])
+    training, other = Checkpoints(tmp_path, IDENTITY), Checkpoints(tmp_path, {"seed": 2})
+    training.begin(BEGUN)
+    other.begin({**BEGUN, "key": "cd" * 16})
+    for one in (training, other):
+        save(one, 1)
+    forget(tmp_path, BEGUN["key"])
+    forget(tmp_path, BEGUN["key"])
+    assert names(tmp_path) == [other.own.name]
+    assert epoch(other) == 1
+
+
+def test_one_that_cannot_be_forgotten_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: Any) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    training = Checkpoints(tmp_path, IDENTITY)
+    training.begin(BEGUN)
+    monkeypatch.setattr(Path, "rename", fails)
+    forget(tmp_path, BEGUN["key"])
+    expected = f"{training.own}: cannot be removed (Permission denied); it is of no more use\n"
+    assert capfd.readouterr().err == expected
+
+
+def test_a_removal_that_is_killed_leaves_nothing_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(path: Path, **_: Any) -> None:
+        if path.is_dir():
+            raise KeyboardInterrupt
+
+    training = Checkpoints(tmp_path, IDENTITY)
+    training.begin(BEGUN)
+    save(training, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            training.remove()
+    again = Checkpoints(tmp_path, IDENTITY)
+    assert (again.latest(), again.begun()) == (None, None)
+    save(again, 1)
+    again.remove()
+    assert names(tmp_path) == []
 
 
 # Why nothing is resumed.

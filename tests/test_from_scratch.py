@@ -383,7 +383,11 @@ def test_the_stage_leaves_the_same_files_and_interrupted_the_same_bytes(normaliz
     assert json.loads((whole.folder / "reports/metrics.json").read_text())["test/accuracy"] > 0.9
 
     process = stopped.start("train")
-    wait_until(lambda: list(stopped.folder.glob(".checkpoints/*/*")) or process.poll() is not None, 200, "a checkpoint")
+    wait_until(
+        lambda: list(stopped.folder.glob(".checkpoints/*/*.checkpoint")) or process.poll() is not None,
+        200,
+        "a checkpoint",
+    )
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 75, stopped.log.read_text()
     code, text = stopped.ended("train")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -405,6 +406,43 @@ def test_a_training_killed_without_warning_leaves_no_open_run(workspace: Workspa
     assert "models/run.json: not there" in done.output
     assert [run.status for run in workspace.runs()] == ["FINISHED", "KILLED"]
     check_repro_restores(workspace, finished)
+
+
+def test_a_training_killed_at_its_begin_and_at_its_end_is_one_training_and_one_run(
+    workspace: Workspace, finished: Workspace, tmp_path: Path
+) -> None:
+    """Before its first checkpoint; after its last one, when the network is to be written; and when all is written, but
+    DVC has not taken it and will remove it."""
+    workspace.set(train__optimizer__learning_rate=0.003)
+    moments = [("preparation", "Prepared.fit"), ("preparation", "Prepared.write"), ("spent", "line")]
+    outputs = []
+    for number, (module, name) in enumerate(moments):
+        program = tmp_path / f"killed{number}" / "keras-pipeline"
+        program.parent.mkdir()
+        program.write_text(
+            f"#!{sys.executable}\nimport sys\nsys.path.append({str(Path(__file__).parent)!r})\nimport killed_at\n"
+            f"killed_at.kill_at('keras_pipeline.{module}', {name!r})\nsys.exit(killed_at.commands.main())\n"
+        )
+        program.chmod(0o755)
+        done = workspace.run("dvc repro", PATH=f"{program.parent}:{os.environ['PATH']}")
+        assert "exited with -9" in done.output
+        outputs.append(done.output)
+    outputs.append(workspace.good("dvc repro"))
+    assert ["Epoch 1/" in output for output in outputs] == [False, True, False, False]
+    assert "train: begins again, because it ended before its first checkpoint, in the same run" in outputs[1]
+    assert outputs[3].count("train: goes on from its checkpoint after the last epoch, in the same run") == 1
+    [_, run] = workspace.runs()
+    record = workspace.json("models/run.json")
+    assert (run.status, run.epochs["val/loss"], len(run.models)) == ("FINISHED", [1, 2], 1)
+    assert run.tags["pipeline.key"] == record["key"]
+    assert run.tags["resumed"] == ", ".join(record["resumed"]) == "epoch 1 step 1, epoch 3 step 1"
+    assert not list((workspace.folder / ".checkpoints").iterdir())
+    assert stages_run(workspace.good("dvc repro")) == ["track"]
+
+    written = digests(workspace, REPRODUCED)
+    assert "Epoch 2/2" in workspace.good("dvc repro --force --single-item train")
+    assert workspace.json("models/run.json")["key"] != record["key"]
+    assert digests(workspace, REPRODUCED) == written
 
 
 def test_a_training_asked_to_end_says_so_and_closes_its_run(workspace: Workspace, finished: Workspace) -> None:

@@ -154,7 +154,7 @@ def test_killed_stopped_and_interrupted_it_ends_in_the_same_bytes_and_the_same_r
     assert training.digests() == whole.digests()
     assert not list((training.folder / ".checkpoints").iterdir())
 
-    (run,), (reference,) = runs(training), runs(whole)
+    (run,), (reference,) = runs(training.folder), runs(whole.folder)
     assert run["status"] == "FINISHED"
     assert run["series"] == reference["series"]
     record = json.loads((training.folder / "models/run.json").read_text())
@@ -162,9 +162,9 @@ def test_killed_stopped_and_interrupted_it_ends_in_the_same_bytes_and_the_same_r
     assert run["key"] == record["key"]
 
 
-def runs(training: Training) -> list[dict[str, Any]]:
+def runs(folder: Path) -> list[dict[str, Any]]:
     """Each run's status and every value of its series but the machine's own."""
-    with closing(sqlite3.connect(training.folder / "mlflow.db")) as database:
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         found = []
         for identity, status in database.execute("SELECT run_uuid, status FROM runs").fetchall():
             query = "SELECT key, step, value FROM metrics WHERE run_uuid = ? AND key NOT LIKE 'system/%' ORDER BY 1, 2"
@@ -172,6 +172,43 @@ def runs(training: Training) -> list[dict[str, Any]]:
             series = database.execute(query, (identity,)).fetchall()
             found.append({"status": status, "series": series, "key": key.fetchone()[0]})
         return found
+
+
+def test_killed_after_its_last_checkpoint_it_writes_what_the_checkpoint_holds(tmp_path: Path) -> None:
+    """No epoch is left to do, in any engine: neither history, best weights nor averages may come from one."""
+    short = {"fetch.dataset": "digits", "normalize.validation_share": 0.2, "model.hidden_units": [32]}
+    short |= {"train.epochs": 2, "train.batch_size": 64}
+    averages = {"train.optimizer": {"name": "adamw", "learning_rate": 0.01, "use_ema": True, "ema_momentum": 0.9}}
+    numpy = {"train.engine": "numpy", "train.optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9}}
+    numpy |= {"model.dropout": 0.0, "model.batch_normalization": False}
+    stops = {"train.epochs": 9, "train.optimizer.learning_rate": 0.9, "train.early_stopping.patience": 1}
+    replicas = {"train.strategy": "mirrored", "train.devices": 2, "train.batch_statistics": "per_replica"}
+    variants: dict[str, dict[str, Any]] = {
+        "step by step": {"train.fused": False, **averages},
+        "stopped early": {"train.fused": True, **stops},
+        "numpy": numpy,
+        "replicas": replicas,
+    }
+    small.normalized_digits(tmp_path, validation_share=0.2)
+    done = subprocess.run(
+        [
+            sys.executable,
+            HERE / "killed_at_the_end.py",
+            tmp_path,
+            json.dumps({k: short | v for k, v in variants.items()}),
+        ],
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines() == [f"{name}: the same" for name in variants]
+    early = json.loads((tmp_path / "stopped early killed/models/run.json").read_text())
+    assert early["best_epoch"] < len(early["history"]) < 9
+    [run], [reference] = (runs(tmp_path / f"stopped early {kind}") for kind in ("killed", "whole"))
+    assert (run["status"], run["series"]) == ("FINISHED", reference["series"])
 
 
 def test_another_value_begins_anew_and_no_resume_does_too(normalized: Path, whole: Training, tmp_path: Path) -> None:
@@ -207,3 +244,4 @@ def test_a_killed_worker_ends_all_and_the_same_command_goes_on(normalized: Path,
     text = training.finish()
     assert "train: goes on from its checkpoint" in text
     assert training.digests() == undisturbed.digests()
+    assert not list((training.folder / ".checkpoints").iterdir())

@@ -239,7 +239,7 @@ def alone(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_run_in_mlflow_says_what_the_files_say(alone: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     from keras_pipeline.tracking import store
 
-    track.run(alone.params, Path("params.yaml"), Path("models"), Path("reports"))
+    track.run(alone.params, Path("params.yaml"), Path("models"), Path("reports"), Path(".checkpoints"))
     assert "is in MLflow" in capsys.readouterr().out
     where = store.location(alone.folder)
     reached = store.connect(where, alone.params.tracking.experiment)
@@ -273,7 +273,7 @@ def test_what_mlflow_serves_takes_what_is_raw(alone: Trained) -> None:
 
     from keras_pipeline.tracking import store
 
-    track.run(alone.params, Path("params.yaml"), Path("models"), Path("reports"))
+    track.run(alone.params, Path("params.yaml"), Path("models"), Path("reports"), Path(".checkpoints"))
     where = store.location(alone.folder)
     reached = store.connect(where, alone.params.tracking.experiment)
     [found] = reached.client.search_runs([reached.experiment])

@@ -686,6 +686,36 @@ def test_a_training_is_seen_while_it_goes(stored: Checkout, status: str, capsys:
 
 
 @pytest.mark.slow
+def test_a_training_that_goes_on_counts_its_machine_s_steps_on_and_has_the_tags_of_now(
+    stored: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "SYSTEM_METRICS_SECONDS", 0.1)
+    first = tracking_fixtures.record(stored.params_file)
+    second = {**first, "resumed": ["epoch 2 step 1"], "git": {"commit": "d" * 40, "dirty": True}}
+    for record, status in ((first, "KILLED"), (second, "FINISHED")):
+        before = len(machine_steps(stored))
+        tracker = live.LiveTracker(stored.where, EXPERIMENT)
+        tracker.started(record)
+        tracker.epoch(record["history"][0])
+        time.sleep(1)
+        tracker.ended(status, record, None)
+        assert len(machine_steps(stored)) > before
+    assert machine_steps(stored) == list(range(len(machine_steps(stored))))
+    run = run_of(stored)
+    assert run.info.status == "FINISHED"
+    told = [run.data.tags[name] for name in ("mlflow.source.git.commit", "git.dirty", "resumed")]
+    assert told == ["d" * 40, "true", "epoch 2 step 1"]
+    assert {name: len(rows) for name, rows in series(stored, run).items()} == dict.fromkeys(CURVES, 3)
+
+
+def machine_steps(checkout: Checkout) -> list[int]:
+    """The steps of one of the machine's own metrics, of all runs."""
+    with closing(sqlite3.connect(checkout.database)) as connection:
+        query = "SELECT step FROM metrics WHERE key = 'system/system_memory_usage_percentage' ORDER BY step, timestamp"
+        return [step for (step,) in connection.execute(query)]
+
+
+@pytest.mark.slow
 def test_a_live_run_and_a_rebuilt_one_are_equal(stored: Checkout, tmp_path: Path, empty_database: Path) -> None:
     record = stored.write()
     without_model = {**record, "sha256": {key: value for key, value in record["sha256"].items() if key != "model"}}

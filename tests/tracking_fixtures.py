@@ -160,7 +160,8 @@ class Checkout:
         """What `keras-pipeline track` does."""
         values = params.load(self.params_file)
         with contextlib.chdir(self.root):
-            track.run(values, self.params_file, self.root / "models", self.root / "reports", again=again)
+            models, reports, checkpoints = (self.root / name for name in ("models", "reports", ".checkpoints"))
+            track.run(values, self.params_file, models, reports, checkpoints, again=again)
 
 
 def checkout(folder: Path, template: Path | None = None) -> Checkout:

@@ -6,6 +6,8 @@ JSON {"format": 1, "identity", "progress", "arrays": [[name, dtype, shape], …]
 A file is written under another name and renamed when complete, so a process may be killed at any moment. It is not
 flushed to disk: that can cost more than all the rest and helps against a power cut only. After one, files of the
 last half minute may be torn; their digest tells, and the other generation is used, or none if that is as young.
+
+Beside the checkpoints stands run.json: which run the training is, from its very beginning.
 """
 
 import hashlib
@@ -22,9 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_pipeline import files
+
 FORMAT = 1
 GENERATIONS = 2
 KEPT_TRAININGS = 4
+RUN = "run.json"
 
 
 class Checkpoints:
@@ -39,6 +44,18 @@ class Checkpoints:
         self.folder = folder
         self.identity: dict[str, Any] = json.loads(canonical)
         self.own = folder / hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def begin(self, run: Mapping[str, Any]) -> None:
+        """Keep which run the training is, JSON values with a "key", before it has any checkpoint. Raises OSError."""
+        files.write_json(self.own / RUN, run)
+
+    def begun(self) -> dict[str, Any] | None:
+        """What `begin` was told of a training that ended before its first checkpoint; None for any other."""
+        if not _newest_first(self.own):
+            with suppress(OSError, ValueError):
+                run: dict[str, Any] = json.loads((self.own / RUN).read_bytes())
+                return run
+        return None
 
     def save(self, arrays: Mapping[str, NDArray[Any]], progress: Mapping[str, Any]) -> None:
         """Add a generation and remove all but the newest two; folders that are missing are created.
@@ -70,7 +87,8 @@ class Checkpoints:
             old.unlink(missing_ok=True)
         if not before:
             for training in self._others()[KEPT_TRAININGS - 1 :]:
-                shutil.rmtree(training, ignore_errors=True)
+                with suppress(OSError):
+                    _remove(training)
 
     def latest(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """The arrays and the progress of the newest usable generation; None where there is none.
@@ -108,7 +126,7 @@ class Checkpoints:
     def remove(self) -> None:
         """Remove the training's folder, if it is there: the training is done."""
         with suppress(FileNotFoundError):
-            shutil.rmtree(self.own)
+            _remove(self.own)
 
     def _load(self, path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         with path.open("rb") as file:
@@ -130,6 +148,28 @@ class Checkpoints:
                 with suppress(FileNotFoundError):  # another training may remove it just now
                     times[path] = path.stat().st_mtime_ns
         return sorted(times, key=lambda path: times[path], reverse=True)
+
+
+def forget(folder: Path, key: str) -> None:
+    """Remove from the folder of all trainings that whose run has this key, if it is there: it is done, and what came of
+    it is kept elsewhere. One that cannot be removed is said in a line on standard error."""
+    for path in folder.glob(f"{'[0-9a-f]' * 16}/{RUN}"):
+        try:
+            if json.loads(path.read_bytes())["key"] == key:
+                _remove(path.parent)
+        except ValueError:
+            continue  # torn: nobody's
+        except OSError as error:
+            print(f"{path.parent}: cannot be removed ({error.strerror}); it is of no more use", file=sys.stderr)
+
+
+def _remove(training: Path) -> None:
+    """All or nothing of it is seen, also after a kill in the middle: its run without its checkpoints would go on with
+    none of its epochs."""
+    gone = training.with_suffix(".removed")
+    shutil.rmtree(gone, ignore_errors=True)
+    training.rename(gone)
+    shutil.rmtree(gone)
 
 
 def _newest_first(training: Path) -> list[Path]:

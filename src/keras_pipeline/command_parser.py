@@ -175,7 +175,9 @@ def parser() -> argparse.ArgumentParser:
     )
     search.add_argument("--key", help=argparse.SUPPRESS)
     search.add_argument("--variant", help=argparse.SUPPRESS)
-    track = add("track", verbs.track, "make MLflow say what the files say", "params", "models", "reports")
+    track = add(
+        "track", verbs.track, "make MLflow say what the files say", "params", "models", "reports", "checkpoints"
+    )
     track.add_argument("--again", action="store_true", help="send everything, also where nothing has changed")
     check = add("params", verbs.params, "check params.yaml without running anything", "params")
     check.add_argument("action", choices=["check"])

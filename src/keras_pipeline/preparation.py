@@ -144,7 +144,17 @@ class Prepared:
         if precision != "float32" and where["devices"][0].startswith("/cpu"):
             yield f"train: {precision} is slower than float32 on a CPU, and less exact"
         if self.run["resumed"]:
-            yield f"train: goes on from its checkpoint at {self.run['resumed'][-1]}, in the same run"
+            yield f"train: {self._going_on()}, in the same run"
+
+    def _going_on(self) -> str:
+        from keras_pipeline import training
+
+        place = self.run["resumed"][-1]
+        if place == "epoch 1 step 1":
+            return "begins again, because it ended before its first checkpoint"
+        if training.finished(self.run["history"], self.params.train):
+            return "goes on from its checkpoint after the last epoch"
+        return f"goes on from its checkpoint at {place}"
 
     def write_history(self, path: Path) -> None:
         """All epochs as CSV, without times: the same training gives the same bytes."""

@@ -35,7 +35,7 @@ def train(chosen: argparse.Namespace) -> int:
         values = params.with_workers(values, chosen.workers)
     if values.train.workers > 1 and clusters.from_environment(values.train.strategy, os.environ) is None:
         command = [sys.executable, "-m", "keras_pipeline.commands", "train", *sys.argv[2:]]
-        return train.launch(values, chosen.normalized, chosen.models, command)
+        return train.launch(values, chosen.normalized, chosen.models, chosen.checkpoints, command)
     observer = live.LiveTracker(store.location(store.project_root()), values.tracking.experiment)
     train.run(values, chosen.normalized, chosen.models, observer, chosen.checkpoints, resume=not chosen.no_resume)
     return 0
@@ -79,7 +79,8 @@ def track(chosen: argparse.Namespace) -> None:
     from keras_pipeline import params
     from keras_pipeline.stages import track
 
-    track.run(params.load(chosen.params), chosen.params, chosen.models, chosen.reports, again=chosen.again)
+    values = params.load(chosen.params)
+    track.run(values, chosen.params, chosen.models, chosen.reports, chosen.checkpoints, again=chosen.again)
 
 
 def params(chosen: argparse.Namespace) -> None:

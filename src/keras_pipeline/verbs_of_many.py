@@ -117,7 +117,7 @@ def _work(folders: "Folders", runs: "Sequence[Run]", member: "Callable[[Run], Me
         if record and not knowledge.evaluated(own, record):
             evaluate.run(run.params, folders.normalized(run.params), models, reports)
             knowledge.keep_evaluated(own, record)
-        track.run(run.params, own / "params.yaml", models, reports, member=member(run))
+        track.run(run.params, own / "params.yaml", models, reports, own / "checkpoints", member=member(run))
 
 
 def _train_alone(folders: "Folders", run: "Run") -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_pipeline import files, provenance
+from keras_pipeline.checkpoints import forget
 from keras_pipeline.errors import DataError, masked
 from keras_pipeline.params import Params
 from keras_pipeline.studies import Member
@@ -17,6 +18,7 @@ def run(
     params_file: Path,
     models: Path,
     reports: Path,
+    checkpoints: Path,
     *,
     again: bool = False,
     member: Member | None = None,
@@ -24,7 +26,8 @@ def run(
     """Bring MLflow's run of the trained model in line with the files, if it is not (or `again`).
 
     Where nothing is to do, MLflow is not even imported. A store that cannot be reached is said in one line
-    and is no error: the next call sends what is missing. Runs that a dead process left open are closed.
+    and is no error: the next call sends what is missing. Runs that a dead process left open are closed. What the
+    folder `checkpoints` has of this training is removed: nothing that DVC ran before this stage is run again.
     A `member` of a study or search is a run in an experiment of its own.
     """
     where, experiment = store.location(store.project_root()), _experiment(params, member)
@@ -33,6 +36,7 @@ def run(
         if closed:
             print(f"track: {closed} unfinished run(s) of ended processes closed")
         record = _record(models, member)
+        forget(checkpoints, record["key"])
         now = mirror.state(where, experiment, params_file, models / "run.json", reports)
         if not again and mirror.in_line(where, experiment, record["key"], now):
             print(f"track: MLflow has '{record['name']}' as it is here")

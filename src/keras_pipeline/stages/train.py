@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_pipeline import distribution, files, preparation, record, roll_call, signals, spent, workers
-from keras_pipeline.checkpoints import Checkpoints
+from keras_pipeline.checkpoints import Checkpoints, forget
 from keras_pipeline.errors import StoppedError
 from keras_pipeline.observer import Observer
 from keras_pipeline.params import Params
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from keras_pipeline.training_state import State
 
 
-def launch(params: Params, normalized: Path, models: Path, command: list[str]) -> int:
+def launch(params: Params, normalized: Path, models: Path, checkpoints: Path, command: list[str]) -> int:
     """Run `command`, which runs this stage, as all the workers that the params ask for; the exit code."""
     preparation.check(params, normalized)
     with files.lock(models):
-        return workers.launch(command, params.train.workers, params.train.strategy, os.environ)
+        code = workers.launch(command, params.train.workers, params.train.strategy, os.environ)
+        if not code:
+            _forget(checkpoints, files.read_json(models / "run.json", written_by="train"))
+        return code
 
 
 def run(
@@ -33,8 +36,8 @@ def run(
 ) -> None:
     """Write history.csv (again after every epoch) and, at the end, model.keras and run.json.
 
-    An interrupted training goes on from its checkpoint (unless not `resume`), to the same bytes. Every check
-    that needs no framework comes before its import. Of several workers the chief alone writes and reports.
+    An interrupted training goes on from its checkpoint (unless not `resume`), to the same bytes and in the same run.
+    Every check that needs no framework comes before its import. Of several workers the chief alone writes and reports.
     """
     with ExitStack() as ending:
         if workers.PARENT not in os.environ:  # else who launched this worker holds the folder
@@ -51,6 +54,7 @@ def run(
         prepared = preparation.prepare(params, plan, place, splits, run)
         state, stand = _stand(found, prepared)
         if plan.chief:
+            kept.begin(_taken_over(prepared))
             print("\n".join(prepared.summary()), flush=True)
         else:
             observer = Observer()
@@ -67,7 +71,8 @@ def run(
             observer.ended("KILLED" if killed else "FAILED", run, None)
             raise
         observer.ended("FINISHED", run, trained)
-        _remove(kept)
+        if workers.PARENT not in os.environ:
+            _forget(checkpoints, run)
     best = run["history"][run["best_epoch"] - 1]
     metric = f"val/{beside_the_loss(best)}"
     print(
@@ -77,19 +82,20 @@ def run(
 
 
 def _found(kept: Checkpoints, *, resume: bool) -> Any:
-    """The arrays and the progress of the training's checkpoint; None where there is none, or not `resume`."""
+    """The arrays and the progress of the training's checkpoint; None and its run where it was begun and kept none yet;
+    None where it was not begun, or not `resume`."""
     if not resume:
         kept.remove()
         return None
     if differences := kept.differences():
         print("train: begins anew; the newest checkpoint is of another training:", file=sys.stderr)
         print("\n".join(f"  {line}" for line in differences), file=sys.stderr, flush=True)
-    return kept.latest()
+    return kept.latest() or ((None, begun) if (begun := kept.begun()) else None)
 
 
 def _digests(run: dict[str, Any], found: Any) -> dict[str, str]:
     """What all workers must have alike before they compute together."""
-    position = f"epoch {found[1]['epoch']} step {found[1]['step']}" if found else "none"
+    position = f"epoch {found[1]['epoch']} step {found[1]['step']}" if found and found[0] else "none"
     return {**run["sha256"], "checkpoint": position, "keras": run["versions"]["keras"]}
 
 
@@ -100,23 +106,24 @@ def _stand(found: Any, prepared: Prepared) -> tuple["State | None", "Progress"]:
     """
     from keras_pipeline.fitting import Progress
 
-    state: State | None = None
-    progress: dict[str, Any] = {}
-    devices = list(prepared.place.devices)
-    if found:
-        state, progress = found
-        before = progress.pop("devices")
-        if before != devices:
-            there, here = ", ".join(before), ", ".join(devices)
+    run, devices = prepared.run, list(prepared.place.devices)
+    if found and found[1]["devices"] != devices:
+        if found[0]:
+            there, here = ", ".join(found[1]["devices"]), ", ".join(devices)
             print(f"train: begins anew; the checkpoint is of {there}, this is {here}", file=sys.stderr)
-            state, progress = None, {}
-    run = prepared.run
-    run.update({name: progress.pop(name) for name in record.TAKEN_OVER if name in progress})
-    stand = Progress(**progress)
+        found = None
+    state, progress = found or (None, dict[str, Any]())
+    run.update({name: progress[name] for name in record.TAKEN_OVER if name in progress})
+    stand = Progress(**{name: progress[name] for name in vars(Progress()) if name in progress})
     run["history"] = stand.history
-    if state:
+    if found:
         run["resumed"].append(f"epoch {stand.epoch + 1} step {stand.step + 1}")
     return state, stand
+
+
+def _taken_over(prepared: Prepared) -> dict[str, Any]:
+    """What of the record a resumed training takes over, and on which devices it may."""
+    return {**{name: prepared.run[name] for name in record.TAKEN_OVER}, "devices": list(prepared.place.devices)}
 
 
 def _fit(
@@ -125,13 +132,14 @@ def _fit(
     """Train to the end, keeping every epoch; a request to end waits for a checkpoint."""
     from keras_pipeline.fitting import NotFiniteError, Watcher
 
-    run, plan = prepared.run, prepared.plan
+    plan = prepared.plan
+    if plan.chief and stand.history:
+        prepared.write_history(history)  # no epoch may be left to do it
 
     def save(state: "State", progress: dict[str, Any]) -> None:
         if plan.chief:
-            taken_over = {name: run[name] for name in record.TAKEN_OVER}
             with spent.on("checkpoint"):
-                kept.save(state, {**progress, **taken_over, "devices": list(prepared.place.devices)})
+                kept.save(state, {**progress, **_taken_over(prepared)})
 
     def on_epoch(row: "Row") -> None:
         if plan.chief:
@@ -151,8 +159,8 @@ def _fit(
         raise prepared.explained(fault, kept) from None
 
 
-def _remove(kept: Checkpoints) -> None:
-    try:
-        kept.remove()
-    except OSError as error:
-        print(f"{kept.own}: cannot be removed ({error.strerror}); it is of no more use", file=sys.stderr)
+def _forget(checkpoints: Path, run: dict[str, Any]) -> None:
+    """Remove the checkpoint of a training that nobody will run again. Of DVC this is known when it runs the next stage:
+    until then it may end and, later, remove all that was written and run this one again. So `track` removes it."""
+    if "DVC_STAGE" not in os.environ:
+        forget(checkpoints, run["key"])

@@ -70,7 +70,10 @@ class LiveTracker(Observer):
                 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
                 self.system_metrics = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
-                    self.run_id, sampling_interval=SYSTEM_METRICS_SECONDS, tracking_uri=self.where.uri
+                    self.run_id,
+                    sampling_interval=SYSTEM_METRICS_SECONDS,
+                    resume_logging=True,
+                    tracking_uri=self.where.uri,
                 )
                 self.system_metrics.start()
 

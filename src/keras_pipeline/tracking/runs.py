@@ -74,9 +74,13 @@ def _create(store: Store, record: dict[str, Any], experiment_name: str | None) -
 
 
 def reopen(store: Store, run_id: str, record: dict[str, Any]) -> None:
-    """Let a run that was closed with its interrupted training go on, with every epoch that it has by now."""
+    """Let a run that was closed with its interrupted training go on, with every epoch that it has by now, and with the
+    tags of now: the interruption may have been for a commit."""
+    from mlflow.entities import RunTag
+
     store.client.update_run(run_id, status="RUNNING")
-    store.client.set_tag(run_id, "resumed", ", ".join(record["resumed"]))
+    tags = {**_tags(record), "resumed": ", ".join(record["resumed"])}
+    store.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     if record["history"]:
         log_epochs(store, run_id, record["history"])
 
