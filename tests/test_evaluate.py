@@ -11,7 +11,7 @@ from keras_pipeline.datasets import IMAGE_SHAPE
 from keras_pipeline.errors import DataError, ModelFileError
 from keras_pipeline.observer import Observer
 from keras_pipeline.preprocessing import read_split
-from keras_pipeline.stages import evaluate, normalize, train
+from keras_pipeline.stages import evaluate, train
 
 pytestmark = pytest.mark.slow
 WRITTEN = {
@@ -77,8 +77,7 @@ def test_a_network_that_learned_nothing_is_said(trained: Path, capsys: pytest.Ca
     model = architectures.build(small.params(CHANGES).model, IMAGE_SHAPE, 10)
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     (trained / "idle").mkdir()
-    for name in ("history.csv", "run.json"):
-        (trained / "idle" / name).write_bytes((trained / "models" / name).read_bytes())
+    (trained / "idle" / "history.csv").write_bytes((trained / "models" / "history.csv").read_bytes())
     model_file.save(model, trained / "idle" / "model.keras")
     evaluate.run(small.params(CHANGES), trained / "normalized", trained / "idle", trained / "idle_reports")
     assert "no better than always giving the most common answer" in capsys.readouterr().out
@@ -88,42 +87,8 @@ def test_what_is_missing_or_damaged_is_named(trained: Path, tmp_path: Path) -> N
     normalized = trained / "normalized"
     with pytest.raises(DataError, match=r"statistics.json: not there. The stage 'normalize' writes it"):
         evaluate.run(small.params(), tmp_path, trained / "models", tmp_path / "reports")
-    with pytest.raises(DataError, match=r"run.json: not there. The stage 'train' writes it"):
-        evaluate.run(small.params(CHANGES), normalized, tmp_path, tmp_path / "reports")
-    (tmp_path / "run.json").write_bytes((trained / "models" / "run.json").read_bytes())
     with pytest.raises(DataError, match=r"history.csv: cannot be read as a training history"):
-        evaluate.run(small.params(CHANGES), normalized, tmp_path, tmp_path / "reports")
+        evaluate.run(small.params(), normalized, tmp_path, tmp_path / "reports")
     (tmp_path / "history.csv").write_bytes((trained / "models" / "history.csv").read_bytes())
     with pytest.raises(ModelFileError, match=r"model.keras: cannot be loaded"):
-        evaluate.run(small.params(CHANGES), normalized, tmp_path, tmp_path / "reports")
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("normalize.scaling", "symmetric", "normalize.scaling: unit, it is symmetric now"),
-        ("normalize.split_seed", 2, "normalize.split_seed: 1, it is 2 now"),
-        ("model.activation", "tanh", "model.activation: relu, it is tanh now"),
-        ("train.loss", "mean_squared_error", "train.loss: categorical_crossentropy, it is mean_squared_error now"),
-    ],
-)
-def test_a_network_of_other_params_is_refused(
-    trained: Path, tmp_path: Path, key: str, value: object, message: str
-) -> None:
-    chosen = small.params({**CHANGES, key: value})
-    normalize.run(chosen, trained / "raw", tmp_path / "normalized")
-    with pytest.raises(DataError) as refused:
-        evaluate.run(chosen, tmp_path / "normalized", trained / "models", tmp_path / "reports")
-    assert str(refused.value) == f"the network was trained with {message}. Run `dvc repro` to have it trained anew."
-
-
-def test_a_network_of_another_dataset_is_refused(trained: Path, tmp_path: Path) -> None:
-    record = files.read_json(trained / "models" / "run.json", "train")
-    record["params"]["fetch.dataset"] = "mnist"
-    files.write_json(tmp_path / "run.json", record)
-    with pytest.raises(DataError, match=r"the network was trained with fetch.dataset: mnist, it is digits now"):
-        evaluate.run(small.params(CHANGES), trained / "normalized", tmp_path, tmp_path / "reports")
-    record["params"]["fetch.dataset"], record["sha256"]["data"] = "digits", "0" * 64
-    files.write_json(tmp_path / "run.json", record)
-    with pytest.raises(DataError, match=r"the network was trained with other arrays than those in .*/normalized"):
-        evaluate.run(small.params(CHANGES), trained / "normalized", tmp_path, tmp_path / "reports")
+        evaluate.run(small.params(), normalized, tmp_path, tmp_path / "reports")

@@ -11,7 +11,7 @@ import numpy as np
 from keras_pipeline import architectures, backends, files, spent
 from keras_pipeline.errors import DataError
 from keras_pipeline.layers import Flatten
-from keras_pipeline.params import Params, flat
+from keras_pipeline.params import Params
 from keras_pipeline.preprocessing import STATISTICS, Question, Split, question, read_split
 
 PREDICTION_BATCH = 1000
@@ -23,33 +23,15 @@ def run(params: Params, normalized: Path, models: Path, reports: Path) -> None:
 
     predictions.npz: outputs float32 (n, outputs) as the network gave them, labels int64 (n,), in test order, or targets
     float32 (n,), scaled; penalty float64 (), the network's L2 penalty; of a linear network for numbers coefficients
-    float32 (features + 1,), its weights and bias. Raises DataError where the network was trained on other data, or with
-    other params, ModelFileError where its file is damaged.
+    float32 (features + 1,), its weights and bias.
     """
     with files.lock(reports):
-        keys = (*STATISTICS, "normalize")
-        statistics = files.read_json(normalized / "statistics.json", written_by="normalize", keys=keys)
-        record = files.read_json(models / "run.json", written_by="train", keys=("params", "sha256"))
-        _trained_so(params, normalized, statistics, record)
+        statistics = files.read_json(normalized / "statistics.json", written_by="normalize", keys=STATISTICS)
         test = read_split(normalized, "test", statistics)
         history = _read_history(models / "history.csv")
         predictions = _predict(params, models / "model.keras", test, question(statistics))
         _write_npz(reports / "predictions.npz", predictions)
         report(params, reports, test, statistics, history)
-
-
-def _trained_so(params: Params, normalized: Path, statistics: dict[str, Any], record: dict[str, Any]) -> None:
-    """Raise DataError where the network of the record is not one for these data and params."""
-    now = {"fetch.dataset": statistics["dataset"]}
-    now |= {f"normalize.{key}": value for key, value in statistics["normalize"].items()}
-    now |= dict(flat(params.model, "model."))
-    now |= {"train.loss": params.train.loss, "train.precision": params.train.precision}
-    then = record["params"]
-    differing = [f"{key}: {then.get(key)}, it is {value} now" for key, value in now.items() if then.get(key) != value]
-    if record["sha256"]["data"] != files.sha256(normalized / "statistics.json"):
-        differing.append(f"other arrays than those in {normalized}")
-    if differing:
-        raise DataError(f"the network was trained with {differing[0]}. Run `dvc repro` to have it trained anew.")
 
 
 def report(
