@@ -1,8 +1,13 @@
 import inspect
+import itertools
+import math
+import random
+from collections.abc import Iterator
 from typing import Any, get_args
 
+import numpy as np
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 import small
 from keras_pipeline import layers
@@ -103,6 +108,80 @@ def test_what_is_given_reaches_keras(name: str, clipping: str) -> None:
     config = made(optimizer).get_config()
     for argument, value in given.items():
         assert config[argument] == pytest.approx(value), argument
+
+
+def edges(kind: Any) -> list[Any]:
+    """The least and the largest value of an argument's range."""
+    if kind is bool:
+        return [False, True]
+    schema = TypeAdapter(kind).json_schema()
+    least, largest = schema.get("minimum"), schema.get("maximum")
+    if least is None:
+        least = math.nextafter(schema["exclusiveMinimum"], math.inf)
+    if largest is None:
+        largest = math.nextafter(schema["exclusiveMaximum"], -math.inf)
+    return [least, largest]
+
+
+def accepted(name: str, arguments: dict[str, Any]) -> Optimizer | None:
+    try:
+        return validated(name, **arguments)
+    except ValidationError:
+        return None
+
+
+def covering(name: str) -> Iterator[dict[str, Any]]:
+    """Arguments at edges of their ranges, as many together as the check lets through, until every pair of two edges
+    that it lets through was in one."""
+    ranges = {argument: edges(kind) for argument, kind in default_arguments(name).items()}
+    wanted = [
+        {one: first, other: second}
+        for one, other in itertools.combinations(ranges, 2)
+        for first, second in itertools.product(ranges[one], ranges[other])
+    ]
+    draw = random.Random(name)
+    while wanted:
+        chosen = wanted[0]
+        if accepted(name, chosen):
+            for argument in draw.sample(sorted(ranges), len(ranges)):
+                more = {argument: draw.choice(ranges[argument]), **chosen}
+                chosen = more if accepted(name, more) else chosen
+            yield chosen
+        wanted = [pair for pair in wanted[1:] if not pair.items() <= chosen.items()]
+
+
+def steps(optimizer: Any) -> bool:
+    """Take three steps as training does; whether all weights are finite then."""
+    import keras
+
+    weights = [
+        keras.Variable(np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)),
+        keras.Variable(np.zeros(4, np.float32)),
+    ]
+    optimizer.build(weights)
+    for step in range(1, 4):
+        optimizer.scale_loss(1.0)
+        optimizer.apply([keras.ops.ones((3, 4)) * step, keras.ops.ones(4) / step], weights)
+    optimizer.finalize_variable_values(weights)
+    return all(np.isfinite(keras.ops.convert_to_numpy(one)).all() for one in weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_the_check_lets_through_keras_takes_at_the_edges_of_each_range_and_in_pairs(name: str) -> None:
+    for argument, kind in default_arguments(name).items():
+        for value in edges(kind):
+            optimizer = accepted(name, {argument: value})
+            assert steps(made(optimizer)) if optimizer else name == "muon", (argument, value)
+    for arguments in covering(name):
+        steps(made(validated(name, **arguments)))  # together extremes may grow without end; Keras must take them
+
+
+@pytest.mark.parametrize("one", ["clipnorm", "clipvalue", "global_clipnorm"])
+def test_gradients_are_clipped_in_one_way(one: str) -> None:
+    for other in {"clipnorm", "clipvalue", "global_clipnorm"} - {one}:
+        with pytest.raises(ValidationError, match="Keep one of clipnorm, clipvalue, global_clipnorm"):
+            validated("adam", **{one: 1.0, other: 1.0})
 
 
 @pytest.mark.slow
