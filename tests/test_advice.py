@@ -20,6 +20,7 @@ SGD = {"name": "sgd", "learning_rate": 0.1}
 NUMPY: Changes = {
     "train.engine": "numpy", "train.optimizer": SGD, "model.dropout": 0.0, "model.batch_normalization": False,
 }  # fmt: skip
+TWO: Changes = {"train.strategy": "mirrored", "train.devices": 2, "normalize.training_images": 1000}
 TAKEN_OUT = object()
 NOT_A_VALUE = re.compile(r"another |a network |more |fewer |one of ")
 
@@ -57,6 +58,9 @@ def advised(key: str, message: str) -> Iterator[Changes]:
             continue
         if keyed := re.fullmatch(r"([\w.]+): (.+)", alternative):
             named = keyed[1] if "." in keyed[1] else f"{key.rpartition('.')[0]}.{keyed[1]}"
+        if pair := re.fullmatch(r"train.backend: (\w+) with train.strategy: (\w+)", alternative):
+            yield {"train.backend": pair[1], "train.strategy": pair[2]}
+            continue
         text = (keyed[2] if keyed else alternative).removesuffix(" at most")
         value: Any = {"true": True, "false": False}.get(text, text)
         if re.fullmatch(r"[\d.]+", text):
@@ -123,6 +127,18 @@ def advices(changes: Changes) -> list[tuple[str, str, Changes]]:
             "train.optimizer.loss_scale_factor",
         ),
         ({"train.optimizer": {"name": "ftrl", "learning_rate": 0.1}}, "train.schedule.name"),
+        *(
+            ({"train.strategy": strategy, "train.optimizer": {**SGD, **arguments}}, f"train.optimizer.{key}")
+            for strategy in ("mirrored", "multi_worker")
+            for key, arguments in (
+                ("gradient_accumulation_steps", {"gradient_accumulation_steps": 2}),
+                ("ema_overwrite_frequency", {"use_ema": True, "ema_overwrite_frequency": 1}),
+            )
+        ),
+        *(
+            ({**TWO, "train.optimizer": {**SGD, key: 2, "use_ema": True}}, f"train.optimizer.{key}")
+            for key in ("clipnorm", "clipvalue", "global_clipnorm", "gradient_accumulation_steps")
+        ),
         ({"model.output_activation": "linear"}, "model.output_activation"),
         ({"model.output_activation": "linear", "train.loss": "binary_crossentropy"}, "model.output_activation"),
         ({"model.output_activation": "sigmoid"}, "model.output_activation"),

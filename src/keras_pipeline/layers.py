@@ -77,7 +77,7 @@ class BatchNormalization(Layer):
 
     layer: Literal["BatchNormalization"] = "BatchNormalization"
     momentum: Annotated[float, Field(gt=0, lt=1)] = 0.99
-    epsilon: Annotated[float, Field(gt=0, le=1)] = 0.001
+    epsilon: Annotated[float, Field(ge=1e-12, le=1)] = 0.001
 
     @override
     def weights(self, shape: Shape) -> int:

@@ -17,7 +17,7 @@ from keras_pipeline.datasets import DATASETS
 from keras_pipeline.engines import Engine, numpy_faults
 from keras_pipeline.errors import ParamsError
 from keras_pipeline.layers import L2, Activation, AnyLayer, BatchNormalization, Rate, Shape, Units
-from keras_pipeline.optimizers import AnyOptimizer
+from keras_pipeline.optimizers import CLIPPINGS, AnyOptimizer
 from keras_pipeline.strategies import REFUSED, STRATEGIES, Backend, BatchStatistics
 from keras_pipeline.strict_yaml import Block, KeyedError
 from keras_pipeline.tasks import Task
@@ -181,7 +181,7 @@ class Train(Block):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Train":
-        _raise([*self._schedule_faults(), *self._precision_faults(), *self._strategy_faults()])
+        _raise([*self._schedule_faults(), *self._precision_faults(), *self._strategy_faults(), *self._merging_faults()])
         return self
 
     def _schedule_faults(self) -> Iterator[KeyedError]:
@@ -232,6 +232,29 @@ class Train(Block):
                 f"{self.batch_size} is the global batch and cannot be shared evenly by {self.replicas} replicas. "
                 f"Use a multiple of {self.replicas}, such as {multiple}.",
             )
+
+    def _merging_faults(self) -> Iterator[KeyedError]:
+        """What Keras' optimizer cannot do, or does to each replica's share, where gradients are merged in its step."""
+        given = self.optimizer.arguments()
+        if not STRATEGIES[self.strategy].merges:
+            return
+        several = self.replicas > 1
+        other = "train.backend: jax with train.strategy: data_parallel" if several else "train.strategy: none"
+        way_out = f"Take it out, or use {other}."
+        for key in ("gradient_accumulation_steps", *(["ema_overwrite_frequency"] if given.get("use_ema") else [])):
+            if key in given:
+                yield KeyedError(
+                    ("optimizer", key),
+                    f"Keras cannot do this with strategy '{self.strategy}', where TensorFlow adds up gradients inside "
+                    f"of the optimizer's step. {way_out}",
+                )
+        for key in CLIPPINGS if several else ():
+            if key in given:
+                yield KeyedError(
+                    ("optimizer", key),
+                    f"with strategy '{self.strategy}' each replica clips the gradients of its own share of a batch, "
+                    f"which is not what one device does. {way_out}",
+                )
 
     def _other_strategies(self) -> str:
         """Those that train with this backend on so many devices and workers, as the end of an advice."""

@@ -17,13 +17,15 @@ class Strategy:
 
     `devices`: whether one process may use several; `workers`: whether there may be several processes;
     `statistics`: what BatchNormalization's can be taken over where several replicas train; `fused`: whether many
-    steps can run as one program, on the backends FUSED."""
+    steps can run as one program, on the backends FUSED; `merges`: whether Keras' optimizer gets each replica's
+    gradients, which TensorFlow adds up inside of its step, behind what it does with gradients."""
 
     backends: tuple[Backend, ...]
     devices: bool = False
     workers: bool = False
     statistics: tuple[BatchStatistics, ...] = ("synchronized", "per_replica")
     fused: bool = False
+    merges: bool = False
 
 
 FUSED: tuple[Backend, ...] = ("tensorflow", "jax")
@@ -32,11 +34,11 @@ FUSED: tuple[Backend, ...] = ("tensorflow", "jax")
 STRATEGIES: dict[str, Strategy] = {
     "none": Strategy(("tensorflow", "jax", "torch"), fused=True),
     "one_device": Strategy(("tensorflow",), fused=True),
-    "mirrored": Strategy(("tensorflow",), devices=True),
-    "multi_worker": Strategy(("tensorflow",), workers=True),
+    "mirrored": Strategy(("tensorflow",), devices=True, merges=True),
+    "multi_worker": Strategy(("tensorflow",), workers=True, merges=True),
     "data_parallel": Strategy(("jax",), devices=True, workers=True, statistics=("synchronized",)),
     "ddp": Strategy(("torch",), workers=True, statistics=("per_replica",)),
-    "tpu": Strategy(("tensorflow",), devices=True),
+    "tpu": Strategy(("tensorflow",), devices=True, merges=True),
 }
 
 REFUSED = {

@@ -225,9 +225,10 @@ def learning_rate(schedule: Schedule, highest: float, epochs: int, steps: int) -
 
 def learning_rate_then(optimizer: keras.optimizers.Optimizer, steps_since: int) -> float:
     """The learning rate that the optimizer had so many steps ago, or will have, if negative."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
     rate = optimizer._learning_rate  # Keras tells the rate of now only
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-        rate = rate(optimizer.iterations - steps_since)
+        rate = rate(optimizer._iterations - steps_since)  # not `iterations`, which counts less where gradients gather
     return float(keras.ops.convert_to_numpy(rate))
 
 

@@ -17,6 +17,9 @@ def make_variables(model: keras.Sequential, place: Distribution, batch: Batch) -
     and a replica, which must not make any, finds them."""
     images, targets, weights = (array[:1] for array in batch)
     with place.scope():
+        # An optimizer that Keras puts inside another, to scale the loss, is built first: else what it makes by itself,
+        # such as Nadam's product, is not among the variables, and JAX forgets it after each step.
+        getattr(model.optimizer, "inner_optimizer", model.optimizer).build(model.trainable_variables)
         model.optimizer.build(model.trainable_variables)
         model.compute_metrics(images, targets, targets, weights)
 
