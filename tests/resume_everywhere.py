@@ -19,7 +19,7 @@ IMAGES = 70
 
 
 def main(normalized: Path, changes: dict[str, Any]) -> None:
-    chosen = small.params(changes)
+    chosen = small.params({"normalize.training_images": IMAGES, **changes})
     statistics = files.read_json(normalized / "statistics.json", "normalize")
     splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
     few = [Split(split.images[:IMAGES], split.labels[:IMAGES]) for split in splits]
