@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 import small
-from keras_pipeline import layers
-from keras_pipeline.optimizers import _ANY_OPTIMIZER, OPTIMIZERS, AnyOptimizer, Optimizer
+from keras_pipeline import distribution, layers
+from keras_pipeline.optimizers import _ANY_OPTIMIZER, MUON, OPTIMIZERS, AnyOptimizer, Optimizer
 from keras_pipeline.params import Schedule, Train
 
 WITHOUT_A_NAME = {"LossScaleOptimizer", "MultiOptimizer", "OptimizerMap", "Optimizer"}
@@ -37,17 +37,26 @@ def validated(name: str, **arguments: Any) -> Optimizer:
     return Block.model_validate({"optimizer": {"name": name, "learning_rate": 0.1, **arguments}}).optimizer
 
 
-def made(optimizer: Optimizer) -> Any:
-    """The Keras optimizer that training gives a network."""
+def compiled(optimizer: Optimizer, precision: str = "float32", schedule: Any = "constant") -> Any:
+    """A network as training compiles it with this optimizer."""
     import keras
 
     from keras_pipeline import training
 
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    schedule = Schedule(name="constant", warmup_epochs=0, decay_rate=1.0, factor=0.5, patience=1)
-    train = Train.model_construct(optimizer=optimizer, schedule=schedule, loss="mean_squared_error", epochs=1)
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    row = Schedule(name=schedule, warmup_epochs=0, decay_rate=0.5, factor=0.5, patience=1)
+    train = Train.model_construct(optimizer=optimizer, schedule=row, loss="mean_squared_error", epochs=1)
     training.compile_model(model, train, 10, small.TEN_CLASSES)
-    return model.optimizer
+    return model
+
+
+def made(optimizer: Optimizer) -> Any:
+    """The Keras optimizer that training gives a network."""
+    return compiled(optimizer).optimizer
 
 
 def default_arguments(name: str) -> dict[str, Any]:
@@ -93,6 +102,7 @@ def test_what_is_left_out_is_keras_default(name: str) -> None:
     optimizer = made(validated(name))
     assert float(optimizer.learning_rate) == pytest.approx(0.1)
     assert optimizer.get_config() == type(optimizer)(learning_rate=0.1, name=optimizer.name).get_config()
+    assert name != "muon" or {key: optimizer.get_config()[key] for key in MUON} == MUON
 
 
 @pytest.mark.slow
@@ -182,6 +192,39 @@ def test_gradients_are_clipped_in_one_way(one: str) -> None:
     for other in {"clipnorm", "clipvalue", "global_clipnorm"} - {one}:
         with pytest.raises(ValidationError, match="Keep one of clipnorm, clipvalue, global_clipnorm"):
             validated("adam", **{one: 1.0, other: 1.0})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_all_that_an_optimizer_keeps_is_in_its_state(name: str, precision: str) -> None:
+    import keras
+
+    from keras_pipeline import training_state
+
+    model = compiled(validated(name, use_ema=True, gradient_accumulation_steps=2), precision)
+    batch = np.ones((1, 3), np.float32), np.ones((1, 2), np.float32), np.ones(1, np.float32)
+    training_state.make_variables(model, distribution.Distribution("none", ("/cpu:0",)), batch)
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    assert (optimizer is not model.optimizer) == (precision == "mixed_float16")
+    known = {id(one) for one in [*model.optimizer.variables, *model.trainable_variables]}
+    for attribute, value in vars(optimizer).items():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            assert not isinstance(one, keras.Variable) or id(one) in known, attribute
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_the_learning_rate_of_then_is_that_of_the_schedule(precision: str) -> None:
+    from keras_pipeline.training import learning_rate_then
+
+    model = compiled(validated("sgd", gradient_accumulation_steps=2), precision, "exponential")
+    rates = []
+    for _ in range(3):
+        rates.append(float(model.optimizer.learning_rate))
+        model.optimizer.apply([np.zeros((3, 2), np.float32), np.zeros(2, np.float32)], model.trainable_variables)
+    assert rates == pytest.approx([0.1 * 0.5 ** (step / 10) for step in range(3)])
+    assert [learning_rate_then(model.optimizer, 3 - step) for step in range(3)] == pytest.approx(rates)
 
 
 @pytest.mark.slow
