@@ -68,6 +68,16 @@ def test_a_machine_s_faults_are_findings_and_end_no_other_check(
         assert "The stage 'fetch' writes it" in text
 
 
+def test_locks_that_dvc_left_torn_are_a_finding(made: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    locks = made.root / ".dvc" / "tmp" / "rwlock"
+    locks.parent.mkdir(parents=True)
+    for content, whole in (('{"read": {}}', True), ("", False)):
+        locks.write_text(content)
+        good, text = findings(made, capsys)["dvc"]
+        assert good == whole
+        assert text.endswith("rm .dvc/tmp/rwlock") != whole
+
+
 def test_a_folder_that_was_removed_is_a_finding(
     made: Checkout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """What this machine has for the pipeline: one line each, good or with what to do."""
 
 import importlib.metadata
+import json
 import os
 import shlex
 import shutil
@@ -133,7 +134,18 @@ def _dvc() -> Finding:
         return False, f"{text}, but not on PATH: source .venv/bin/activate"
     if good and not Path(".dvc").is_dir():
         return False, f"{text}, but this folder has no .dvc: run it in the checkout's top folder"
+    locks = Path(".dvc", "tmp", "rwlock")
+    if good and locks.is_file() and not _is_json(locks):
+        return False, f"{text}, but {locks} is torn: DVC was ended while it wrote it, and refuses it: rm {locks}"
     return good, text
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return True
 
 
 def _git() -> Finding:
