@@ -8,7 +8,6 @@ environment has, also where more is installed.
 import os
 import shutil
 import signal
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -42,7 +41,6 @@ INSTALLED["needs_mxnet"] = Path(__file__).parents[1].joinpath(".venv-mxnet", ".r
 
 
 def pytest_configure() -> None:
-    sys.meta_path[:] = [hidden.VisiblePackages if one is hidden.PathFinder else one for one in sys.meta_path]
     folders = (str(Path(hidden.__file__).parent), os.environ.get("PYTHONPATH"))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
     # A process that is started with a signal ignored, as by nohup or in the background of a script, ignores it, and so

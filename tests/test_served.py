@@ -11,7 +11,13 @@ import small
 from keras_pipeline import architectures
 from keras_pipeline.datasets import DATASETS
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:The .*noload.* loader strategy is deprecated",  # MLflow with SQLAlchemy 2.1
+        "ignore:.*Any type hint is inferred as AnyType",  # MLflow, of its own functions
+    ),
+]
 
 NAMES = DATASETS["diabetes"].columns[:-1]
 RECORDS: dict[str, dict[str, Any]] = {

@@ -151,8 +151,8 @@ def test_a_plan_takes_a_moment_and_no_framework() -> None:
 NOISE = """
 import numpy as np, os, small
 from keras_pipeline import distribution
-chosen = small.params({"train.strategy": "mirrored", "train.devices": 2, "model.layers": [
-    {"layer": "Flatten"}, {"layer": "Dropout", "rate": 0.5}], "model.architecture": "layers"})
+chosen = small.params({"normalize.training_images": 100, "train.strategy": "mirrored", "train.devices": 2,
+    "model.layers": [{"layer": "Flatten"}, {"layer": "Dropout", "rate": 0.5}], "model.architecture": "layers"})
 plan = distribution.plan(chosen.train, {"train": 100, "validation": 10}, os.environ)
 distribution.prepare(plan)
 place = distribution.open_distribution(plan)
@@ -253,6 +253,7 @@ def test_what_trains_is_said_before_it_does(folder: Path) -> None:
 @pytest.mark.slow
 def test_the_network_written_is_the_one_validated_also_with_statistics_per_replica(folder: Path) -> None:
     changes = {
+        "normalize.validation_share": 0.2,
         "train.strategy": "mirrored",
         "train.devices": 2,
         "train.batch_statistics": "per_replica",

@@ -5,7 +5,7 @@ Python imports this file when it starts, wherever its folder is on PYTHONPATH.
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import Distribution
 from typing import Any
@@ -14,23 +14,25 @@ VARIABLE = "HIDDEN_PACKAGES"
 
 
 class VisiblePackages(PathFinder):
-    """Finds modules and distributions as `PathFinder` does, but for those that are hidden."""
+    """Finds modules as `PathFinder` does, but for those of hidden packages."""
 
     @classmethod
     def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """No module of a hidden package."""
+        """None where the package is hidden."""
         return None if fullname.partition(".")[0] in _hidden() else super().find_spec(fullname, path, target)
-
-    @classmethod
-    def find_distributions(cls, *arguments: Any, **options: Any) -> Iterable[Distribution]:
-        """No hidden distribution."""
-        hidden = _hidden()
-        found = PathFinder.find_distributions(*arguments, **options)
-        return (one for one in found if one.metadata["Name"].lower() not in hidden) if hidden else found
 
 
 def _hidden() -> list[str]:
     return os.environ.get(VARIABLE, "").split()
 
 
-sys.meta_path[:] = [VisiblePackages if finder is PathFinder else finder for finder in sys.meta_path]
+def _visible(kind: type[Distribution], **wanted: Any) -> Iterator[Distribution]:
+    """Whatever finders other packages have added to `sys.meta_path`: `importlib.metadata` asks them all here."""
+    hidden = _hidden()
+    return (one for one in _discover(kind, **wanted) if not hidden or one.metadata["Name"].lower() not in hidden)
+
+
+if VisiblePackages.__name__ not in [getattr(finder, "__name__", "") for finder in sys.meta_path]:
+    sys.meta_path[:] = [VisiblePackages if finder is PathFinder else finder for finder in sys.meta_path]
+    _discover = Distribution.discover.__func__  # type: ignore[attr-defined]
+    Distribution.discover = classmethod(_visible)  # type: ignore[assignment, method-assign]
