@@ -2,6 +2,7 @@ import contextlib
 import os
 import pty
 import re
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -68,7 +69,10 @@ def test_a_machine_s_faults_are_findings_and_end_no_other_check(
         assert "The stage 'fetch' writes it" in text
 
 
-def test_locks_that_dvc_left_torn_are_a_finding(made: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+def test_locks_that_dvc_left_torn_are_a_finding(
+    made: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: name)  # on PATH or not, it is the locks that count here
     locks = made.root / ".dvc" / "tmp" / "rwlock"
     locks.parent.mkdir(parents=True)
     for content, whole in (('{"read": {}}', True), ("", False)):
