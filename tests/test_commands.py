@@ -39,8 +39,6 @@ Run = Callable[..., tuple[int, list[str], list[str]]]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Runs a command in an empty folder with the shipped params.yaml: exit code, lines of output, of errors."""
     monkeypatch.chdir(tmp_path)
-    for name in ("DVC_STAGE", "DVC_ROOT", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
     shutil.copy(SHIPPED, tmp_path / "params.yaml")
     edit("dataset", "mnist")
     edit("scaling", "unit")

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from keras_pipeline import files
-from real_workspace import Workspace, origin, wait_until
+from real_workspace import PROGRAMS, Workspace, origin, wait_until
 from tracking_fixtures import MAKER_THAT_IS_KILLED
 
 pytestmark = pytest.mark.slow
@@ -424,7 +424,7 @@ def test_a_training_killed_at_its_begin_and_at_its_end_is_one_training_and_one_r
             f"killed_at.kill_at('keras_pipeline.{module}', {name!r})\nsys.exit(killed_at.commands.main())\n"
         )
         program.chmod(0o755)
-        done = workspace.run("dvc repro", PATH=f"{program.parent}:{os.environ['PATH']}")
+        done = workspace.run("dvc repro", PATH=f"{program.parent}:{PROGRAMS}:{os.environ['PATH']}")
         assert "exited with -9" in done.output
         outputs.append(done.output)
     outputs.append(workspace.good("dvc repro"))

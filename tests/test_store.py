@@ -34,11 +34,9 @@ WHOLE = {"alembic_version": 1, "experiments": 1, "runs": 0}
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Without what DVC or a user sets; afterwards as before, since MLflow writes there too."""
+def _environment() -> Iterator[None]:
+    """Afterwards as before, since MLflow writes there too."""
     before = dict(os.environ)
-    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_STAGE"):
-        monkeypatch.delenv(name, raising=False)
     yield
     os.environ.clear()
     os.environ.update(before)

@@ -226,8 +226,6 @@ def _history(models: Path) -> Any:
 @pytest.fixture
 def alone(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trained:
     """A copy with a store of its own."""
-    for name in ("DVC_ROOT", "DVC_EXP_NAME", "DVC_STAGE"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # which MLflow sets, and which is put back after the test
     folder = tmp_path / "checkout"
     shutil.copytree(trained.folder, folder)

@@ -36,16 +36,13 @@ pytestmark = pytest.mark.filterwarnings(
 
 KEY = "a" * 32
 CURVES = runs.epoch_metrics(tracking_fixtures.history(1)[0])
-OWN = {"MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_STAGE"}
 TRACK = "import sys; from keras_pipeline import commands; code = commands.main(['track']); "
 
 
 @pytest.fixture(autouse=True)
 def _environment() -> Iterator[None]:
-    """Without what DVC or a user sets; afterwards as before, since MLflow writes there too."""
+    """Afterwards as before, since MLflow writes there too."""
     before = dict(os.environ)
-    for name in OWN:
-        os.environ.pop(name, None)
     yield
     os.environ.clear()
     os.environ.update(before)
@@ -1035,7 +1032,7 @@ def page(
     server = subprocess.Popen(
         [Path(sys.executable).parent / "keras-pipeline", "ui", "--no-browser", "--port", str(port)],
         cwd=checkout.root,
-        env={name: value for name, value in os.environ.items() if name not in OWN},
+        env={name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"},  # MLflow set it
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
