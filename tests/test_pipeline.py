@@ -425,7 +425,7 @@ def test_a_training_killed_at_its_begin_and_at_its_end_is_one_training_and_one_r
         )
         program.chmod(0o755)
         done = workspace.run("dvc repro", PATH=f"{program.parent}:{PROGRAMS}:{os.environ['PATH']}")
-        assert "exited with -9" in done.output
+        assert re.search(r"exited with (-9|137)", done.output)  # of a shell that stays between DVC and the stage: 137
         outputs.append(done.output)
     outputs.append(workspace.good("dvc repro"))
     assert ["Epoch 1/" in output for output in outputs] == [False, True, False, False]
