@@ -10,10 +10,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from keras_pipeline import distribution, files, params
-from keras_pipeline.checkpoints import Checkpoints
-from keras_pipeline.datasets import IMAGE_SHAPE
-from keras_pipeline.preprocessing import Question, read_split
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.config.datasets import IMAGE_SHAPE
+from keras_pipeline.core import files
+from keras_pipeline.data.splits import read_split
+from keras_pipeline.data.task_spec import TaskSpec
+from keras_pipeline.distribution import strategies
+from keras_pipeline.training.checkpoints import Checkpoints
 
 
 def main() -> None:
@@ -22,32 +25,32 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--normalized", type=Path, default=Path("data/normalized"))
     chosen = parser.parse_args()
-    values = params.load(Path("params.yaml"))
+    values = load_params(Path("params.yaml"))
     train = values.train.model_copy(update={"epochs": chosen.epochs})
     statistics_of_data = files.read_json(chosen.normalized / "statistics.json", "normalize")
     splits = [read_split(chosen.normalized, name, statistics_of_data) for name in ("train", "validation")]
-    plan = distribution.plan(train, statistics_of_data["images"], os.environ)
-    distribution.prepare(plan)
-    place = distribution.open_distribution(plan)
+    plan = strategies.plan_training(train, statistics_of_data["images"], os.environ)
+    strategies.set_environment(plan)
+    place = strategies.open_strategy(plan)
 
-    from keras_pipeline import fitting, training, training_state
+    from keras_pipeline.training import batches, compilation, fit, state
 
-    weights = training.class_weights(splits[0].labels, 10, train.class_weights)
-    data = training.Data(splits[0], splits[1], weights, values.seed, plan.batch_size, plan.validation_batch)
+    weights = batches.class_weights(splits[0].targets, 10, train.class_weights)
+    data = batches.Data(splits[0], splits[1], weights, values.seed, plan.batch_size, plan.validation_batch)
     in_saves = [0.0]
 
     def seconds(kept: Checkpoints | None) -> float:
-        def save(state: training_state.State, progress: dict[str, object]) -> None:
+        def save(state: state.TrainingState, progress: dict[str, object]) -> None:
             began = time.perf_counter()
             if kept:
                 kept.save(state, progress)
             in_saves[0] += time.perf_counter() - began
 
-        model = training.new_network(
-            values.model, train, values.seed, place, data.steps, Question("classes", IMAGE_SHAPE, 10)
+        model = compilation.new_network(
+            values.model, train, values.seed, place, data.steps, TaskSpec("classes", IMAGE_SHAPE, 10)
         )
         began = time.perf_counter()
-        fitting.fit(model, place, data, train, fitting.Watcher(save=save, quiet=True), fitting.Progress())
+        fit.fit_network(model, place, data, train, fit.FitHooks(save=save, quiet=True), fit.Progress())
         return time.perf_counter() - began
 
     seconds(None)  # the first one compiles

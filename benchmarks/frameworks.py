@@ -25,9 +25,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_pipeline import answer, files, preprocessing, studies
-from keras_pipeline.params import Params
-from keras_pipeline.study_folders import Folders
+from keras_pipeline.config.params import Params
+from keras_pipeline.data import splits, task_spec
+from keras_pipeline.runs.folders import Folders
+from keras_pipeline.studies import results
+from keras_pipeline.studies.study import load_study
 
 HERE = Path(__file__).parent
 MXNET = HERE.parent / ".venv-mxnet"
@@ -46,9 +48,9 @@ class Trained:
 
 
 def main() -> None:
-    study, folders = studies.load(Path("studies/frameworks.yaml"), Path("params.yaml")), Folders(Path("studies"))
+    study, folders = load_study(Path("studies/frameworks.yaml"), Path("params.yaml")), Folders(Path("studies"))
     trained: dict[str, dict[int, Trained]] = {}
-    for result in answer.results(study.runs, folders.run):
+    for result in results.collect_results(study.runs, folders.run):
         trained.setdefault(result.variant, {})[result.seed] = _left(result)
     baseline = study.asked.baseline
     if baseline not in trained:
@@ -101,13 +103,13 @@ def _apart(ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]) -> floa
     return max(float(np.abs(one - other).max()) for one, other in zip(ours, theirs, strict=True)) / largest
 
 
-def _left(result: answer.Result) -> Trained:
+def _left(result: results.RunResult) -> Trained:
     """What a run of the study left."""
     import keras
 
     history = result.record["history"]
     with np.load(result.folder / "reports" / "predictions.npz", allow_pickle=False) as saved:
-        answers = preprocessing.predicted(saved["outputs"])
+        answers = task_spec.predicted_classes(saved["outputs"])
     return Trained(
         losses=[epoch["train/loss"] for epoch in history],
         seconds=[later["time"] - earlier["time"] for earlier, later in pairwise(history)],
@@ -119,22 +121,24 @@ def _left(result: answer.Result) -> Trained:
 def given(params: Params, normalized: Path) -> dict[str, Any]:
     """All that a training of dense layers with plain SGD on the cross-entropy begins with, as arrays: see
     peer_mxnet.py."""
-    from keras_pipeline import architectures, training
+    from keras_pipeline.data.statistics import read_statistics
+    from keras_pipeline.models import architectures
+    from keras_pipeline.training import batches, compilation
 
-    statistics = files.read_json(normalized / "statistics.json", "normalize", keys=preprocessing.STATISTICS)
+    statistics = read_statistics(normalized)
     arrays: dict[str, Any] = {}
     for name in ("train", "validation", "test"):
-        split = preprocessing.read_split(normalized, name, statistics)
-        arrays[f"{name}_images"] = split.images.reshape(len(split.images), -1)
-        arrays[f"{name}_labels"] = split.labels
-    asked = preprocessing.question(statistics)
-    network = architectures.build(params.model, asked.shape, asked.outputs, seed=params.seed)
-    training.draw_weights(network, params.seed)
+        split = splits.read_split(normalized, name, statistics)
+        arrays[f"{name}_images"] = split.inputs.reshape(len(split.inputs), -1)
+        arrays[f"{name}_labels"] = split.targets
+    asked = task_spec.task_spec_from(statistics)
+    network = architectures.build_network(params.model, asked.shape, asked.outputs, seed=params.seed)
+    compilation.draw_weights(network, params.seed)
     count = len(arrays["train_labels"])
     return {
         **arrays,
         **{f"weights_{number}": array for number, array in enumerate(network.get_weights())},
-        "orders": [training.batch_order(count, params.seed, epoch) for epoch in range(params.train.epochs)],
+        "orders": [batches.batch_order(count, params.seed, epoch) for epoch in range(params.train.epochs)],
         "batch_size": params.train.batch_size,
         "learning_rate": params.train.optimizer.learning_rate,
         "activation": params.model.activation,

@@ -20,10 +20,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from keras_pipeline import distribution, files, from_scratch, params
-from keras_pipeline.checkpoints import Checkpoints
-from keras_pipeline.datasets import IMAGE_SHAPE
-from keras_pipeline.preprocessing import STATISTICS, Question, read_split
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.config import params
+from keras_pipeline.config.datasets import IMAGE_SHAPE
+from keras_pipeline.data.splits import read_split
+from keras_pipeline.data.statistics import read_statistics
+from keras_pipeline.data.task_spec import TaskSpec
+from keras_pipeline.distribution import strategies
+from keras_pipeline.training.checkpoints import Checkpoints
+from keras_pipeline.training.engines import from_scratch
 
 NIELSEN = {"output_activation": "sigmoid", "activation": "sigmoid"}, "mean_squared_error", 15.0, {}
 USUAL = {"output_activation": "softmax", "activation": "relu"}, "categorical_crossentropy", 0.01, {"momentum": 0.9}
@@ -112,7 +117,7 @@ def nielsen(normalized: Path) -> None:
 
 def train(normalized: Path, network: str, change: dict[str, Any], save: Any) -> list[dict[str, float]]:
     """The rows of a training with the shipped params, this network and these values of the block train."""
-    shipped = params.load(Path(__file__).parents[1] / "params.yaml")
+    shipped = load_params(Path(__file__).parents[1] / "params.yaml")
     units, model_change, loss, rate, arguments = NETWORKS[network]
     plain = {"architecture": "mlp", "hidden_units": (units,), "dropout": 0.0, "batch_normalization": False, "l2": 0.0}
     model = shipped.model.model_copy(update=plain | model_change)
@@ -121,18 +126,18 @@ def train(normalized: Path, network: str, change: dict[str, Any], save: Any) -> 
     values["schedule"]["name"] = "constant"
     values["early_stopping"]["patience"] = 0
     chosen = params.Train.model_validate(values, strict=False)
-    statistics = files.read_json(normalized / "statistics.json", written_by="normalize", keys=STATISTICS)
+    statistics = read_statistics(normalized)
     splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
-    plan = distribution.plan(chosen, statistics["images"], os.environ)
-    distribution.prepare(plan)
-    place = distribution.open_distribution(plan)
+    plan = strategies.plan_training(chosen, statistics["images"], os.environ)
+    strategies.set_environment(plan)
+    place = strategies.open_strategy(plan)
 
-    from keras_pipeline import fitting, training
+    from keras_pipeline.training import batches, compilation, fit
 
-    data = training.Data(splits[0], splits[1], np.ones(10, np.float32), 1, plan.batch_size, plan.validation_batch)
-    progress = fitting.Progress()
-    trained = training.new_network(model, chosen, 1, place, data.steps, Question("classes", IMAGE_SHAPE, 10))
-    fitting.fit(trained, place, data, chosen, fitting.Watcher(save, quiet=True), progress)
+    data = batches.Data(splits[0], splits[1], np.ones(10, np.float32), 1, plan.batch_size, plan.validation_batch)
+    progress = fit.Progress()
+    trained = compilation.new_network(model, chosen, 1, place, data.steps, TaskSpec("classes", IMAGE_SHAPE, 10))
+    fit.fit_network(trained, place, data, chosen, fit.FitHooks(save, quiet=True), progress)
     return progress.history
 
 

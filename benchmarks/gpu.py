@@ -42,7 +42,7 @@ sys.path.insert(0, str(SOURCE))
 import gpu_bare
 import numpy as np
 
-from keras_pipeline import files
+from keras_pipeline.core import files
 
 Row = dict[str, Any]
 IMAGES = 53_760
@@ -287,20 +287,21 @@ def main() -> None:
 
 def prepare_images(chosen: argparse.Namespace, folder: Path) -> None:
     """Leave the splits in `folder` as uint8."""
-    from keras_pipeline import datasets, idx
-    from keras_pipeline.download import download
+    from keras_pipeline.config import datasets
+    from keras_pipeline.sources import formats, made
+    from keras_pipeline.sources.download import download_dataset
 
     count, validation = IMAGES, VALIDATION
     if chosen.small:
-        arrays = datasets.digits()
+        arrays = made.digits()
         count, validation = 768, 300
     else:
         if chosen.raw:
             payloads = {role: (chosen.raw / role).read_bytes() for role in datasets.DATASETS["mnist"].files}
         else:
             mirrors = [one.strip() for one in os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",") if one.strip()]
-            payloads = download(datasets.DATASETS["mnist"], folder, mirrors)
-        arrays = {role: idx.read(payload, role) for role, payload in payloads.items()}
+            payloads = download_dataset(datasets.DATASETS["mnist"], folder, mirrors)
+        arrays = {role: formats.read_idx(payload, role) for role, payload in payloads.items()}
     chosen.count = count
     chosen.images = f"{count:,} training images of {'digits' if chosen.small else 'MNIST'}, {validation:,} to validate"
     for split, source, number in (("train", "train", count), ("validation", "test", validation)):
@@ -398,9 +399,9 @@ def feature_changes(name: str) -> dict[str, Any]:
     """What a feature changes of the params."""
     if name == "cnn":
         return CONVOLUTIONS
-    from keras_pipeline import conformance as check
+    from keras_pipeline.audit.conformance import FEATURES
 
-    return {key: value for key, value in check.FEATURES[name].changes.items() if key != "train.epochs"}
+    return {key: value for key, value in FEATURES[name].changes.items() if key != "train.epochs"}
 
 
 def timings(bench: Bench) -> list[Job]:
@@ -636,15 +637,15 @@ def _conformance_table(own: Sequence[Row], rows: Sequence[Row]) -> Iterator[str]
 
 def _against(one: str, other: str, feature: str) -> Row:
     """Two results of one training; once, since they do not change."""
-    from keras_pipeline import conformance as check
-    from keras_pipeline import verdicts
+    from keras_pipeline.audit import conformance_report
+    from keras_pipeline.audit.conformance import FEATURES
 
     found = []
     for path in (one, other):
         with np.load(path, allow_pickle=False) as arrays:
             found.append(dict(arrays))
     answers = [results.pop("answers") for results in found]
-    tolerance = check.FEATURES[feature].tolerance if feature in check.FEATURES else verdicts.Tolerance()
+    tolerance = FEATURES[feature].tolerance if feature in FEATURES else conformance_report.Tolerance()
 
     def relative(group: str) -> float:
         worst = 0.0
@@ -654,7 +655,7 @@ def _against(one: str, other: str, feature: str) -> Row:
                 worst = max(worst, float(np.abs(array.astype(float) - found[1][name]).max()) / scale)
         return worst
 
-    cell = verdicts.compared(*found, tolerance, may_differ=False)
+    cell = conformance_report.compare_results(*found, tolerance, may_differ=False)
     return {
         "tolerance": tolerance.text,
         "losses": relative("/loss"),

@@ -69,25 +69,26 @@ class Pipeline:
     """The pipeline's own training: its strategy `none` opened on one device, for any number of networks."""
 
     def __init__(self, task: Cell, **fixed: Any) -> None:
-        from keras_pipeline import distribution
+        from keras_pipeline.distribution import strategies
 
         self.task, self.fixed = task, fixed
         self.images = gpu_bare.images(Path(task["data"]))
         params = self.params({})
-        self.plan = distribution.plan(
+        self.plan = strategies.plan_training(
             params.train, {"train": len(self.images[1]), "validation": len(self.images[3])}, {}
         )
-        distribution.prepare(self.plan)
-        self.place = distribution.open_distribution(self.plan)
+        strategies.set_environment(self.plan)
+        self.place = strategies.open_strategy(self.plan)
 
     def params(self, changes: Mapping[str, Any], values: dict[str, Any] | None = None) -> Any:
         """The shipped params with these changes, and those of all trainings of this process."""
-        from keras_pipeline import conformance, params
-        from keras_pipeline.conformance_work import Job
+        from keras_pipeline.audit import conformance
+        from keras_pipeline.audit.conformance_worker import Job
+        from keras_pipeline.checks.params import load_params
 
         own = values is None
         if values is None:
-            values = params.load(PARAMS).model_dump(exclude_unset=True, mode="json")
+            values = load_params(PARAMS).model_dump(exclude_unset=True, mode="json")
         fixed = {f"train.{name}": value for name, value in self.fixed.items()}
         device = {"train.device_type": self.task["device"]}
         for key, value in {**(PLAIN if own else {}), **fixed, **device, **changes}.items():
@@ -96,26 +97,29 @@ class Pipeline:
 
     def data(self, params: Any, count: int | None = None) -> Any:
         """The first `count` images, or all, in batches as the params say."""
-        from keras_pipeline import augmentation, distribution, training
-        from keras_pipeline.preprocessing import Split
+        from keras_pipeline.data.splits import Split
+        from keras_pipeline.distribution import strategies
+        from keras_pipeline.training import augmentation, batches
 
         x_train, y_train, x_test, y_test = self.images
         split, validation = Split(x_train[:count], y_train[:count]), Split(x_test, y_test)
-        plan = distribution.plan(params.train, {"train": len(split.labels), "validation": len(y_test)}, {})
-        deformation = augmentation.of(params.train.augmentation, params.seed, {"offset": 0.0, "divisor": 255.0})
-        weights = training.class_weights(split.labels, 10, params.train.class_weights)
-        return training.Data(
+        plan = strategies.plan_training(params.train, {"train": len(split.targets), "validation": len(y_test)}, {})
+        deformation = augmentation.deformation_for(
+            params.train.augmentation, params.seed, {"offset": 0.0, "divisor": 255.0}
+        )
+        weights = batches.class_weights(split.targets, 10, params.train.class_weights)
+        return batches.Data(
             split, validation, weights, params.seed, plan.batch_size, plan.validation_batch, deformation
         )
 
     def network(self, params: Any, data: Any) -> Any:
         """With its first weights, compiled."""
-        from keras_pipeline import training
-        from keras_pipeline.datasets import IMAGE_SHAPE
-        from keras_pipeline.preprocessing import Question
+        from keras_pipeline.config.datasets import IMAGE_SHAPE
+        from keras_pipeline.data.task_spec import TaskSpec
+        from keras_pipeline.training import compilation
 
-        question = Question("classes", IMAGE_SHAPE, 10)
-        return training.new_network(params.model, params.train, params.seed, self.place, data.steps, question)
+        question = TaskSpec("classes", IMAGE_SHAPE, 10)
+        return compilation.new_network(params.model, params.train, params.seed, self.place, data.steps, question)
 
 
 def network_changes(network: Cell) -> dict[str, Any]:
@@ -139,14 +143,15 @@ def speed(task: Cell) -> Work:
 
 
 def _timed(pipeline: Pipeline, cell: Cell) -> dict[str, Any]:
-    from keras_pipeline import fitting, fused
-    from keras_pipeline.checkpoints import Checkpoints
+    from keras_pipeline.training import fit
+    from keras_pipeline.training.checkpoints import Checkpoints
+    from keras_pipeline.training.engines import fused
 
     changes = {"train.epochs": cell["epochs"], "train.precision": cell["precision"]}
     params = pipeline.params({**network_changes(cell["network"]), **changes})
     data = pipeline.data(params)
     model = pipeline.network(params, data)
-    progress, saving = fitting.Progress(), 0.0
+    progress, saving = fit.Progress(), 0.0
     with tempfile.TemporaryDirectory() as folder:
         kept = Checkpoints(Path(folder), {})
 
@@ -157,13 +162,13 @@ def _timed(pipeline: Pipeline, cell: Cell) -> dict[str, Any]:
             saving += time.perf_counter() - began
 
         clock = networks.Clock()
-        watcher = fitting.Watcher(save, lambda row: clock.epoch(), quiet=True)
-        fitting.fit(model, pipeline.place, data, params.train, watcher, progress)
+        watcher = fit.FitHooks(save, lambda row: clock.epoch(), quiet=True)
+        fit.fit_network(model, pipeline.place, data, params.train, watcher, progress)
     return {
         "seconds": clock.seconds,
         "checkpoint_seconds": saving / cell["epochs"],
         "accuracy": progress.history[-1]["val/accuracy"],
-        "fused": fused.applies(model, pipeline.place, data),
+        "fused": fused.can_fuse(model, pipeline.place, data),
         "ran_on": pipeline.place.devices[0],
     }
 
@@ -174,8 +179,8 @@ def together(task: Cell) -> Work:
 
     def work(cell: Cell) -> dict[str, Any]:
         alone = _timed(pipeline, cell)
-        from keras_pipeline import vectorized
-        from keras_pipeline.preparation import Prepared
+        from keras_pipeline.training.engines.vectorized import fit_together
+        from keras_pipeline.training.prepared import Prepared
 
         changes = {"train.epochs": cell["epochs"], "train.precision": cell["precision"]}
         prepared = []
@@ -185,7 +190,7 @@ def together(task: Cell) -> Work:
             model = pipeline.network(params, data)
             prepared.append(Prepared(params, pipeline.plan, pipeline.place, data, model, {"history": []}))
         clock = networks.Clock()
-        lanes = vectorized.fit(prepared, lambda epoch, step: clock.epoch() if step == prepared[0].data.steps else None)
+        lanes = fit_together(prepared, lambda epoch, step: clock.epoch() if step == prepared[0].data.steps else None)
         # The first epoch compiles the steps; the second begins with what validation compiles.
         seconds = [statistics.median(one[2:]) for one in (alone["seconds"], clock.seconds)]
         return {
@@ -210,15 +215,15 @@ def repeated(task: Cell) -> Work:
     )
 
     def work(cell: Cell) -> dict[str, Any]:
-        from keras_pipeline import fitting
-        from keras_pipeline.checkpoints import Checkpoints
+        from keras_pipeline.training import fit
+        from keras_pipeline.training.checkpoints import Checkpoints
 
         params = pipeline.params({**network_changes(cell["network"]), "train.epochs": cell["epochs"]})
         data = pipeline.data(params, cell["images"])
         model = pipeline.network(params, data)
         kept = Checkpoints(Path(cell["folder"]), {"network": cell["name"]})
         found = kept.latest()
-        stood = fitting.Progress(**found[1]) if found else fitting.Progress()
+        stood = fit.Progress(**found[1]) if found else fit.Progress()
         last = None
 
         def save(state: Any, progress: dict[str, Any]) -> None:
@@ -233,8 +238,8 @@ def repeated(task: Cell) -> Work:
             return False
 
         resumed = f"epoch {stood.epoch + 1} step {stood.step}" if found else ""
-        watcher = fitting.Watcher(save, asked=asked, quiet=True)
-        fitting.fit(model, pipeline.place, data, params.train, watcher, stood, found[0] if found else None)
+        watcher = fit.FitHooks(save, asked=asked, quiet=True)
+        fit.fit_network(model, pipeline.place, data, params.train, watcher, stood, found[0] if found else None)
         if cell.get("kill"):
             raise RuntimeError("it trained to its end before it was killed")
         digest = hashlib.sha256(json.dumps([{**row, "time": 0} for row in stood.history]).encode())
@@ -250,17 +255,19 @@ def compared(task: Cell) -> Work:
     pipeline = Pipeline(task, backend=task["backend"], reproducibility="seeded")
 
     def work(cell: Cell) -> dict[str, Any]:
-        from keras_pipeline import conformance, fitting, params
+        from keras_pipeline.audit import conformance
+        from keras_pipeline.checks.params import load_params
+        from keras_pipeline.training import fit
 
-        values = params.load(PARAMS).model_dump(exclude_unset=True, mode="json")
+        values = load_params(PARAMS).model_dump(exclude_unset=True, mode="json")
         small = {**conformance.PLAIN, **conformance.SMALL, "train.epochs": cell["epochs"]}
         for key, value in {**small, **cell["changes"]}.items():
             conformance.set_value(values, key, value)
         chosen = pipeline.params({}, values)
         data = pipeline.data(chosen, cell["images"])
         model = pipeline.network(chosen, data)
-        progress = fitting.Progress()
-        fitting.fit(model, pipeline.place, data, chosen.train, fitting.Watcher(quiet=True), progress)
+        progress = fit.Progress()
+        fit.fit_network(model, pipeline.place, data, chosen.train, fit.FitHooks(quiet=True), progress)
         results = {name: np.array([row[name] for row in progress.history]) for name in progress.history[0]}
         results |= {f"weights/{number}": array for number, array in enumerate(model.get_weights())}
         results["answers"] = model.predict(pipeline.images[2], batch_size=1000, verbose=0).argmax(1)

@@ -23,7 +23,11 @@ from pathlib import Path
 import numpy as np
 from ruamel.yaml import YAML
 
-from keras_pipeline import datasets, files, params, preprocessing
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.core import files
+from keras_pipeline.data import splits
+from keras_pipeline.data.scaling import fit_scaling
+from keras_pipeline.sources import made
 
 BLOCK = 10_000
 
@@ -50,19 +54,19 @@ def main() -> None:
 def write(folder: Path, counts: dict[str, int]) -> None:
     """The splits, and statistics.json last."""
     folder.mkdir(parents=True, exist_ok=True)
-    digits = datasets.digits()
-    scaling = preprocessing.fit_scaling("unit", [])
+    digits = made.digits()
+    scaling = fit_scaling("unit", [])
     digests: dict[str, str] = {}
     for number, (name, count) in enumerate(counts.items()):
         random = np.random.default_rng([1, number])
         origin = random.integers(len(digits["train-labels"]), size=count)
         blocks = moved(digits["train-images"], origin, random)
-        digests |= preprocessing.write_split(folder, name, blocks, digits["train-labels"][origin], scaling)
+        digests |= splits.write_split(folder, name, blocks, digits["train-labels"][origin], scaling)
     files.write_json(
         folder / "statistics.json",
         {
             "dataset": "digits",  # of which they are made
-            "normalize": params.load(Path("params.yaml")).normalize.model_dump(),
+            "normalize": load_params(Path("params.yaml")).normalize.model_dump(),
             "class_names": list("0123456789"),
             "scaling": vars(scaling),
             "images": counts,
@@ -91,7 +95,7 @@ def train(folder: Path, limit: int, backend: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / "params.yaml").write_text(json.dumps(values))
         (Path(place) / "dvc.yaml").write_text("stages: {}\n")
-        command = [sys.executable, "-m", "keras_pipeline.commands", "train", "--normalized", str(folder.resolve())]
+        command = [sys.executable, "-m", "keras_pipeline.cli.main", "train", "--normalized", str(folder.resolve())]
         began = time.monotonic()
         process = subprocess.Popen(
             command,

@@ -14,13 +14,16 @@ stepwise, augmented = (option in sys.argv for option in ("--stepwise", "--augmen
 sys.argv = [one for one in sys.argv if one not in ("--stepwise", "--augmented")]
 arguments = networks.arguments(__doc__)
 
-from keras_pipeline import distribution, params
-from keras_pipeline.checkpoints import Checkpoints
-from keras_pipeline.datasets import IMAGE_SHAPE
-from keras_pipeline.preprocessing import Question, Split
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.config.datasets import IMAGE_SHAPE
+from keras_pipeline.data.splits import Split
+from keras_pipeline.data.task_spec import TaskSpec
+from keras_pipeline.distribution import strategies
+from keras_pipeline.training import augmentation, batches, compilation, fit
+from keras_pipeline.training.checkpoints import Checkpoints
 
 AUGMENTED = {"shift": 1.0, "rotation": 10.0, "scale": 0.1, "elastic": 1.0}
-shipped = params.load(Path("params.yaml"))
+shipped = load_params(Path("params.yaml"))
 model = shipped.model.model_copy(
     update={
         "architecture": "mlp",
@@ -45,27 +48,26 @@ training_split, validation = (
     Split(x_train, y_train),
     Split(x_test[: networks.VALIDATION], y_test[: networks.VALIDATION]),
 )
-plan = distribution.plan(train, {"train": len(y_train), "validation": len(validation.labels)}, os.environ)
-distribution.prepare(plan)
-place = distribution.open_distribution(plan)
+plan = strategies.plan_training(train, {"train": len(y_train), "validation": len(validation.targets)}, os.environ)
+strategies.set_environment(plan)
+place = strategies.open_strategy(plan)
 
-from keras_pipeline import augmentation, fitting, training
 
-data = training.Data(
+data = batches.Data(
     training_split,
     validation,
-    training.class_weights(y_train, 10, "none"),
+    batches.class_weights(y_train, 10, "none"),
     1,
     plan.batch_size,
     plan.validation_batch,
-    augmentation.of(train.augmentation, 1, {"offset": 0.0, "divisor": 255.0}),
+    augmentation.deformation_for(train.augmentation, 1, {"offset": 0.0, "divisor": 255.0}),
 )
-network = training.new_network(model, train, 1, place, data.steps, Question("classes", IMAGE_SHAPE, 10))
+network = compilation.new_network(model, train, 1, place, data.steps, TaskSpec("classes", IMAGE_SHAPE, 10))
 clock = networks.Clock()
 with tempfile.TemporaryDirectory(dir=".") as folder:
     kept = Checkpoints(Path(folder), {})
-    watcher = fitting.Watcher(kept.save, lambda row: clock.epoch(), quiet=True)
-    fitting.fit(network, place, data, train, watcher, fitting.Progress())
+    watcher = fit.FitHooks(kept.save, lambda row: clock.epoch(), quiet=True)
+    fit.fit_network(network, place, data, train, watcher, fit.Progress())
 accuracy = (network.predict(x_test, batch_size=1000, verbose=0).argmax(1) == y_test).mean()
 print(f"test accuracy {accuracy:.4f}")
 clock.report()

@@ -40,7 +40,7 @@ def main() -> None:
                 "variants": {"a": {"train.epochs": chosen.epochs}},
             }
             study.write_text(json.dumps(asked))
-            command = [sys.executable, "-m", "keras_pipeline.commands", "study", "run", study.stem]
+            command = [sys.executable, "-m", "keras_pipeline.cli.main", "study", "run", study.stem]
             ours, theirs = _seconds(command, clone), 0.0
             for seed in seeds:
                 changes = ["-S", f"seed={seed}", "-S", f"train.epochs={chosen.epochs}"]

@@ -32,7 +32,7 @@ from pathlib import Path
 import psutil
 
 import small
-from keras_pipeline import commands
+from keras_pipeline.cli import main as command_line
 from real_workspace import Done, Run, Workspace, origin, wait_until
 
 EPOCHS = 3
@@ -58,7 +58,7 @@ def forked(training: Path, prepare: Callable[[], None] = lambda: None) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     prepare()
-    os._exit(commands.main(["train", "--normalized", "../normalized"]))
+    os._exit(command_line.main(["train", "--normalized", "../normalized"]))
 
 
 def folder(path: Path, changes: dict[str, object]) -> Path:

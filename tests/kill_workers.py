@@ -49,7 +49,7 @@ def killed(folder: Path, strategy: dict[str, object], rank: int, *, trains: bool
     path = folder / "log"
     with path.open("w") as log:
         job = psutil.Popen(
-            [sys.executable, "-m", "keras_pipeline.commands", "train", "--normalized", "../normalized"],
+            [sys.executable, "-m", "keras_pipeline.cli.main", "train", "--normalized", "../normalized"],
             cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,

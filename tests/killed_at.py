@@ -7,7 +7,7 @@ import sys
 from functools import reduce
 from typing import Any
 
-from keras_pipeline import commands
+from keras_pipeline.cli import main
 
 
 def kill_at(module: str, name: str) -> None:
@@ -22,4 +22,4 @@ def kill_at(module: str, name: str) -> None:
 
 if __name__ == "__main__":
     kill_at(*sys.argv[1:3])
-    sys.exit(commands.main(sys.argv[3:]))
+    sys.exit(main.main(sys.argv[3:]))

@@ -7,14 +7,15 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from keras_pipeline import strict_yaml
-from keras_pipeline.datasets import IMAGE_SHAPE
-from keras_pipeline.params import Params
-from keras_pipeline.preprocessing import Question
+from keras_pipeline.checks.params import CheckedParams
+from keras_pipeline.config.datasets import IMAGE_SHAPE
+from keras_pipeline.config.params import Params
+from keras_pipeline.data.task_spec import TaskSpec
 from keras_pipeline.stages import fetch, normalize
+from keras_pipeline.strict_yaml import reader
 
 SHIPPED = Path(__file__).parent.parent / "params.yaml"
-TEN_CLASSES = Question("classes", IMAGE_SHAPE, 10)
+TEN_CLASSES = TaskSpec("classes", IMAGE_SHAPE, 10)
 """What the digits ask of a network."""
 QUICK = {"fetch.dataset": "digits", "model.hidden_units": [16], "train.epochs": 2, "train.batch_size": 100}
 
@@ -33,12 +34,12 @@ def params_text(changes: Mapping[str, Any]) -> bytes:
 
 def params(changes: Mapping[str, Any] | None = None) -> Params:
     """The digits, a tiny network, two epochs, and these changes."""
-    return strict_yaml.loads(params_text({**QUICK, **(changes or {})}), "params.yaml", Params)
+    return reader.parse_yaml(params_text({**QUICK, **(changes or {})}), "params.yaml", CheckedParams)
 
 
 def normalized_digits(folder: Path, validation_share: float = 0.1) -> Path:
     """The digits as `fetch` and `normalize` leave them: 1,437 images for training and validation, 360 for test."""
     chosen = params({"normalize.validation_share": validation_share})
-    fetch.run(chosen, folder / "raw", folder / "downloads")
-    normalize.run(chosen, folder / "raw", folder / "normalized")
+    fetch.fetch_dataset(chosen, folder / "raw", folder / "downloads")
+    normalize.normalize_dataset(chosen, folder / "raw", folder / "normalized")
     return folder / "normalized"

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import small
-from keras_pipeline import studies
+from keras_pipeline.runs.run import Run
+from keras_pipeline.studies import study
+from keras_pipeline.studies.study import Study
 
 
 class Tracked(NamedTuple):
@@ -33,21 +35,21 @@ class Workplace:
         (folder / "dvc.yaml").write_text("stages: {}\n")
         (folder / "params.yaml").write_bytes(small.params_text(changes))
 
-    def ask(self, name: str, **asked: Any) -> studies.Study:
+    def ask(self, name: str, **asked: Any) -> Study:
         """Write studies/NAME.yaml; the study."""
         (self.folder / "studies").mkdir(exist_ok=True)
         path = self.folder / "studies" / f"{name}.yaml"
         path.write_text(json.dumps({"question": "Which?", **asked}, indent=1))
         return self.asked(name)
 
-    def asked(self, name: str) -> studies.Study:
+    def asked(self, name: str) -> Study:
         """The study studies/NAME.yaml with params.yaml as it is."""
-        return studies.load(self.folder / "studies" / f"{name}.yaml", self.folder / "params.yaml")
+        return study.load_study(self.folder / "studies" / f"{name}.yaml", self.folder / "params.yaml")
 
     def start(self, *arguments: str, log: Path) -> "subprocess.Popen[bytes]":
         """A command as the leader of a process group; LOG in its environment, and in all that it begins, is `log`."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_"))}
-        command = [sys.executable, "-m", "keras_pipeline.commands", *arguments]
+        command = [sys.executable, "-m", "keras_pipeline.cli.main", *arguments]
         environment["LOG"] = str(log)
         with log.open("wb") as output:
             return subprocess.Popen(
@@ -65,7 +67,7 @@ class Workplace:
                 os.killpg(process.pid, signal.SIGKILL)
         return code, log.read_text()
 
-    def own(self, run: studies.Run) -> Path:
+    def own(self, run: Run) -> Path:
         """The run's folder."""
         return self.folder / "studies" / "runs" / run.key
 

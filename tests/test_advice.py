@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 import small
-from keras_pipeline import params
-from keras_pipeline.datasets import DATASETS
-from keras_pipeline.errors import ParamsError
-from keras_pipeline.strategies import STRATEGIES
-from keras_pipeline.strict_yaml import KeyedError
+from keras_pipeline.checks.params import CheckedParams
+from keras_pipeline.config import params
+from keras_pipeline.config.datasets import DATASETS
+from keras_pipeline.core.errors import ParamsError
+from keras_pipeline.distribution.strategies import STRATEGIES
+from keras_pipeline.strict_yaml.faults import KeyedError
+from keras_pipeline.strict_yaml.reader import parse_yaml
 
 Changes = dict[str, Any]
 SGD = {"name": "sgd", "learning_rate": 0.1}
@@ -29,7 +31,7 @@ def faults(changes: Changes) -> dict[str, str]:
     """What is said of each key, with the place of each in the file."""
     text = small.params_text({**small.QUICK, **changes}).decode()
     try:
-        params.strict_yaml.loads(text.encode(), "params.yaml", params.Params)
+        parse_yaml(text.encode(), "params.yaml", CheckedParams)
     except ParamsError as error:
         *lines, _ = str(error).split("\n")
         found = [re.fullmatch(r"params\.yaml:(\d+):\d+: ([\w.\[\]]+): (.*)", line) for line in lines]
@@ -184,7 +186,9 @@ def test_the_advice_cures_wherever_replicas_train() -> None:
 def test_one_rule_speaks_in_the_check_and_in_the_stages() -> None:
     chosen = small.params()
     with pytest.raises(ParamsError) as refused:
-        params.refuse([*chosen.normalize.size_faults(3), *chosen.train.size_faults(3), KeyedError(("a", "b"), "c.")])
+        params.refuse_params(
+            [*chosen.normalize.size_faults(3), *chosen.train.size_faults(3), KeyedError(("a", "b"), "c.")]
+        )
     assert str(refused.value) == (
         "params.yaml: train.batch_size: 100 is more than the 3 training images. Use 3 at most, or full.\n"
         "params.yaml: a.b: c."
@@ -204,7 +208,7 @@ COUNTS = {
 def test_no_params_leave_a_class_without_images(name: str) -> None:
     import numpy as np
 
-    from keras_pipeline.preprocessing import stratified_part, stratified_split
+    from keras_pipeline.data.splits import stratified_part, stratified_split
 
     labels = np.repeat(np.arange(10, dtype=np.uint8), COUNTS[name])
     assert len(labels) == DATASETS[name].train_count

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import architectures, layers
-from keras_pipeline.datasets import IMAGE_SHAPE
+from keras_pipeline.config import layers
+from keras_pipeline.config.datasets import IMAGE_SHAPE
+from keras_pipeline.models import architectures
 
 pytestmark = pytest.mark.slow
 
@@ -34,16 +35,17 @@ CASES: list[dict[str, Any]] = [
 
 
 def built(changes: dict[str, Any], seed: int = 1) -> Any:
-    from keras_pipeline import backends
+    from keras_pipeline.models import frameworks
 
     chosen = small.params(changes)
-    backends.seed_everything(seed, chosen.train.precision)
-    return architectures.build(chosen.model, IMAGE_SHAPE, 10), chosen
+    frameworks.seed_everything(seed, chosen.train.precision)
+    return architectures.build_network(chosen.model, IMAGE_SHAPE, 10), chosen
 
 
 @pytest.mark.parametrize("changes", CASES, ids=lambda changes: "-".join(map(str, changes.values()))[:50])
 def test_every_architecture(changes: dict[str, Any], tmp_path: Path) -> None:
-    from keras_pipeline import model_file, training
+    from keras_pipeline.models import model_file
+    from keras_pipeline.training import compilation
 
     model, chosen = built(changes)
     hidden = architectures.hidden_layers(chosen.model)
@@ -65,7 +67,7 @@ def test_every_architecture(changes: dict[str, Any], tmp_path: Path) -> None:
     for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
-    training.compile_model(model, chosen.train, steps=4, question=small.TEN_CLASSES)
+    compilation.compile_model(model, chosen.train, steps=4, task_spec=small.TEN_CLASSES)
     before = model.get_weights()
     for _ in range(2):  # the first step of a warm-up has the learning rate 0
         loss, _ = model.train_on_batch(images, labels)
@@ -74,7 +76,7 @@ def test_every_architecture(changes: dict[str, Any], tmp_path: Path) -> None:
 
     trained, _ = built(changes)
     trained.set_weights(model.get_weights())
-    model_file.save(trained, tmp_path / "model.keras")
+    model_file.save_network(trained, tmp_path / "model.keras")
     loaded, _ = built(changes, seed=2)
     model_file.load_weights(loaded, tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))

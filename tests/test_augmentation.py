@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import small
-from keras_pipeline.preprocessing import Split
+from keras_pipeline.data.splits import Split
 
 pytestmark = pytest.mark.slow  # Keras is imported
 
@@ -18,10 +18,10 @@ ALL = {"shift": 2.0, "rotation": 15.0, "scale": 0.2, "elastic": 1.5, "smoothness
 
 
 def deformation(background: float = 0.0, **knobs: float) -> Any:
-    from keras_pipeline import augmentation
+    from keras_pipeline.training import augmentation
 
     chosen = small.params({"train.augmentation": {**NONE, **knobs}}).train.augmentation
-    return augmentation.of(chosen, 7, {"offset": -255 * background, "divisor": 255.0})
+    return augmentation.deformation_for(chosen, 7, {"offset": -255 * background, "divisor": 255.0})
 
 
 @pytest.fixture(scope="module")
@@ -103,19 +103,20 @@ def test_the_elastic_field_is_simards(smoothness: float) -> None:
 
 
 def test_batches_hold_deformed_images_and_workers_share_them(images: NDArray[np.float32]) -> None:
-    from keras_pipeline import distribution, training
+    from keras_pipeline.distribution import strategies
+    from keras_pipeline.training import batches
 
     split = Split(images[:26], np.arange(26) % 3)
     one = deformation(**ALL)
-    data = training.Data(split, split, np.ones(3, np.float32), 7, 10, 10, one)
-    alone = distribution.Distribution("none", ("/cpu:0",))
+    data = batches.Data(split, split, np.ones(3, np.float32), 7, 10, 10, one)
+    alone = strategies.Distribution("none", ("/cpu:0",))
     whole = [batch[0] for batch in itertools.islice(data.batches(alone, 0, 0), 6)]
-    order = training.batch_order(26, 7, 1)
-    np.testing.assert_array_equal(whole[4], one.step(split.images[order[10:20]], one.draw(1, 1, 10)))
-    assert np.abs(whole[0] - split.images[training.batch_order(26, 7, 0)[:10]]).max() > 0.5
+    order = batches.batch_order(26, 7, 1)
+    np.testing.assert_array_equal(whole[4], one.step(split.inputs[order[10:20]], one.draw(1, 1, 10)))
+    assert np.abs(whole[0] - split.inputs[batches.batch_order(26, 7, 0)[:10]]).max() > 0.5
     np.testing.assert_array_equal(next(data.batches(alone, 1, 1))[0], whole[4])  # from there on, the same
-    np.testing.assert_array_equal(data.held_out(alone).arrays()[0][:26], split.images)  # never deformed
-    places = [distribution.Distribution("x", ("/cpu:0",), rank=rank, workers=2, loss_parts=2) for rank in (0, 1)]
+    np.testing.assert_array_equal(data.held_out(alone).arrays()[0][:26], split.inputs)  # never deformed
+    places = [strategies.Distribution("x", ("/cpu:0",), rank=rank, workers=2, loss_parts=2) for rank in (0, 1)]
     shares = [list(itertools.islice(data.batches(place, 0, 0), 3)) for place in places]
     for step in range(3):
         together = np.concatenate([share[step][0] for share in shares])

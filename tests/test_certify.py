@@ -18,10 +18,15 @@ import pytest
 
 import small
 import tracking_fixtures
-from keras_pipeline import certify, differences, files, params, provenance, record, repetition
-from keras_pipeline.differences import Difference
-from keras_pipeline.errors import DataError, MachineError, ParamsError
-from keras_pipeline.status import TRAINING
+from keras_pipeline.audit import certify, differences
+from keras_pipeline.audit import checkout as repetition
+from keras_pipeline.audit.checkout import checkout_commit, project_code_digest, run_stage, set_params
+from keras_pipeline.audit.differences import Difference
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import DataError, MachineError, ParamsError
+from keras_pipeline.records import provenance, record
+from keras_pipeline.records.provenance import TRAINING
 from real_workspace import Workspace, origin, wait_until
 
 STATISTICS = {
@@ -39,7 +44,7 @@ Edit = Callable[[dict[str, Any]], object]
 
 def recorded(changes: dict[str, Any] | None = None) -> dict[str, Any]:
     """The record of a run of the quick params that this machine has just trained."""
-    run = record.begun(small.params(changes), Path(), STATISTICS, TRAINING)
+    run = record.begin_record(small.params(changes), Path(), STATISTICS, TRAINING)
     run["git"] = {"commit": "c" * 40, "dirty": False}
     run["sha256"]["model"] = "4" * 64
     run["strategy"] = {
@@ -84,11 +89,11 @@ def told(found: Iterator[Difference]) -> list[tuple[str, str]]:
 
 
 def test_nothing_differs_where_a_run_was_just_trained(run: dict[str, Any]) -> None:
-    differences.check(run)
-    assert told(differences.of_the_record(run)) == []
-    assert told(differences.of_the_machine(run)) == []
-    assert told(differences.of_the_history(run, run["history"], "MLflow")) == []
-    assert told(differences.of_the_strategy(run, run)) == []
+    record.check_record(run)
+    assert told(differences.compare_record(run)) == []
+    assert told(differences.compare_machine(run)) == []
+    assert told(differences.compare_history(run, run["history"], "MLflow")) == []
+    assert told(differences.compare_strategy(run, run)) == []
 
 
 @pytest.mark.parametrize(
@@ -112,7 +117,7 @@ def test_nothing_differs_where_a_run_was_just_trained(run: dict[str, Any]) -> No
 def test_a_record_that_lacks_something_is_refused(edit: Edit, names: str, run: dict[str, Any]) -> None:
     edit(run)
     with pytest.raises(DataError, match=rf"lacks what is needed of {names}: an older version wrote it"):
-        differences.check(run)
+        record.check_record(run)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +136,7 @@ def test_a_record_that_lacks_something_is_refused(edit: Edit, names: str, run: d
 )
 def test_a_record_that_contradicts_itself_was_edited(edit: Edit, text: str, run: dict[str, Any]) -> None:
     edit(run)
-    [(kind, found)] = told(differences.of_the_record(run))
+    [(kind, found)] = told(differences.compare_record(run))
     assert kind == "fault"
     assert re.match(text, found)
     assert found.endswith("run.json was edited")
@@ -141,15 +146,15 @@ def test_one_device_that_stands_in_for_missing_ones_is_no_contradiction(run: dic
     run["params"] |= {"train.strategy": "mirrored", "train.devices": 2}
     run["sha256"]["params"] = provenance.params_digest(run["params"])
     run["strategy"]["asked"] = "mirrored on 2 GPU(s)"
-    assert told(differences.of_the_record(run)) == []
+    assert told(differences.compare_record(run)) == []
 
 
 def test_what_numpy_computed_is_no_contradiction(run: dict[str, Any]) -> None:
     run["params"]["train.engine"] = run["strategy"]["backend"] = "numpy"
     run["sha256"]["params"] = provenance.params_digest(run["params"])
-    assert told(differences.of_the_record(run)) == []
+    assert told(differences.compare_record(run)) == []
     run["strategy"]["backend"] = "tensorflow"
-    assert told(differences.of_the_record(run)) == [
+    assert told(differences.compare_record(run)) == [
         ("fault", "backend: tensorflow in the record, numpy by its own params: run.json was edited")
     ]
 
@@ -159,16 +164,16 @@ def test_what_numpy_computed_is_no_contradiction(run: dict[str, Any]) -> None:
 
 def test_the_history_is_the_recorded_one_but_for_the_times(run: dict[str, Any]) -> None:
     logged = [{name: value for name, value in row.items() if name != "time"} for row in run["history"]]
-    assert told(differences.of_the_history(run, logged, "MLflow")) == []
+    assert told(differences.compare_history(run, logged, "MLflow")) == []
     logged[1]["val/loss"] += 1e-12
-    assert told(differences.of_the_history(run, logged, "MLflow")) == [
+    assert told(differences.compare_history(run, logged, "MLflow")) == [
         (
             "fault",
             "history: epoch 2 val/loss is 1.75 in run.json, 1.750000000001 in MLflow: one of them was edited",
         )
     ]
     del logged[1]
-    assert told(differences.of_the_history(run, logged, "MLflow")) == [
+    assert told(differences.compare_history(run, logged, "MLflow")) == [
         ("fault", "history: 2 epochs in run.json, 1 in MLflow")
     ]
 
@@ -183,14 +188,14 @@ def checkout(run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     files.write_atomically(Path("data/raw/train-labels"), b"raw")
     files.write_json(
         Path("data/raw/dataset.json"),
-        {"files": {"train-labels": {"sha256": files.sha256(Path("data/raw/train-labels"))}}},
+        {"files": {"train-labels": {"sha256": files.file_sha256(Path("data/raw/train-labels"))}}},
     )
     files.write_atomically(Path("data/normalized/train_images.npy"), b"normalized")
-    run["dataset"]["sha256"] = {"train_images.npy": files.sha256(Path("data/normalized/train_images.npy"))}
+    run["dataset"]["sha256"] = {"train_images.npy": files.file_sha256(Path("data/normalized/train_images.npy"))}
     files.write_json(Path("data/normalized/statistics.json"), {"sha256": run["dataset"]["sha256"]})
-    run["sha256"]["data"] = files.sha256(Path("data/normalized/statistics.json"))
-    run["sha256"]["model"] = files.sha256(Path("models/model.keras"))
-    return lambda: told(differences.of_the_files(run, Path("models"), Path("data/raw"), Path("data/normalized")))
+    run["sha256"]["data"] = files.file_sha256(Path("data/normalized/statistics.json"))
+    run["sha256"]["model"] = files.file_sha256(Path("models/model.keras"))
+    return lambda: told(differences.compare_files(run, Path("models"), Path("data/raw"), Path("data/normalized")))
 
 
 def test_the_files_of_a_run_are_known_by_their_digests(checkout: Callable[[], list[Any]]) -> None:
@@ -312,9 +317,9 @@ def test_what_differs_of_the_machine_is_named(
     for variable in record.SETTINGS.values():
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(differences, "GPU_FILES", ())
-    run["machine"] = record.machine()
+    run["machine"] = record.describe_machine()
     edit(run)
-    found = told(differences.of_the_machine(run))
+    found = told(differences.compare_machine(run))
     assert [kind for kind, _ in found] == [kind for kind, _ in expected]
     for (_, text), (_, pattern) in zip(found, expected, strict=True):
         assert re.match(pattern, text)
@@ -325,9 +330,9 @@ def test_where_there_is_a_gpu_only_the_training_tells(
 ) -> None:
     monkeypatch.setattr(differences, "GPU_FILES", (str(tmp_path),))
     run["strategy"]["devices"] = ["/gpu:0"]
-    assert told(differences.of_the_machine(run)) == []
+    assert told(differences.compare_machine(run)) == []
     again = {"strategy": {**run["strategy"], "devices": ["/cpu:0"]}}
-    assert told(differences.of_the_strategy(run, again)) == [
+    assert told(differences.compare_strategy(run, again)) == [
         ("cause", "strategy: devices ['/gpu:0'] there, ['/cpu:0'] here")
     ]
 
@@ -356,11 +361,11 @@ def test_where_there_is_a_gpu_only_the_training_tells(
     ],
 )
 def test_other_data_are_named(edit: Edit, kind: str, text: str, run: dict[str, Any], tmp_path: Path) -> None:
-    files.write_json(tmp_path / "statistics.json", STATISTICS)
-    run["sha256"]["data"] = files.sha256(tmp_path / "statistics.json")
-    assert told(differences.of_the_data(run, tmp_path)) == []
+    files.write_json(tmp_path / "statistics.json", {**STATISTICS, "normalize": {}})
+    run["sha256"]["data"] = files.file_sha256(tmp_path / "statistics.json")
+    assert told(differences.compare_data(run, tmp_path)) == []
     edit(run)
-    [(found, line)] = told(differences.of_the_data(run, tmp_path))
+    [(found, line)] = told(differences.compare_data(run, tmp_path))
     assert found == kind
     assert text in line
 
@@ -382,6 +387,23 @@ def main():
     time.sleep(float(sys.argv[3]))
     return int(sys.argv[4])
 """
+
+
+def test_a_record_of_the_first_versions_is_read_and_one_of_a_later_version_refused(
+    run: dict[str, Any], tmp_path: Path
+) -> None:
+    """The first had no `format`, knew one task, and recorded fewer settings of the machine."""
+    path = tmp_path / "run.json"
+    old = {**run, "ended": 1.0, "train_seconds": 1.0, "best_epoch": 1, "weights": 1}
+    del old["format"], old["dataset"]["task"], old["machine"]["xla"]
+    files.write_json(path, old)
+    read = record.read_record(path)
+    record.check_record(read)
+    assert read["dataset"]["task"] == "classes"
+    assert not [one for one in differences.compare_machine(read) if "XLA" in one.text]
+    files.write_json(path, {**old, "format": record.FORMAT + 1})
+    with pytest.raises(DataError, match=r"run\.json: a record of format 3, which a newer version wrote"):
+        record.read_record(path)
 
 
 @pytest.fixture
@@ -416,7 +438,7 @@ def test_a_commit_is_checked_out_elsewhere_and_removed(repository: Path, tmp_pat
     hook.chmod(0o755)
     (repository / "params.yaml").write_text("changed")
     before = (git(repository, "status"), git(repository, "for-each-ref"), sorted(repository.rglob("*")))
-    with repetition.checkout(first) as project:
+    with checkout_commit(first) as project:
         assert tmp_path / "temporary" in project.parents
         assert json.loads((project / "params.yaml").read_text())["fetch"] == {"dataset": "digits"}
         assert git(project, "rev-parse", "HEAD") == first
@@ -427,7 +449,7 @@ def test_a_commit_is_checked_out_elsewhere_and_removed(repository: Path, tmp_pat
 
 def test_a_project_in_a_folder_of_its_repository(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository / "src")
-    with repetition.checkout(git(repository, "rev-parse", "HEAD")) as project:
+    with checkout_commit(git(repository, "rev-parse", "HEAD")) as project:
         assert [path.name for path in project.iterdir()] == ["keras_pipeline"]
 
 
@@ -435,13 +457,13 @@ def test_git_variables_of_a_hook_do_not_matter(repository: Path, monkeypatch: py
     commit = git(repository, "rev-parse", "HEAD")
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     monkeypatch.setenv("GIT_INDEX_FILE", "/nowhere/index")
-    with repetition.checkout(commit) as project:
+    with checkout_commit(commit) as project:
         assert (project / "params.yaml").is_file()
 
 
 def test_a_checkout_is_removed_whatever_happens(repository: Path, tmp_path: Path) -> None:
     def interrupted() -> None:
-        with repetition.checkout(git(repository, "rev-parse", "HEAD")):
+        with checkout_commit(git(repository, "rev-parse", "HEAD")):
             assert list((tmp_path / "temporary").iterdir())
             raise KeyboardInterrupt
 
@@ -453,17 +475,17 @@ def test_a_checkout_is_removed_whatever_happens(repository: Path, tmp_path: Path
 @pytest.mark.parametrize("commit", ["0" * 40, "HEAD", "--upload-pack=touch", ""])
 def test_a_commit_that_is_not_here(commit: str, repository: Path, tmp_path: Path) -> None:
     expected = r"is not in this repository\. Get it with `git fetch --all`"
-    with pytest.raises(MachineError, match=expected), repetition.checkout(commit):
+    with pytest.raises(MachineError, match=expected), checkout_commit(commit):
         pass
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_a_folder_without_git(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MachineError, match=r"^git failed: fatal: not a git repository"), repetition.checkout("0" * 40):
+    with pytest.raises(MachineError, match=r"^git failed: fatal: not a git repository"), checkout_commit("0" * 40):
         pass
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MachineError, match=r"^git is not installed"), repetition.checkout("0" * 40):
+    with pytest.raises(MachineError, match=r"^git is not installed"), checkout_commit("0" * 40):
         pass
 
 
@@ -474,15 +496,15 @@ def test_the_recorded_params_are_those_of_the_checkout(repository: Path) -> None
         "train.optimizer": {"name": "sgd", "learning_rate": 1e-5, "momentum": 0.5},
     }
     asked = small.params(changes)
-    values = provenance.flat_params({name: getattr(asked, name) for name in repetition.BLOCKS})
+    values = provenance.flat_params({name: getattr(asked, name) for name in record.BLOCKS})
     (repository / "params.yaml").write_bytes(small.params_text({"evaluate.worst_mistakes": 4, "model.l2": 0.5}))
-    repetition.give_params(repository, values)
-    given = params.load(repository / "params.yaml")
-    assert provenance.flat_params({name: getattr(given, name) for name in repetition.BLOCKS}) == values
+    set_params(repository, values)
+    given = load_params(repository / "params.yaml")
+    assert provenance.flat_params({name: getattr(given, name) for name in record.BLOCKS}) == values
     assert given.evaluate.worst_mistakes == 4
-    repetition.give_params(repository, {**values, "model.hidden_units": "[3", "seed": "[]"})
+    set_params(repository, {**values, "model.hidden_units": "[3", "seed": "[]"})
     with pytest.raises(ParamsError, match=r"seed: (.|\n)*model\.hidden_units: '\[3'"):
-        params.load(repository / "params.yaml")
+        load_params(repository / "params.yaml")
 
 
 @pytest.mark.parametrize("content", [None, b"a: [", b"- 1", b"\xff"])
@@ -490,40 +512,40 @@ def test_a_commit_without_params(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "params.yaml").write_bytes(content)
     with pytest.raises(MachineError, match=r"params\.yaml of the run's commit cannot be read"):
-        repetition.give_params(tmp_path, {})
+        set_params(tmp_path, {})
 
 
 def test_the_code_of_the_commit_is_asked_and_compared(run: dict[str, Any], repository: Path) -> None:
-    assert repetition.code_digest(repository, TRAINING) == f"digest of {TRAINING}"
+    assert project_code_digest(repository, TRAINING) == f"digest of {TRAINING}"
     run["sha256"]["code"] = f"digest of {TRAINING}"
-    assert told(differences.of_the_commit(run, repository)) == []
+    assert told(differences.compare_commit(run, repository)) == []
     run["git"]["dirty"] = True
-    [(kind, text)] = told(differences.of_the_commit(run, repository))
+    [(kind, text)] = told(differences.compare_commit(run, repository))
     assert (kind, text[:39]) == ("aside", "commit: cccccccccccc and uncommitted ch")
     run["sha256"]["code"] = "0" * 64
-    [(kind, text)] = told(differences.of_the_commit(run, repository))
+    [(kind, text)] = told(differences.compare_commit(run, repository))
     assert (kind, text[:36]) == ("cause", "code: trained with uncommitted chang")
     run["git"]["dirty"] = False
-    [(kind, text)] = told(differences.of_the_commit(run, repository))
+    [(kind, text)] = told(differences.compare_commit(run, repository))
     assert (kind, text[:71]) == ("cause", "code: 000000000000 there, digest of ke in commit cccccccccccc, although")
     (repository / "src/keras_pipeline/provenance.py").write_text("another version\n")
-    [(kind, text)] = told(differences.of_the_commit(run, repository))
+    [(kind, text)] = told(differences.compare_commit(run, repository))
     assert "000000000000 there, not to be run in commit" in text
 
 
 def test_params_that_no_commit_has_are_named(run: dict[str, Any], repository: Path) -> None:
     run["sha256"]["code"] = f"digest of {TRAINING}"
     run["params"] |= {"seed": 2, "train.optimizer.rho": 0.5}
-    texts = [text for kind, text in told(differences.of_the_commit(run, repository)) if kind == "cause"]
+    texts = [text for kind, text in told(differences.compare_commit(run, repository)) if kind == "cause"]
     assert [text.partition(", although nothing was uncommitted")[0] for text in texts] == [
         "params: seed is 2 in the record, 1 in the commit's params.yaml",
         "params: train.optimizer.rho is 0.5 in the record, not given in the commit's params.yaml",
     ]
     run["git"]["dirty"] = True  # as in every `dvc exp run -S`: the record has what no commit has
-    assert not any("params: " in text for _, text in told(differences.of_the_commit(run, repository)))
+    assert not any("params: " in text for _, text in told(differences.compare_commit(run, repository)))
     run["git"]["dirty"] = False
     (repository / "params.yaml").write_text("knobs: [of, another, version]")
-    assert told(differences.of_the_commit(run, repository)) == []
+    assert told(differences.compare_commit(run, repository)) == []
 
 
 def test_a_stage_runs_by_the_code_of_the_checkout_with_the_recorded_settings(
@@ -538,7 +560,7 @@ def test_a_stage_runs_by_the_code_of_the_checkout_with_the_recorded_settings(
 
     def stage(machine: dict[str, str], folder: Path | None = None, code: int = 0) -> dict[str, Any]:
         arguments = ["train", str(seen), "0", str(code)]
-        assert repetition.run_stage(repository, arguments, machine, folder) == code
+        assert run_stage(repository, arguments, machine, folder) == code
         found: dict[str, Any] = json.loads(seen.read_text())
         assert found["arguments"] == arguments
         return found
@@ -563,7 +585,7 @@ def test_an_interruption_ends_the_stage(repository: Path, tmp_path: Path) -> Non
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        repetition.run_stage(repository, ["train", str(seen), "600", "0"], {})
+        run_stage(repository, ["train", str(seen), "600", "0"], {})
     thread.join()
     with pytest.raises(ProcessLookupError):
         os.kill(json.loads(seen.read_text())["pid"], 0)
@@ -582,21 +604,21 @@ def network(path: Path, **arrays: list[float]) -> str:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(zipfile.ZipInfo("config.json"), "{}")
         archive.writestr(zipfile.ZipInfo("model.weights.h5"), content.getvalue())
-    return files.sha256(path)
+    return files.file_sha256(path)
 
 
 @pytest.fixture
-def pair(run: dict[str, Any], tmp_path: Path) -> Callable[..., certify.Outcome]:
+def pair(run: dict[str, Any], tmp_path: Path) -> Callable[..., certify.Verdict]:
     """What comes out for the recorded and a new network, and what the new record says otherwise."""
 
-    def compare(there: dict[str, Any], here: dict[str, Any], keep: bool = True, **otherwise: Any) -> certify.Outcome:
+    def compare(there: dict[str, Any], here: dict[str, Any], keep: bool = True, **otherwise: Any) -> certify.Verdict:
         old, new = tmp_path / "model.keras", tmp_path / "new" / "model.keras"
         again: dict[str, Any] = {**json.loads(json.dumps(run)), **otherwise}
         run["sha256"]["model"] = network(old, **there)
         again["sha256"]["model"] = network(new, **here)
         if not keep:
             old.write_bytes(b"of another run")
-        return certify.outcome(run, again, old, new)
+        return certify.compare_trainings(run, again, old, new)
 
     return compare
 
@@ -604,7 +626,7 @@ def pair(run: dict[str, Any], tmp_path: Path) -> Callable[..., certify.Outcome]:
 A = {"dense": [1.0, 2.0], "output": [3.0]}
 
 
-def test_identical_bytes(pair: Callable[..., certify.Outcome], run: dict[str, Any]) -> None:
+def test_identical_bytes(pair: Callable[..., certify.Verdict], run: dict[str, Any]) -> None:
     later = [{**row, "time": 0.0} for row in run["history"]]
     found = pair(A, A, history=later)
     digest = run["sha256"]["model"][:12]
@@ -613,13 +635,13 @@ def test_identical_bytes(pair: Callable[..., certify.Outcome], run: dict[str, An
     assert pair(A, A, keep=False).verdict == "identical bytes"
 
 
-def test_equal_within_tolerance_says_how_far_apart(pair: Callable[..., certify.Outcome]) -> None:
+def test_equal_within_tolerance_says_how_far_apart(pair: Callable[..., certify.Verdict]) -> None:
     found = pair(A, {"dense": [1.0, 2.000004], "output": [3.000001]}, history=rows(1.5, 0.750002))
     assert found.verdict == "equal within tolerance"
     assert found.figures == ("largest difference of a loss 2e-06", "of a weight 4.1e-06")
 
 
-def test_other_losses_may_bring_another_accuracy(pair: Callable[..., certify.Outcome], run: dict[str, Any]) -> None:
+def test_other_losses_may_bring_another_accuracy(pair: Callable[..., certify.Verdict], run: dict[str, Any]) -> None:
     near = rows(1.5, 0.750002)
     near[1]["val/accuracy"] = 0.5625
     assert pair(A, {**A, "output": [3.000001]}, history=near).verdict == "equal within tolerance"
@@ -645,14 +667,14 @@ def test_other_losses_may_bring_another_accuracy(pair: Callable[..., certify.Out
     ],
 )
 def test_what_differs_is_said(
-    here: dict[str, Any], otherwise: dict[str, Any], figure: str, pair: Callable[..., certify.Outcome]
+    here: dict[str, Any], otherwise: dict[str, Any], figure: str, pair: Callable[..., certify.Verdict]
 ) -> None:
     found = pair(A, here, **otherwise)
     assert found.verdict == "differs"
     assert figure in found.figures
 
 
-def test_without_the_recorded_network_only_losses_are_compared(pair: Callable[..., certify.Outcome]) -> None:
+def test_without_the_recorded_network_only_losses_are_compared(pair: Callable[..., certify.Verdict]) -> None:
     other = {**A, "output": [3.5]}
     found = pair(A, other, keep=False)
     assert found.verdict == "equal within tolerance"
@@ -663,7 +685,7 @@ def test_without_the_recorded_network_only_losses_are_compared(pair: Callable[..
 
 
 @pytest.mark.parametrize("content", [b"no zip", b""])
-def test_a_network_that_cannot_be_read(content: bytes, pair: Callable[..., certify.Outcome], tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_read(content: bytes, pair: Callable[..., certify.Verdict], tmp_path: Path) -> None:
     pair(A, A)
     path = tmp_path / "model.keras"
     path.write_bytes(content)
@@ -672,7 +694,7 @@ def test_a_network_that_cannot_be_read(content: bytes, pair: Callable[..., certi
 
 
 OUTCOMES = {
-    name: certify.Outcome(name, ("figures",)) for name in ("identical bytes", "equal within tolerance", "differs")
+    name: certify.Verdict(name, ("figures",)) for name in ("identical bytes", "equal within tolerance", "differs")
 }  # type: ignore[arg-type]
 
 
@@ -748,7 +770,7 @@ def test_a_run_without_a_commit_is_compared_and_not_trained(
 ) -> None:
     run["git"]["commit"] = None
     run["machine"]["cores"] = "640"
-    assert certify.certify(run, [], Path("model.keras"), Path("downloads"), quick=False) == 1
+    assert certify.certify_run(run, [], Path("model.keras"), Path("downloads"), quick=False) == 1
     first, cores, last = capsys.readouterr().out.splitlines()
     assert first.endswith("2 epochs, commit none")
     assert cores.startswith("  cores: 640 there")
@@ -819,7 +841,7 @@ def test_a_fresh_clone_is_certified_identical_and_not_touched(trained: Workspace
     run = trained.json("models/run.json")
     assert first == f"certify: digits mlp, key {run['key'][:12]}, 2 epochs, commit {run['git']['commit'][:12]}"
     assert re.fullmatch(r"certify: trained again in \d+ s", seconds)
-    digest = files.sha256(trained.folder / "models/model.keras")[:12]
+    digest = files.file_sha256(trained.folder / "models/model.keras")[:12]
     assert last == f"certify: identical bytes: model.keras (SHA-256 {digest}…) and the history of 2 epochs"
     after = {path: path.stat().st_mtime_ns for path in trained.folder.rglob("*") if "__pycache__" not in path.parts}
     assert after == before
@@ -879,13 +901,13 @@ def test_other_seeds_and_replaced_files_are_found_without_training(copy: Workspa
 
 @pytest.mark.slow
 def test_uncommitted_code_altered_data_and_a_setting_at_training_time_are_found(copy: Workspace) -> None:
-    code = copy.folder / "src/keras_pipeline/architectures.py"
-    code.write_text(code.read_text() + "\n# changed\n")
+    code = copy.folder / "src/keras_pipeline/models/architectures.py"
+    code.write_text(code.read_text() + "\nCHANGED = True\n")
     labels, manifest = copy.folder / "data/raw/train-labels", copy.json("data/raw/dataset.json")
     content = bytearray(labels.read_bytes())
     content[-1] = (content[-1] + 1) % 10
     labels.write_bytes(content)
-    manifest["files"]["train-labels"]["sha256"] = files.sha256(labels)
+    manifest["files"]["train-labels"]["sha256"] = files.file_sha256(labels)
     files.write_json(copy.folder / "data/raw/dataset.json", manifest)
     copy.good("keras-pipeline normalize")
     copy.good("keras-pipeline train", OMP_NUM_THREADS="1")
@@ -914,7 +936,7 @@ def test_a_result_that_was_changed_everywhere_alike_is_found_by_training(copy: W
             archive.writestr(zipfile.ZipInfo(name), entry)
 
     def edit(run: dict[str, Any]) -> None:
-        run["sha256"]["model"] = files.sha256(models / "model.keras")
+        run["sha256"]["model"] = files.file_sha256(models / "model.keras")
         text = (models / "history.csv").read_text()
         (models / "history.csv").write_text(text.replace(str(run["history"][1]["val/loss"]), "0.5"))
         run["history"][1]["val/loss"] = 0.5
@@ -962,16 +984,16 @@ def test_a_run_is_found_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyP
     where = tracking_fixtures.checkout(tmp_path / "project").where
 
     def found(wanted: str) -> tuple[dict[str, Any], list[dict[str, float]]]:
-        return lookup.recorded(where, tracking_fixtures.EXPERIMENT, wanted)
+        return lookup.load_recorded_run(where, tracking_fixtures.EXPERIMENT, wanted)
 
     with pytest.raises(ParamsError, match=r"there is no store yet, so no run 'first'\. Expected: `dvc repro`"):
         found("first")
-    opened = store.connect(where, tracking_fixtures.EXPERIMENT)
-    other = store.connect(where, "another experiment")
+    opened = store.connect_store(where, tracking_fixtures.EXPERIMENT)
+    other = store.connect_store(where, "another experiment")
     kept = {}
     for key, name, place in (("ab" * 16, "one", opened), ("abc" + "d" * 29, "two", opened), ("e" * 32, "one", other)):
         run = tracking_fixtures.record(tmp_path / "project/params.yaml", key, name=name)
-        identity = runs.ensure(place, run, "named")
+        identity = runs.ensure_run(place, run, "named")
         runs.log_epochs(place, identity, run["history"])
         if name == "one":
             runs.log_text(place, identity, json.dumps(run), "run.json")
@@ -979,7 +1001,7 @@ def test_a_run_is_found_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     run, logged = found("ababab")
     assert run == kept["ab" * 16][1]
-    assert told(differences.of_the_history(run, logged, "MLflow")) == []
+    assert told(differences.compare_history(run, logged, "MLflow")) == []
     assert found("e" * 32)[0]["key"] == "e" * 32
     with pytest.raises(
         ParamsError,
@@ -997,6 +1019,6 @@ def test_a_run_is_found_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(DataError, match=r"says sha256\.model 444444444444…, its tag says 000000000000…: one of them"):
         found("ababab")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    where = store.location(tmp_path / "project")
+    where = store.store_location(tmp_path / "project")
     with pytest.raises(MachineError, match=r"MLflow at http://127\.0\.0\.1:9 is not available"):
         found("ababab")

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from keras_pipeline.checkpoints import GENERATIONS, KEPT_TRAININGS, Checkpoints, forget
+from keras_pipeline.training.checkpoints import GENERATIONS, KEPT_TRAININGS, Checkpoints, remove_checkpoints
 from test_files import file_size_limit
 
 IDENTITY: dict[str, Any] = {
@@ -247,19 +247,19 @@ def test_a_torn_word_of_the_run_is_none(content: bytes, tmp_path: Path) -> None:
     training.begin(BEGUN)
     (training.own / "run.json").write_bytes(content)
     assert training.begun() is None
-    forget(tmp_path, BEGUN["key"])
+    remove_checkpoints(tmp_path, BEGUN["key"])
     assert names(tmp_path) == [training.own.name]
 
 
 def test_a_training_is_forgotten_by_the_key_of_its_run(tmp_path: Path) -> None:
-    forget(tmp_path / "folder", BEGUN["key"])
+    remove_checkpoints(tmp_path / "folder", BEGUN["key"])
     training, other = Checkpoints(tmp_path, IDENTITY), Checkpoints(tmp_path, {"seed": 2})
     training.begin(BEGUN)
     other.begin({**BEGUN, "key": "cd" * 16})
     for one in (training, other):
         save(one, 1)
-    forget(tmp_path, BEGUN["key"])
-    forget(tmp_path, BEGUN["key"])
+    remove_checkpoints(tmp_path, BEGUN["key"])
+    remove_checkpoints(tmp_path, BEGUN["key"])
     assert names(tmp_path) == [other.own.name]
     assert epoch(other) == 1
 
@@ -273,7 +273,7 @@ def test_one_that_cannot_be_forgotten_is_said(
     training = Checkpoints(tmp_path, IDENTITY)
     training.begin(BEGUN)
     monkeypatch.setattr(Path, "rename", fails)
-    forget(tmp_path, BEGUN["key"])
+    remove_checkpoints(tmp_path, BEGUN["key"])
     expected = f"{training.own}: cannot be removed (Permission denied); it is of no more use\n"
     assert capfd.readouterr().err == expected
 
@@ -535,7 +535,7 @@ SAVERS = f"""
 import os, sys
 from pathlib import Path
 import numpy as np
-from keras_pipeline.checkpoints import Checkpoints
+from keras_pipeline.training.checkpoints import Checkpoints
 training = Checkpoints(Path(sys.argv[1]), {IDENTITY!r})
 for line in sys.stdin:  # a line: one process that saves until it is killed, going on from the epoch in the line
     if saver := os.fork():

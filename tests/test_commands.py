@@ -20,15 +20,20 @@ import pytest
 
 import tiny_datasets
 from fault_server import FaultServer, silent
-from keras_pipeline import commands, datasets, errors, files, idx, params
-from keras_pipeline.errors import PipelineError
+from keras_pipeline.checks import params as checks
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.cli import main
+from keras_pipeline.config import datasets
+from keras_pipeline.core import errors, files
+from keras_pipeline.core.errors import PipelineError
+from keras_pipeline.sources import formats
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 PROGRAM = Path(sysconfig.get_path("scripts")) / "keras-pipeline"
 STAGES = ("fetch", "normalize", "train", "evaluate", "track")
 VERBS = (
-    "fetch", "normalize", "train", "launch", "evaluate", "debug", "study", "search", "track", "params", "status",
-    "certify", "compare", "doctor", "relocate", "ui", "determinism", "conformance", "completion",
+    "fetch", "normalize", "train", "launch", "evaluate", "track", "study", "search", "status", "certify", "compare",
+    "relocate", "ui", "params", "doctor", "debug", "determinism", "conformance", "completion",
 )  # fmt: skip
 HEAVY = {"tensorflow", "keras", "mlflow", "sklearn", "scipy", "matplotlib", "dvc", "numpy", "requests", "shtab"}
 
@@ -48,7 +53,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     def run(*arguments: str) -> tuple[int, list[str], list[str]]:
         capsys.readouterr()
         try:
-            code: Any = commands.main(list(arguments))
+            code: Any = main.main(list(arguments))
         except SystemExit as exit_:
             code = exit_.code
         out, err = capsys.readouterr()
@@ -73,8 +78,8 @@ def write_raw() -> None:
     for split in ("train", "test"):
         for kind, top, shape in (("images", 256, (20, 28, 28)), ("labels", 10, (20,))):
             path = Path("data/raw", f"{split}-{kind}")
-            files.write_atomically(path, idx.write(random.integers(0, top, shape, np.uint8)))
-            entries[path.name] = {"sha256": files.sha256(path)}
+            files.write_atomically(path, formats.write_idx(random.integers(0, top, shape, np.uint8)))
+            entries[path.name] = {"sha256": files.file_sha256(path)}
     files.write_json(Path("data/raw/dataset.json"), {"name": "mnist", "files": entries})
 
 
@@ -87,7 +92,7 @@ def test_help_lists_every_command_and_every_exit_code(run: Run) -> None:
     listed = re.findall(r"(?m)^ {4}(\w+)(?: |$)", "\n".join(out))
     assert listed == list(VERBS)
     text = " ".join("\n".join(out).split())
-    for number, meaning in commands.EXIT_MEANING.items():
+    for number, meaning in main.EXIT_MEANING.items():
         assert f"{number} {meaning.partition(' later')[0].replace('the same command ', '')}" in text
 
 
@@ -104,7 +109,7 @@ def test_every_kind_of_error_has_an_exit_code_with_a_meaning() -> None:
     kinds.remove(PipelineError)
     codes = {kind.__name__: kind.exit_code for kind in kinds}
     assert codes.pop("StoppedError") == codes["BusyError"]  # both: the same command succeeds later
-    assert set(codes.values()) == set(commands.EXIT_MEANING) - {1}  # 1: the answer of a question, no fault
+    assert set(codes.values()) == set(main.EXIT_MEANING) - {1}  # 1: the answer of a question, no fault
     assert len(set(codes.values())) == len(codes)
 
 
@@ -258,7 +263,7 @@ def test_a_network_larger_than_the_memory_is_refused_before_tensorflow(run: Run)
     edit("layers", f"[{{layer: Flatten}}{', {layer: Dense, units: 65536}' * 99}]")
     absent: dict[str, object] = {"dataset": "mnist", "class_names": [], "scaling": {}, "sha256": {}}
     absent |= {"task": "classes", "shape": [28, 28, 1], "target": None}
-    absent |= {"normalize": params.load(Path("params.yaml")).normalize.model_dump()}
+    absent |= {"normalize": load_params(Path("params.yaml")).normalize.model_dump()}
     files.write_json(
         Path("data/normalized/statistics.json"), {**absent, "images": {"train": 54_000, "validation": 6_000}}
     )
@@ -312,7 +317,7 @@ def test_a_missing_permission_is_the_machine_s(run: Run) -> None:
 
 def test_a_folder_that_another_process_writes_is_busy(run: Run) -> None:
     write_raw()
-    with files.lock(Path("data")):
+    with files.lock_folder(Path("data")):
         code, out, err = run("normalize")
     assert (code, out) == (75, [])
     assert err[0].startswith(f"data/ is being written by process {os.getpid()}, for 0 s. Wait until it ends")
@@ -331,17 +336,17 @@ def raises(error: BaseException) -> Callable[[Path], Any]:
 def test_kinds_that_only_a_training_could_raise(
     kind: type[PipelineError], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(params, "load", raises(kind("received, expected, https://user:secret@host/x")))
+    monkeypatch.setattr(checks, "load_params", raises(kind("received, expected, https://user:secret@host/x")))
     code, out, err = run("params", "check")
     assert (code, out) == (kind.exit_code, [])
     assert err == [
         "received, expected, https://***@host/x",
-        f"keras-pipeline params: exit {code} ({commands.EXIT_MEANING[code]})",
+        f"keras-pipeline params: exit {code} ({main.EXIT_MEANING[code]})",
     ]
 
 
 def test_exhausted_memory_is_the_machine_s(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(params, "load", raises(MemoryError()))
+    monkeypatch.setattr(checks, "load_params", raises(MemoryError()))
     code, _, err = run("params", "check")
     assert code == 6
     assert err[0] == "Memory is exhausted. Use a smaller network or train.batch_size."
@@ -359,7 +364,7 @@ def test_a_bug_of_ours_is_a_file_that_only_its_user_can_read(
     error: Exception, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(params, "load", raises(error))
+    monkeypatch.setattr(checks, "load_params", raises(error))
     code, out, err = run("params", "check")
     assert (code, out) == (70, [])
     (path,) = tmp_path.glob("keras-pipeline-*.txt")
@@ -376,7 +381,7 @@ def test_a_bug_of_ours_is_a_file_that_only_its_user_can_read(
 
 
 def test_ctrl_c_ends_in_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(params, "load", raises(KeyboardInterrupt()))
+    monkeypatch.setattr(checks, "load_params", raises(KeyboardInterrupt()))
     assert run("params", "check") == (130, [], ["keras-pipeline params: interrupted, exit 130"])
 
 
@@ -413,7 +418,7 @@ def test_a_signal_ends_a_stage_at_once_and_frees_its_folder(mirror: FaultServer,
         _, err = stage.communicate(timeout=60)
         assert stage.returncode == 128 + number
         assert err == f"keras-pipeline fetch: interrupted, exit {128 + number}\n"
-        with files.lock(tmp_path / str(number)):
+        with files.lock_folder(tmp_path / str(number)):
             assert not (tmp_path / str(number) / "raw").exists()
     assert time.monotonic() - started < 5
 
@@ -474,11 +479,11 @@ def test_the_installed_program_ends_in_the_exit_code(tmp_path: Path) -> None:
 
 def test_help_and_params_check_load_nothing_heavy() -> None:
     program = (
-        "import json, sys; from keras_pipeline import commands\n"
-        "try: commands.main(['--help'])\n"
+        "import json, sys; from keras_pipeline.cli import main\n"
+        "try: main.main(['--help'])\n"
         "except SystemExit: pass\n"
         "assert 'pydantic' not in sys.modules\n"
-        "commands.main(['params', 'check', '--params', sys.argv[1]])\n"
+        "main.main(['params', 'check', '--params', sys.argv[1]])\n"
         "print(json.dumps([name.partition('.')[0] for name in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", program, SHIPPED], capture_output=True, text=True, check=True)

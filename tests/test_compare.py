@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import tracking_fixtures
-from keras_pipeline import binary_metrics, files, found_run, metrics, page, pair, pair_report, regression_metrics
-from keras_pipeline.errors import DataError, MachineError, ParamsError
-from keras_pipeline.found_run import PREDICTIONS, RECORD, SCORES, FoundRun
-from keras_pipeline.preprocessing import Scaling
+from keras_pipeline.comparison import find_run, page, report, two_runs
+from keras_pipeline.comparison.find_run import PREDICTIONS, RECORD, SCORES, FoundRun
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import DataError, MachineError, ParamsError
+from keras_pipeline.data.scaling import Scaling
+from keras_pipeline.evaluation import binary, classes, regression
 from real_workspace import IDENTITY, ONE_THREAD, Workspace, origin
 
 IMAGES, CLASSES = 400, 10
@@ -63,12 +65,12 @@ def write(folder: Path, run: dict[str, Any], answers: NDArray[np.float32]) -> No
     files.write_json(folder / RECORD, run)
     (folder / "reports").mkdir(exist_ok=True)
     np.savez(folder / PREDICTIONS, outputs=answers, labels=LABELS, penalty=0.0)
-    files.write_json(folder / SCORES, metrics.scores(answers, LABELS, "categorical_crossentropy", 0.0, 15))
+    files.write_json(folder / SCORES, classes.class_scores(answers, LABELS, "categorical_crossentropy", 0.0, 15))
 
 
 def made(seed: int = 1, share: float = 0.9, run: dict[str, Any] | None = None, asked: str = "it") -> FoundRun:
     answers = outputs(seed, share)
-    scores = metrics.scores(answers, LABELS, "categorical_crossentropy", 0.0, 15)
+    scores = classes.class_scores(answers, LABELS, "categorical_crossentropy", 0.0, 15)
     return FoundRun(asked, f"folder {asked}", run or record(f"{seed:032x}"), scores, answers, LABELS)
 
 
@@ -112,16 +114,16 @@ def test_answers_of_another_network_are_refused() -> None:
         return {"stages": {"evaluate": {"cmd": "x", "deps": deps}}}
 
     files.write_json(Path("one/dvc.lock"), lock("the network"))
-    assert found_run.found("one", nowhere).scores
+    assert find_run.find_run("one", nowhere).scores
     files.write_json(Path("one/dvc.lock"), lock("one before"))
     with pytest.raises(DataError, match=r"folder one: reports/ tells of another network than models/model\.keras"):
-        found_run.found("one", nowhere)
+        find_run.find_run("one", nowhere)
 
 
 def test_a_run_is_found_in_a_folder() -> None:
     write(Path("studies/runs/one"), record(), outputs(1))
-    run = found_run.found("studies/runs/one", nowhere)
-    assert (run.asked, run.place, run.folder) == (
+    run = find_run.find_run("studies/runs/one", nowhere)
+    assert (run.requested_name, run.location, run.folder) == (
         "studies/runs/one",
         "folder studies/runs/one",
         Path("studies/runs/one"),
@@ -137,10 +139,10 @@ def test_a_run_is_found_in_a_git_revision_whatever_the_checkout_holds_now() -> N
     commit("2" * 32, 2)
     git("tag", "kept", first)
     for asked, key, seed in (("HEAD", "2" * 32, 2), ("HEAD~1", "1" * 32, 1), ("kept", "1" * 32, 1)):
-        run = found_run.found(asked, nowhere)
+        run = find_run.find_run(asked, nowhere)
         assert run.record["key"] == key
         np.testing.assert_array_equal(run.outputs, outputs(seed))
-        assert run.place.startswith(f"git revision {asked}, commit ")
+        assert run.location.startswith(f"git revision {asked}, commit ")
         assert run.folder is None
     assert not Path("models").exists()
 
@@ -159,11 +161,11 @@ def test_a_run_is_found_as_a_dvc_experiment() -> None:
     full = experiment("eager-lynx", "2" * 32, 2)
     git("update-ref", "refs/exps/exec/EXEC_HEAD", "HEAD")
     for asked in ("eager-lynx", full):
-        run = found_run.found(asked, nowhere)
+        run = find_run.find_run(asked, nowhere)
         assert run.record["key"] == "2" * 32
-        assert run.place.startswith(f"DVC experiment {asked}, commit ")
+        assert run.location.startswith(f"DVC experiment {asked}, commit ")
     with pytest.raises(ParamsError, match="the store has no run 'EXEC_HEAD'"):
-        found_run.found("EXEC_HEAD", nowhere)
+        find_run.find_run("EXEC_HEAD", nowhere)
 
 
 def test_an_experiment_whose_name_is_given_twice_is_not_chosen_by_chance() -> None:
@@ -172,14 +174,14 @@ def test_an_experiment_whose_name_is_given_twice_is_not_chosen_by_chance() -> No
     commit("3" * 32, 3)
     second = experiment("twice", "4" * 32, 4)
     with pytest.raises(ParamsError) as raised:
-        found_run.found("twice", nowhere)
+        find_run.find_run("twice", nowhere)
     head, *lines = str(raised.value).splitlines()
     assert head == "2 commits are called 'twice'. Name one in full:"
     assert {line.split()[0] for line in lines} == {first, second}
-    assert found_run.found(second, nowhere).record["key"] == "4" * 32
+    assert find_run.find_run(second, nowhere).record["key"] == "4" * 32
     git("branch", "twice")
     with pytest.raises(ParamsError, match="3 commits are called 'twice'"):
-        found_run.found("twice", nowhere)
+        find_run.find_run("twice", nowhere)
 
 
 def test_a_folder_comes_before_a_revision_and_that_before_the_store() -> None:
@@ -188,15 +190,15 @@ def test_a_folder_comes_before_a_revision_and_that_before_the_store() -> None:
         write(folder, record("3" * 32), outputs(3))
         return "digits mlp", record("3" * 32)
 
-    run = found_run.found("same", stored)
-    assert (run.record["key"], run.place) == ("3" * 32, "MLflow's run digits mlp")
+    run = find_run.find_run("same", stored)
+    assert (run.record["key"], run.location) == ("3" * 32, "MLflow's run digits mlp")
     np.testing.assert_array_equal(run.outputs, outputs(3))
     commit("1" * 32, 1)
     git("branch", "same")
     Path("same/models").mkdir(parents=True)  # a folder, but not a run's
-    assert found_run.found("same", stored).record["key"] == "1" * 32
+    assert find_run.find_run("same", stored).record["key"] == "1" * 32
     write(Path("same"), record("2" * 32), outputs(2))
-    assert found_run.found("same", stored).record["key"] == "2" * 32
+    assert find_run.find_run("same", stored).record["key"] == "2" * 32
 
 
 @pytest.mark.parametrize("kind", [ParamsError, MachineError])
@@ -206,7 +208,7 @@ def test_what_is_found_nowhere_is_told_with_every_place(kind: type[ParamsError |
 
     for _ in range(2):
         with pytest.raises(kind) as raised:
-            found_run.found("nothing", stored)
+            find_run.find_run("nothing", stored)
         assert str(raised.value).splitlines() == [
             "'nothing': no folder with models/ and reports/ in it, no revision of this folder's git repository and no "
             "DVC experiment in it.",
@@ -226,13 +228,13 @@ def test_what_is_found_nowhere_is_told_with_every_place(kind: type[ParamsError |
 def test_the_cache_is_where_the_settings_of_dvc_say(name: str, text: str, place: str, tmp_path: Path) -> None:
     commit("1" * 32, 1, place)
     files.write_atomically(Path(".dvc", name), text.replace("{here}", str(tmp_path)).encode())
-    assert found_run.found("HEAD", nowhere).record["key"] == "1" * 32
+    assert find_run.find_run("HEAD", nowhere).record["key"] == "1" * 32
     shutil.rmtree(Path(place, "files"))
     with pytest.raises(
         DataError,
         match=rf"^git revision HEAD, commit \w+: models/run.json \(MD5 \w+\) is not in DVC's cache \S*{place}",
     ):
-        found_run.found("HEAD", nowhere)
+        find_run.find_run("HEAD", nowhere)
 
 
 def damage_the_cache() -> None:
@@ -265,7 +267,7 @@ def test_a_revision_whose_files_are_lacking_is_refused(change: Callable[[], None
     commit("1" * 32, 1)
     change()
     with pytest.raises(DataError, match=rf"(?s)^git revision HEAD, commit \w{{12}}: .*{text}"):
-        found_run.found("HEAD", nowhere)
+        find_run.find_run("HEAD", nowhere)
 
 
 def edit_json(path: str, **values: Any) -> None:
@@ -298,14 +300,14 @@ def test_files_that_are_damaged_or_do_not_belong_together_are_refused(change: Ca
     write(Path(), record(), outputs(1))
     change()
     with pytest.raises(DataError, match=rf"^folder \.: .*{text}"):
-        found_run.found(".", nowhere)
+        find_run.find_run(".", nowhere)
 
 
 # What differed.
 
 
 def test_nothing_differs_between_a_record_and_itself() -> None:
-    assert pair.differing(record(), record("b" * 32, started=1.0, ended=2.0, train_seconds=9.0)) == {}
+    assert two_runs.find_differences(record(), record("b" * 32, started=1.0, ended=2.0, train_seconds=9.0)) == {}
 
 
 def test_each_kind_of_difference_is_told_and_nothing_else() -> None:
@@ -322,7 +324,7 @@ def test_each_kind_of_difference_is_told_and_nothing_else() -> None:
     b["environment"] = ["keras==3.16.0", "numpy==2.5.0"]
     b["machine"] = {**a["machine"], "cores": "8"}
     b["strategy"] = {**a["strategy"], "devices": ["/gpu:0", "/gpu:1"], "replicas": 2}
-    assert pair.differing(a, b) == {
+    assert two_runs.find_differences(a, b) == {
         "params": [
             ("model.dropout", "0.3", "0.5"),
             ("model.l2", "1e-05", "–"),
@@ -362,8 +364,8 @@ def with_data(*kinds: str, **changes: Any) -> dict[str, Any]:
     ],
 )
 def test_test_images_are_the_same_also_where_they_are_scaled_otherwise(other: dict[str, Any], same: bool) -> None:
-    assert pair.same_test_images(record(), other) is same
-    assert (pair.answers(made(), made(2, run=other)) is not None) is same
+    assert two_runs.have_same_test_images(record(), other) is same
+    assert (two_runs.compare_answers(made(), made(2, run=other)) is not None) is same
 
 
 # The numbers.
@@ -371,7 +373,7 @@ def test_test_images_are_the_same_also_where_they_are_scaled_otherwise(other: di
 
 def test_the_differences_are_those_of_scipy_statsmodels_and_scikit_learn() -> None:
     a, b = made(1, 0.85), made(2, 0.92)
-    found = pair.answers(a, b)
+    found = two_runs.compare_answers(a, b)
     assert found
     assert found.flips
     right_a, right_b = (run.outputs.argmax(axis=1) == LABELS for run in (a, b))
@@ -388,17 +390,17 @@ def test_the_differences_are_those_of_scipy_statsmodels_and_scikit_learn() -> No
     assert found.compared["test/log_loss"].difference == pytest.approx(
         b.scores["test/log_loss"] - a.scores["test/log_loss"]
     )
-    losses = [sklearn.metrics.log_loss(LABELS, metrics.probabilities(run.outputs)) for run in (a, b)]
+    losses = [sklearn.metrics.log_loss(LABELS, classes.probabilities(run.outputs)) for run in (a, b)]
     assert found.compared["test/log_loss"].difference == pytest.approx(losses[1] - losses[0])
 
 
 def test_the_intervals_are_those_of_a_paired_bootstrap() -> None:
     a, b = made(1, 0.85), made(2, 0.92)
-    found = pair.answers(a, b)
+    found = two_runs.compare_answers(a, b)
     assert found
     assert found.flips
     right = [(run.outputs.argmax(axis=1) == LABELS).astype(float) for run in (b, a)]
-    losses = [-np.log(metrics.probabilities(run.outputs)[np.arange(IMAGES), LABELS]) for run in (b, a)]
+    losses = [-np.log(classes.probabilities(run.outputs)[np.arange(IMAGES), LABELS]) for run in (b, a)]
     for scores, compared in ((right, found.compared["test/accuracy"]), (losses, found.compared["test/log_loss"])):
         drawn = stats.bootstrap(
             scores,
@@ -415,21 +417,21 @@ def test_the_intervals_are_those_of_a_paired_bootstrap() -> None:
 
 
 def test_the_surest_mistakes_come_first() -> None:
-    found = pair.answers(made(1), made(2))
+    found = two_runs.compare_answers(made(1), made(2))
     assert found
     assert found.flips
     for chosen, wrong in ((found.flips.only_a, made(2)), (found.flips.only_b, made(1))):
-        confidence = metrics.probabilities(wrong.outputs).max(axis=1)[chosen]
+        confidence = classes.probabilities(wrong.outputs).max(axis=1)[chosen]
         assert len(chosen) > 10
         assert list(confidence) == sorted(confidence, reverse=True)
 
 
 def test_the_verdict_says_what_chance_could_do() -> None:
-    same = pair.answers(made(1), made(1))
+    same = two_runs.compare_answers(made(1), made(1))
     assert same is not None
     assert same.verdict == "no difference: both have the same test images right"
     number = r"[+-]?\d+\.\d\d"
-    close = pair.answers(made(1), made(2))
+    close = two_runs.compare_answers(made(1), made(2))
     assert close is not None
     assert close.compared["test/accuracy"].p > 0.05
     assert re.fullmatch(
@@ -438,7 +440,7 @@ def test_the_verdict_says_what_chance_could_do() -> None:
         close.verdict,
     )
     for first, second, word in ((0.7, 0.95, "better"), (0.95, 0.7, "worse")):
-        far = pair.answers(made(1, first), made(2, second))
+        far = two_runs.compare_answers(made(1, first), made(2, second))
         assert far is not None
         assert re.fullmatch(
             rf"B is {word}: {number} points \[{number}, {number}\], McNemar's p < 1e-6: larger than chance among "
@@ -450,7 +452,7 @@ def test_the_verdict_says_what_chance_could_do() -> None:
 def test_answers_to_other_labels_than_the_records_say_are_refused() -> None:
     other = replace(made(2), labels=(LABELS + 1) % CLASSES)
     with pytest.raises(DataError, match="by their records tested on the same images, but the labels"):
-        pair.answers(made(1), other)
+        two_runs.compare_answers(made(1), other)
 
 
 # Other tasks.
@@ -466,15 +468,15 @@ def against_the_rest(seed: int, folder: str) -> FoundRun:
     files.write_json(Path(folder, RECORD), run)
     Path(folder, "reports").mkdir()
     np.savez(Path(folder, PREDICTIONS), outputs=answers, labels=seven, penalty=0.0)
-    scores = binary_metrics.scores(answers, seven, "binary_crossentropy", 0.0, 15)
+    scores = binary.binary_scores(answers, seven, "binary_crossentropy", 0.0, 15)
     files.write_json(Path(folder, SCORES), scores)
-    return found_run.found(folder, nowhere)
+    return find_run.find_run(folder, nowhere)
 
 
 def test_one_class_against_the_rest_is_compared_as_several_classes_are() -> None:
     a, b = against_the_rest(0, "a"), against_the_rest(1, "b")
     assert (a.outputs.shape, a.task.name) == ((IMAGES, 2), "binary")
-    found = pair.answers(a, b)
+    found = two_runs.compare_answers(a, b)
     assert found
     assert found.flips
     for metric in ("test/accuracy", "test/log_loss"):
@@ -482,8 +484,8 @@ def test_one_class_against_the_rest_is_compared_as_several_classes_are() -> None
     flips = len(found.flips.only_a), len(found.flips.only_b)
     assert sum(flips) > 3
     assert found.compared["test/accuracy"].p == pytest.approx(stats.binomtest(flips[0], sum(flips)).pvalue)
-    assert pair.answers(a, made(1)) is None  # asked for all ten: another question
-    assert ("classes", "not 7, 7") in [row[:2] for row in pair.differing(a.record, record())["data"]]
+    assert two_runs.compare_answers(a, made(1)) is None  # asked for all ten: another question
+    assert ("classes", "not 7, 7") in [row[:2] for row in two_runs.find_differences(a.record, record())["data"]]
 
 
 def predicted(seed: int, folder: str, noise: float, offset: float = 100.0) -> FoundRun:
@@ -500,14 +502,14 @@ def predicted(seed: int, folder: str, noise: float, offset: float = 100.0) -> Fo
     files.write_json(Path(folder, RECORD), run)
     Path(folder, "reports").mkdir()
     np.savez(Path(folder, PREDICTIONS), outputs=answers, targets=target.apply(true), penalty=0.0)
-    scores = regression_metrics.scores(target.undo(answers[:, 0]), target.undo(target.apply(true)))
+    scores = regression.regression_scores(target.undo(answers[:, 0]), target.undo(target.apply(true)))
     files.write_json(Path(folder, SCORES), {"test/loss": 1.0, **scores})
-    return found_run.found(folder, nowhere)
+    return find_run.find_run(folder, nowhere)
 
 
 def test_predicted_numbers_are_compared_by_their_errors() -> None:
     a, b, c = predicted(1, "a", 10.0), predicted(2, "b", 5.0, offset=90.0), predicted(3, "c", 10.0)
-    close, far = pair.answers(a, c), pair.answers(a, b)
+    close, far = two_runs.compare_answers(a, c), two_runs.compare_answers(a, b)
     assert close
     assert far
     assert far.flips is None
@@ -526,9 +528,9 @@ def test_predicted_numbers_are_compared_by_their_errors() -> None:
     assert "paired bootstrap over the 400 test rows" in text
     for word in ("McNemar", "flipped", "images"):
         assert word not in text.replace("train images", "").replace("test images", "")
-    told = [row[0] for row in pair.differing(a.record, b.record)["data"]]
+    told = [row[0] for row in two_runs.find_differences(a.record, b.record)["data"]]
     assert told == ["scaling", "target's scaling", "test_features.npy", "test_targets.npy"]
-    lines = list(pair_report.lines(a, b, {}, far))
+    lines = list(report.summary_lines(a, b, {}, far))
     assert any(re.fullmatch(r"result:   B: test/r2 0\.\d+, .* on 400 test rows", line) for line in lines)
 
 
@@ -541,8 +543,10 @@ def scaled_arrays(folder: Path, run: dict[str, Any]) -> NDArray[np.float32]:
     folder.mkdir(parents=True)
     np.save(folder / "test_images.npy", images)
     np.save(folder / "test_labels.npy", LABELS)
-    run["dataset"]["sha256"] |= {name: files.sha256(folder / name) for name in ("test_images.npy", "test_labels.npy")}
-    files.write_json(folder / "statistics.json", run["dataset"])
+    run["dataset"]["sha256"] |= {
+        name: files.file_sha256(folder / name) for name in ("test_images.npy", "test_labels.npy")
+    }
+    files.write_json(folder / "statistics.json", {**run["dataset"], "normalize": {}})
     return images
 
 
@@ -551,25 +555,25 @@ def test_the_test_images_are_those_of_a_folder_with_the_digest() -> None:
     images = scaled_arrays(Path("studies/data/digits/0123"), run)
     a, b = made(run=run), made(2)
     Path("studies/data/digits/raw").mkdir()
-    folders = list(pair_report.folders(a, b, Path("data/normalized")))
-    found = pair.tested_on((a, b), folders)
+    folders = list(report.image_folders(a, b, Path("data/normalized")))
+    found = two_runs.find_test_images((a, b), folders)
     assert found is not None
     np.testing.assert_array_equal(found, images)
-    assert pair.tested_on((made(2), made(3)), folders) is None
+    assert two_runs.find_test_images((made(2), made(3)), folders) is None
     Path("studies/data/digits/0123/test_images.npy").write_bytes(b"altered")
-    assert pair.tested_on((a, b), folders) is None
+    assert two_runs.find_test_images((a, b), folders) is None
 
 
 def test_the_test_images_of_a_run_in_a_folder_are_looked_for_beside_it() -> None:
     write(Path("far/studies/runs/one"), record(), outputs(1))
     Path("far/studies/data/digits/0123").mkdir(parents=True)
-    run = found_run.found("far/studies/runs/one", nowhere)
-    folders = [folder.resolve() for folder in pair_report.folders(run, made(2), Path("given"))]
+    run = find_run.find_run("far/studies/runs/one", nowhere)
+    folders = [folder.resolve() for folder in report.image_folders(run, made(2), Path("given"))]
     assert folders[0] == Path("given").resolve()
     assert Path("far/studies/data/digits/0123").resolve() in folders
     assert Path("far/studies/runs/one/data/normalized").resolve() in folders
     top = replace(run, folder=Path("/"))
-    assert Path("/data/normalized") in pair_report.folders(top, made(2), Path("given"))
+    assert Path("/data/normalized") in report.image_folders(top, made(2), Path("given"))
 
 
 @pytest.mark.parametrize(
@@ -582,14 +586,18 @@ def test_the_test_images_of_a_run_in_a_folder_are_looked_for_beside_it() -> None
     ],
 )
 def test_the_name_of_a_comparison_is_a_file_name(a: str, b: str, name: str) -> None:
-    assert pair_report.name(made(asked=a), made(asked=b)) == name
+    assert report.report_name(made(asked=a), made(asked=b)) == name
 
 
 def test_code_stays_code_in_a_table() -> None:
-    assert page.code("a|b`c\n d") == "`a\\|b'c d`"
+    assert page.markdown_code("a|b`c\n d") == "`a\\|b'c d`"
     from markdown_it import MarkdownIt
 
-    html = MarkdownIt("commonmark").enable("table").render(f"| x | y |\n|---|---|\n| {page.code('a|<b>')} | z |\n")
+    html = (
+        MarkdownIt("commonmark")
+        .enable("table")
+        .render(f"| x | y |\n|---|---|\n| {page.markdown_code('a|<b>')} | z |\n")
+    )
     assert "<td><code>a|&lt;b&gt;</code></td>\n<td>z</td>" in html
 
 
@@ -609,21 +617,21 @@ class Images(HTMLParser):
 def written(a: FoundRun, b: FoundRun, images: NDArray[np.float32] | None) -> tuple[str, str, list[str]]:
     """Markdown, HTML and the names of the files."""
     folder = Path("compare")
-    answers, differing = pair.answers(a, b), pair.differing(a.record, b.record)
-    paths = pair_report.write(a, b, differing, answers, images, folder)
+    answers, differing = two_runs.compare_answers(a, b), two_runs.find_differences(a.record, b.record)
+    paths = report.write_report(a, b, differing, answers, images, folder)
     assert sorted(paths) == sorted(folder.iterdir())
     return paths[1].read_text(), paths[0].read_text(), [path.name for path in paths]
 
 
 def test_the_page_says_all_without_the_test_images() -> None:
     a, b = made(1, 0.75, record(host="<b>|"), "HEAD"), made(2, 0.95, asked=".")
-    found = pair.answers(a, b)
+    found = two_runs.compare_answers(a, b)
     assert found
     assert found.flips
     text, html, names = written(a, b, None)
     assert names == ["comparison.html", "comparison.md"]
     assert text.startswith("# `HEAD` against `.`\n\n**B is better: +")
-    assert pair_report.ONE_SEED in text
+    assert report.ONE_SEED in text
     assert "| `host` | `<b>\\|` | `laptop` |" in text
     for metric, value in a.scores.items():
         other = b.scores[metric]
@@ -645,10 +653,10 @@ def test_runs_with_other_test_images_are_not_paired() -> None:
     assert "**A and B were tested on different images, or asked different things of them: their metrics stand" in text
     assert "| `test_labels.npy` | `2l0000000000` | `eeeeeeeeeeee` |" in text
     assert f"| `test/accuracy` | {a.scores['test/accuracy']:.4f} | {b.scores['test/accuracy']:.4f} |" in text
-    for word in ("McNemar", "flipped", "95 %", pair_report.ONE_SEED):
+    for word in ("McNemar", "flipped", "95 %", report.ONE_SEED):
         assert word not in text
-    lines = list(pair_report.lines(a, b, pair.differing(a.record, b.record), None))
-    assert lines[-1] == f"verdict:  {pair_report.OTHER_IMAGES}"
+    lines = list(report.summary_lines(a, b, two_runs.find_differences(a.record, b.record), None))
+    assert lines[-1] == f"verdict:  {report.OTHER_IMAGES}"
     assert not any(line.startswith("flipped") for line in lines)
 
 
@@ -658,7 +666,7 @@ def test_a_run_compared_with_itself_is_told_so() -> None:
     assert "**A and B are one and the same run.**" in text
     assert "Nothing that is recorded" in text
     assert "None: both have the same ones right." in text
-    lines = list(pair_report.lines(a, b, {}, pair.answers(a, b)))
+    lines = list(report.summary_lines(a, b, {}, two_runs.compare_answers(a, b)))
     assert "differs:  nothing that is recorded" in lines
     assert lines[-1] == "verdict:  A and B are one and the same run"
 
@@ -667,10 +675,10 @@ def test_the_lines_say_what_differed_the_accuracies_and_the_verdict() -> None:
     a, b = made(1, 0.85, asked="HEAD"), made(2, 0.92, asked=".")
     b.record["params"] |= {"model.dropout": 0.5}
     b.record["environment"] = [f"package-{number}==1" for number in range(10)]
-    found = pair.answers(a, b)
+    found = two_runs.compare_answers(a, b)
     assert found
     assert found.flips
-    lines = "\n".join(pair_report.lines(a, b, pair.differing(a.record, b.record), found)).splitlines()
+    lines = "\n".join(report.summary_lines(a, b, two_runs.find_differences(a.record, b.record), found)).splitlines()
     assert lines[0] == "A:        digits mlp, key 000000000000: folder HEAD"
     assert lines[2] == "differs:  params: model.dropout 0.3 → 0.5"
     assert "          versions: and 3 more, on the page" in lines
@@ -682,24 +690,24 @@ def test_the_lines_say_what_differed_the_accuracies_and_the_verdict() -> None:
     assert (
         f"flipped:  only A has {len(found.flips.only_a)} test images right, only B {len(found.flips.only_b)}" in lines
     )
-    assert lines[-2:] == [f"verdict:  {found.verdict}", f"          {pair_report.ONE_SEED}"]
+    assert lines[-2:] == [f"verdict:  {found.verdict}", f"          {report.ONE_SEED}"]
 
 
 @pytest.mark.slow  # drawing takes seconds
 def test_the_images_that_flipped_are_drawn_both_ways_and_are_inside_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    flipped = pair_report.figures.flipped
+    flipped = report.figures.draw_flipped
 
     def kept(*arguments: Any) -> Any:
         drawn.append(flipped(*arguments))
         return drawn[-1]
 
-    monkeypatch.setattr(pair_report.figures, "flipped", kept)
+    monkeypatch.setattr(report.figures, "draw_flipped", kept)
     run = record()
     images = scaled_arrays(Path("data/normalized"), run)
     a, b = made(1, 0.75, run), made(2, 0.95)
     b.record["dataset"] = run["dataset"]
-    found = pair.answers(a, b)
+    found = two_runs.compare_answers(a, b)
     assert found
     assert found.flips
     assert len(found.flips.only_a) < 36 < len(found.flips.only_b)
@@ -720,7 +728,7 @@ def test_the_images_that_flipped_are_drawn_both_ways_and_are_inside_the_page(mon
         for axes, index in zip(figure.axes, chosen, strict=False):
             told = [f"true {LABELS[index]}"]
             for letter, one in (("A", a), ("B", b)):
-                row = metrics.probabilities(one.outputs)[index]
+                row = classes.probabilities(one.outputs)[index]
                 told.append(f"{letter}: {row.argmax()}  {row.max():.2f}")
             assert axes.get_title() == "\n".join(told)
             np.testing.assert_array_equal(axes.images[0].get_array(), images[index, :, :, 0])
@@ -742,25 +750,25 @@ def test_artifacts_of_a_run_are_fetched_from_the_store_and_kept_there(
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     where = tracking_fixtures.checkout(tmp_path / "project").where
-    assert lookup.keep(where, tracking_fixtures.EXPERIMENT, "a" * 32, [], "compare") is False
+    assert lookup.keep_artifacts(where, tracking_fixtures.EXPERIMENT, "a" * 32, [], "compare") is False
     assert not (tmp_path / "project/mlruns").exists()
     ids = []
     write(Path(), record(), outputs(1))
     for experiment in ("study one", "study two"):  # one training, in two studies
-        opened = store.connect(where, experiment)
-        ids.append(runs.ensure(opened, record(), "named"))
+        opened = store.connect_store(where, experiment)
+        ids.append(runs.ensure_run(opened, record(), "named"))
         opened.client.log_artifact(ids[-1], RECORD)
         opened.client.log_artifact(ids[-1], PREDICTIONS, "reports")
     for wanted in ("digits mlp named", "a" * 32, "aaaaaa", *ids):
         folder = tmp_path / f"fetched-{wanted}"
         folder.mkdir()
-        fetched = lookup.fetched(where, tracking_fixtures.EXPERIMENT, wanted, (PREDICTIONS,), folder)
+        fetched = lookup.download_run(where, tracking_fixtures.EXPERIMENT, wanted, (PREDICTIONS,), folder)
         assert fetched == ("digits mlp named", record())
         assert (folder / PREDICTIONS).read_bytes() == Path(PREDICTIONS).read_bytes()
     with pytest.raises(DataError, match=r"run 'digits mlp named' has no artifact reports/metrics\.json: its training"):
-        lookup.fetched(where, tracking_fixtures.EXPERIMENT, "aaaaaa", (SCORES,), folder)
-    assert lookup.keep(where, tracking_fixtures.EXPERIMENT, "a" * 32, [Path(SCORES)], "compare/x") is True
-    assert lookup.keep(where, tracking_fixtures.EXPERIMENT, "b" * 32, [Path(SCORES)], "compare/x") is False
+        lookup.download_run(where, tracking_fixtures.EXPERIMENT, "aaaaaa", (SCORES,), folder)
+    assert lookup.keep_artifacts(where, tracking_fixtures.EXPERIMENT, "a" * 32, [Path(SCORES)], "compare/x") is True
+    assert lookup.keep_artifacts(where, tracking_fixtures.EXPERIMENT, "b" * 32, [Path(SCORES)], "compare/x") is False
     for identity in ids:
         [kept] = opened.client.list_artifacts(identity, "compare/x")
         assert kept.path == "compare/x/metrics.json"

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from keras_pipeline import comparison
+from keras_pipeline.comparison import statistics
 
 Right = NDArray[np.bool_]
 
@@ -43,34 +43,34 @@ def test_two_equal_settings_are_called_different_as_seldom_as_stated(
     """
     if seeds == 1 and (of_seed or of_image):
         pytest.skip("one seed tells nothing of what a seed or a setting draws: Comparison says so")
-    monkeypatch.setattr(comparison, "DRAWS", 2)
+    monkeypatch.setattr(statistics, "DRAWS", 2)
     random = np.random.default_rng(seeds)
     draws = [drawn(random, seeds, 500, of_seed, of_image) for _ in range(600)]
-    alarms = sum(comparison.compare(*pair).p < 0.05 for pair in draws)
+    alarms = sum(statistics.compare_settings(*pair).p < 0.05 for pair in draws)
     assert alarms <= 51
 
 
 @pytest.mark.slow
 def test_the_interval_holds_the_true_difference_as_often_as_stated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "DRAWS", 2)
+    monkeypatch.setattr(statistics, "DRAWS", 2)
     random = np.random.default_rng(0)
     missed = 0
     for _ in range(200):
         first, second = drawn(random, 5, 300, 0.1, 0.3)
-        found = comparison.compare(first, second)
+        found = statistics.compare_settings(first, second)
         missed += not found.low <= 0 <= found.high
     assert missed <= 10 + 4 * 3.1  # binomial, four standard deviations
 
 
 def test_a_known_difference_is_found() -> None:
     first, second = drawn(np.random.default_rng(1), 5, 10_000, 0.02, 0.1, better=0.15)
-    found = comparison.compare(first, second)
+    found = statistics.compare_settings(first, second)
     assert found.real
     assert 0.003 < found.low < found.difference < found.high < 0.03
     assert found.difference == pytest.approx(first.mean() - second.mean())
     assert found.seeds_needed is not None
     assert found.seeds_needed <= 5
-    other = comparison.compare(second, first)
+    other = statistics.compare_settings(second, first)
     assert (other.difference, other.low, other.high) == pytest.approx((-found.difference, -found.high, -found.low))
     assert other.p == pytest.approx(found.p)
 
@@ -79,7 +79,7 @@ def test_without_a_part_of_the_images_it_is_the_paired_t_test() -> None:
     """Where the residuals outweigh what the images have in common, SciPy's `ttest_rel` and its interval."""
     scores = np.array([[0.9, 0.1, 0.4, 0.6], [0.2, 0.8, 0.7, 0.3], [0.6, 0.5, 0.1, 0.9]])
     others = np.array([[0.1, 0.6, 0.5, 0.2], [0.7, 0.1, 0.1, 0.6], [0.2, 0.4, 0.8, 0.1]])
-    found = comparison.compare(scores, others)
+    found = statistics.compare_settings(scores, others)
     expected = stats.ttest_rel(scores.mean(axis=1), others.mean(axis=1))
     assert found.p == pytest.approx(expected.pvalue)
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
@@ -102,7 +102,7 @@ def test_images_and_seeds_are_the_components_of_an_analysis_of_variance() -> Non
     assert of_image > residual
     of_seeds = stats.t.ppf(0.975, seeds - 1) * math.sqrt(of_seed / (seeds * images))
     of_images = stats.norm.ppf(0.975) * math.sqrt((of_image - residual) / (seeds * images))
-    found = comparison.compare(differences, np.zeros_like(differences))
+    found = statistics.compare_settings(differences, np.zeros_like(differences))
     assert found.high - found.low == pytest.approx(2 * math.hypot(of_seeds, of_images))
     # p is the level at which the interval just reaches 0.
     assert (found.p < 0.05) == (not found.low <= 0 <= found.high)
@@ -112,15 +112,15 @@ def test_images_and_seeds_are_the_components_of_an_analysis_of_variance() -> Non
 def test_p_and_the_interval_agree(shift: float) -> None:
     random = np.random.default_rng(9)
     noise = random.normal(0, 1, (5, 1)) * 0.3 + random.normal(0, 1, 200) + random.normal(0, 1, (5, 200))
-    found = comparison.compare(noise - noise.mean() + shift, np.zeros_like(noise))
-    by_seed, by_image = comparison._variances(noise)
-    assert comparison._half_width(found.p, by_seed, by_image, 5) == pytest.approx(shift, rel=1e-6)
+    found = statistics.compare_settings(noise - noise.mean() + shift, np.zeros_like(noise))
+    by_seed, by_image = statistics._variances(noise)
+    assert statistics._half_width(found.p, by_seed, by_image, 5) == pytest.approx(shift, rel=1e-6)
 
 
 def test_flipped_images_and_mcnemar() -> None:
     baseline = np.array([[True] * 6 + [False] * 4])
     variant = np.array([[True] * 5 + [False] + [True] * 4])
-    (one,) = comparison.compare(variant, baseline).flipped
+    (one,) = statistics.compare_settings(variant, baseline).flipped
     assert (one.only_baseline, one.only_variant) == (1, 4)
     assert one.p == pytest.approx(stats.binomtest(1, 5).pvalue)  # the exact test is that of a fair coin
 
@@ -128,7 +128,7 @@ def test_flipped_images_and_mcnemar() -> None:
 def test_the_bootstrap_is_of_the_images() -> None:
     """As wide as the normal interval of a mean of 10,000 differences, for these networks, whatever the seeds' noise."""
     first, second = drawn(np.random.default_rng(5), 4, 10_000, 0.5, 0.1)
-    found = comparison.compare(first, second)
+    found = statistics.compare_settings(first, second)
     of_images = first.mean(axis=0) - second.mean(axis=0)
     half = 1.96 * of_images.std() / 100
     assert found.images == pytest.approx((found.difference - half, found.difference + half), abs=0.1 * half)
@@ -137,19 +137,19 @@ def test_the_bootstrap_is_of_the_images() -> None:
 
 def test_holm_s_correction() -> None:
     """Holm 1979: the smallest times three, the next times two, none below one before it."""
-    assert comparison.adjusted([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert comparison.adjusted([]) == []
+    assert statistics.holm_adjusted([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert statistics.holm_adjusted([]) == []
 
 
 def test_seeds_needed_give_four_chances_in_five(monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulated: with as many seeds as are said to be needed, the difference is found in about 80 % of the draws."""
-    monkeypatch.setattr(comparison, "DRAWS", 2)
+    monkeypatch.setattr(statistics, "DRAWS", 2)
     random = np.random.default_rng(7)
     difference, of_seed = 0.01, 0.012
     noise = random.normal(0, of_seed, 3)
     exact = difference + (noise - noise.mean()) / noise.std(ddof=1) * of_seed
-    needed = comparison.compare(exact[:, None], np.zeros((3, 1))).seeds_needed
-    among = comparison.compare(exact[:, None], np.zeros((3, 1)), among=5).seeds_needed
+    needed = statistics.compare_settings(exact[:, None], np.zeros((3, 1))).seeds_needed
+    among = statistics.compare_settings(exact[:, None], np.zeros((3, 1)), among=5).seeds_needed
     assert among == 21  # the same at alpha 0.01
     assert needed == 14  # as G*Power says for d = 0.833, two-sided, alpha 0.05, power 0.8
     draws = random.normal(difference, of_seed, (2000, needed))
@@ -159,7 +159,7 @@ def test_seeds_needed_give_four_chances_in_five(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_is_alike_is_no_difference() -> None:
     same = np.array([[True, False, True], [True, True, True]])
-    found = comparison.compare(same, same)
+    found = statistics.compare_settings(same, same)
     assert (found.difference, found.low, found.high, found.p, found.effect) == (0, 0, 0, 1, 0)
     assert found.seeds_needed is None
     assert not found.real
@@ -171,14 +171,14 @@ def test_too_few_images_are_said_to_be_too_few() -> None:
     own, other = random.normal(0, 1, 200), random.normal(0, 1, 200)
     noise = random.normal(0, 0.01, (2, 5, 200))
     shift = (own - other).mean()
-    found = comparison.compare(own - shift + 0.01 + noise[0], other + noise[1])
+    found = statistics.compare_settings(own - shift + 0.01 + noise[0], other + noise[1])
     assert found.seeds_needed is None
     assert not found.real
 
 
 def test_one_seed_is_judged_by_the_images_alone() -> None:
     first, second = drawn(np.random.default_rng(2), 1, 2000, 0.0, 0.0, better=0.5)
-    found = comparison.compare(first, second)
+    found = statistics.compare_settings(first, second)
     assert found.p == found.flipped[0].p
     assert (found.low, found.high) == found.images
     assert found.effect is None
@@ -186,4 +186,4 @@ def test_one_seed_is_judged_by_the_images_alone() -> None:
 
 def test_shapes_must_fit() -> None:
     with pytest.raises(ValueError, match=r"shapes \(2, 3\) and \(2, 4\); expected two alike"):
-        comparison.compare(np.zeros((2, 3)), np.zeros((2, 4)))
+        statistics.compare_settings(np.zeros((2, 3)), np.zeros((2, 4)))

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import conformance, determinism, verdicts
-from keras_pipeline.conformance import FEATURES, PLACES, Place
-from keras_pipeline.errors import ParamsError
-from keras_pipeline.verdicts import Tolerance
+from keras_pipeline.audit import conformance, conformance_report, determinism
+from keras_pipeline.audit.conformance import FEATURES, PLACEMENTS, Placement
+from keras_pipeline.audit.conformance_report import Tolerance
+from keras_pipeline.core.errors import ParamsError
 
 PROGRAM = Path(sys.executable).parent / "keras-pipeline"
 
@@ -33,11 +33,11 @@ def results(**changes: Any) -> dict[str, Any]:
 
 
 def verdict(found: dict[str, Any], *, may_differ: bool = False, reference: dict[str, Any] | None = None) -> Any:
-    return verdicts.compared(reference or results(), found, Tolerance(), may_differ=may_differ)
+    return conformance_report.compare_results(reference or results(), found, Tolerance(), may_differ=may_differ)
 
 
 def test_the_same_is_equal_and_rounding_too() -> None:
-    assert verdict(results()) == verdicts.Cell("equal 0 · 0 · 0")
+    assert verdict(results()) == conformance_report.Cell("equal 0 · 0 · 0")
     almost = results(**{"train/loss": np.array([1.0, 0.5, 0.300003]), "weights/1": np.full(3, 1.00005)})
     assert verdict(almost).text == "equal 3e-6 · 0 · 5e-5"
 
@@ -79,19 +79,19 @@ def test_what_may_differ_must_be_finite_and_learn_alike() -> None:
 
 
 def test_backends_are_compared_up_to_where_they_part() -> None:
-    assert verdicts.agreement(results(), results()) == "3 of 3 epochs, 0"
+    assert conformance_report.agreement(results(), results()) == "3 of 3 epochs, 0"
     parted = results(**{"val/loss": np.array([0.9, 0.600001, 0.41])})
-    assert verdicts.agreement(results(), parted) == "2 of 3 epochs, 1e-6; then 1e-2"
+    assert conformance_report.agreement(results(), parted) == "2 of 3 epochs, 1e-6; then 1e-2"
 
 
 def test_a_page_is_changed_between_its_comments_only(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- conformance: x -->\nold\n<!-- end of conformance: x -->\nafter\n")
-    verdicts.write(page, "x", "new")
-    verdicts.write(page, "x", "newer")
+    conformance_report.replace_section(page, "x", "new")
+    conformance_report.replace_section(page, "x", "newer")
     assert page.read_text() == ("before\n<!-- conformance: x -->\n\nnewer\n\n<!-- end of conformance: x -->\nafter\n")
     with pytest.raises(ParamsError, match="has no lines '<!-- conformance: y -->' and"):
-        verdicts.write(page, "y", "new")
+        conformance_report.replace_section(page, "y", "new")
 
 
 def planned(*names: str) -> tuple[Any, Any]:
@@ -99,7 +99,7 @@ def planned(*names: str) -> tuple[Any, Any]:
     for key, value in {**conformance.PLAIN, **conformance.SMALL}.items():
         conformance.set_value(values, key, value)
     images = {"train": conformance.SMALL_IMAGES, "validation": conformance.SMALL_VALIDATION}
-    return conformance.planned(values, PLACES, names, images)
+    return conformance.plan_cells(values, PLACEMENTS, names, images)
 
 
 @pytest.mark.usefixtures("installed")
@@ -119,9 +119,11 @@ def test_one_device_is_trained_first_and_what_is_refused_not_at_all() -> None:
 @pytest.mark.usefixtures("installed")
 def test_a_refusal_is_said_once_below_the_table() -> None:
     cells, _ = planned("per_replica", "synchronized")
-    places = [place for place in PLACES if place.strategy in ("data_parallel", "ddp")]
+    places = [place for place in PLACEMENTS if place.strategy in ("data_parallel", "ddp")]
     cells |= {
-        (name, place): verdicts.Cell("equal 0") for name in ("per_replica", "synchronized") for place in places
+        (name, place): conformance_report.Cell("equal 0")
+        for name in ("per_replica", "synchronized")
+        for place in places
     } | cells
     lines = list(conformance._strategies(["per_replica", "synchronized"], places, cells))
     assert [line.split(" | ", 2)[2] for line in lines[2:4]] == [
@@ -139,19 +141,19 @@ def test_a_backend_that_is_not_installed_is_said_and_no_failure(installed: set[s
     cells, tasks = planned("plain", "synchronized")
     assert {place.backend for place in tasks} == {"tensorflow", "torch"}
     absent = {cell for (_, place), cell in cells.items() if place.backend == "jax"}
-    assert absent == {verdicts.Cell("not installed: pip install -e '.[jax]'")}
+    assert absent == {conformance_report.Cell("not installed: pip install -e '.[jax]'")}
 
 
 def test_every_several_of_the_strategies_is_checked() -> None:
-    assert [place.name for place in PLACES if place.fused] == ["none, tensorflow, fused", "none, jax, fused"]
-    assert {place.strategy for place in PLACES if not place.fused} == {
+    assert [place.name for place in PLACEMENTS if place.fused] == ["none, tensorflow, fused", "none, jax, fused"]
+    assert {place.strategy for place in PLACEMENTS if not place.fused} == {
         "one_device", "mirrored", "multi_worker", "data_parallel", "ddp",
     }  # fmt: skip
-    assert {place.replicas for place in PLACES if place.strategy in ("mirrored", "data_parallel")} == {2, 4}
+    assert {place.replicas for place in PLACEMENTS if place.strategy in ("mirrored", "data_parallel")} == {2, 4}
 
 
 def test_the_matrix_gives_the_same_bytes_the_same_letter() -> None:
-    one, two = Place("none", "tensorflow"), Place("ddp", "torch", workers=2)
+    one, two = Placement("none", "tensorflow"), Placement("ddp", "torch", workers=2)
     cells: determinism.Cells = {
         (one, "on", 1): ["x", "x"],
         (one, "on", 2): ["x", "y"],
@@ -180,7 +182,7 @@ def test_every_strategy_trains_what_one_device_does(backend: str, tmp_path: Path
     """The other backends are hidden: their cells say so, and cost no training."""
     (tmp_path / "params.yaml").write_bytes(small.params_text({}))
     features = ("plain", "dropout", "synchronized", "per_replica", "one_more")
-    strategies = dict.fromkeys(place.strategy for place in PLACES if place.backend == backend)
+    strategies = dict.fromkeys(place.strategy for place in PLACEMENTS if place.backend == backend)
     asked = [option for name in features for option in ("--feature", name)]
     asked += [option for name in strategies for option in ("--strategy", name)]
     done = subprocess.run(
@@ -195,7 +197,7 @@ def test_every_strategy_trains_what_one_device_does(backend: str, tmp_path: Path
     head, _, *rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")][:7]
     table = {row[0]: dict(zip(head[2:], row[2:], strict=True)) for row in rows}
     assert set(table) == {FEATURES[name].title for name in features}
-    for place in PLACES:
+    for place in PLACEMENTS:
         if place.strategy not in strategies:
             assert not any(place.name in row for row in table.values())
             continue
@@ -221,13 +223,15 @@ def test_every_strategy_trains_what_one_device_does(backend: str, tmp_path: Path
 
 FAULTS = """\
 from dataclasses import replace
-from keras_pipeline import architectures, distribution
+from keras_pipeline.models import architectures; from keras_pipeline.distribution import strategies
 
-ddp, build = distribution.OPENED["ddp"], architectures.build
+ddp, build = strategies.STRATEGIES["ddp"], architectures.build_network
 # Each process takes the mean over its own share for that over the batch.
-distribution.OPENED["ddp"] = lambda devices, cluster: replace(ddp(devices, cluster), loss_parts=1)
+strategies.STRATEGIES["ddp"] = replace(
+    ddp, open=lambda devices, cluster: replace(ddp.open(devices, cluster), loss_parts=1)
+)
 # Statistics are of each replica, whatever the params say.
-architectures.build = lambda *values, synchronized=False, **others: build(*values, **others)
+architectures.build_network = lambda *values, synchronized=False, **others: build(*values, **others)
 """
 
 
@@ -259,9 +263,9 @@ def test_a_training_repeated_in_one_process_gives_the_same_bytes(tmp_path: Path)
     values = json.loads(small.params_text({}))
     for key, value in {**conformance.PLAIN, **conformance.SMALL, "model.dropout": 0.3, "train.epochs": 2}.items():
         conformance.set_value(values, key, value)
-    place = Place("none", "tensorflow")
-    job = conformance.job(values, place, FEATURES["synchronized"], 1, conformance.SMALL_IMAGES)
-    data = conformance.small_images(tmp_path)
+    place = Placement("none", "tensorflow")
+    job = conformance.make_job(values, place, FEATURES["synchronized"], 1, conformance.SMALL_IMAGES)
+    data = conformance.write_small_images(tmp_path)
     task = {"data": str(data), "job": vars(job), "runs": 3}
     (tmp_path / "task.json").write_text(json.dumps(task))
     subprocess.run(

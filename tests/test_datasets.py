@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_pipeline import idx
-from keras_pipeline.datasets import DATASETS, MADE, digits
-from keras_pipeline.download import download
-from keras_pipeline.errors import DownloadError
+from keras_pipeline.config.datasets import DATASETS
+from keras_pipeline.core.errors import DownloadError
+from keras_pipeline.sources import formats
+from keras_pipeline.sources.download import download_dataset
+from keras_pipeline.sources.made import MADE, digits
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -51,7 +52,7 @@ def test_digits_are_the_same_bytes_everywhere_and_keep_their_meaning() -> None:
     test = arrays["test-images"].reshape(-1, 784).astype(float)
     guesses = ((test[:, None] - means) ** 2).sum(2).argmin(1)
     assert (guesses == arrays["test-labels"]).mean() > 0.85
-    digest = hashlib.sha256(b"".join(idx.write(array) for array in arrays.values())).hexdigest()
+    digest = hashlib.sha256(b"".join(formats.write_idx(array) for array in arrays.values())).hexdigest()
     assert digest == "37c303bbb99c15feaafe23cfc6123c099670bddd90b96274907afc14e507c89f"
 
 
@@ -77,14 +78,14 @@ def test_enlarging_is_bilinear_with_half_pixel_centres() -> None:
 )
 def test_the_real_mnist_and_no_other_row_takes_its_files(tmp_path: Path) -> None:
     mirror = os.environ["KERAS_PIPELINE_MIRRORS"]
-    got = download(DATASETS["mnist"], tmp_path / "mnist", [mirror])
-    labels = idx.read(got["test-labels"], "labels")
+    got = download_dataset(DATASETS["mnist"], tmp_path / "mnist", [mirror])
+    labels = formats.read_idx(got["test-labels"], "labels")
     assert labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    images = idx.read(got["train-images"], "images")
+    images = formats.read_idx(got["train-images"], "images")
     assert images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
     for other in ("fashion_mnist", "kmnist"):
         alone = DATASETS[other].__class__(**{**vars(DATASETS[other]), "mirrors": ()})
         with pytest.raises(DownloadError, match="another dataset's file"):
-            download(alone, tmp_path / other, [mirror])
+            download_dataset(alone, tmp_path / other, [mirror])
         assert list((tmp_path / other).iterdir()) == []

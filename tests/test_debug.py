@@ -20,9 +20,10 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import commands, files
-from keras_pipeline.preprocessing import Split, read_split
-from keras_pipeline.stages import debug
+from keras_pipeline.cli import main as command_line
+from keras_pipeline.core import files
+from keras_pipeline.data.splits import Split, read_split
+from keras_pipeline.debugging import modes
 
 SGD = {"name": "sgd", "learning_rate": 1000.0}
 SCENARIOS: dict[str, dict[str, tuple[list[str], dict[str, Any]]]] = {
@@ -63,7 +64,7 @@ def ran(folder: Path, scenario: str, arguments: list[str], changes: dict[str, An
     os.environ |= {"MLFLOW_TRACKING_URI": UNREACHABLE.get(scenario, "")}
     out, errors = io.StringIO(), io.StringIO()
     with contextlib.chdir(own), contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-        code = commands.main(["debug", "--normalized", str(folder / "normalized"), *arguments])
+        code = command_line.main(["debug", "--normalized", str(folder / "normalized"), *arguments])
     return {"code": code, "out": out.getvalue().splitlines(), "errors": errors.getvalue().splitlines()}
 
 
@@ -72,15 +73,15 @@ def cuts(normalized: Path) -> dict[str, Any]:
     statistics = files.read_json(normalized / "statistics.json", "normalize")
     splits: list[Split] = []
     for name in ("train", "validation"):
-        labels = read_split(normalized, name, statistics).labels
+        labels = read_split(normalized, name, statistics).targets
         splits.append(Split(np.arange(len(labels), dtype=np.float32), labels))
     images = {"train": 400, "validation": 100}
     found = {}
-    for mode in debug.MODES:
-        training, validation = debug._cut(mode, splits, images, seed=1)
+    for mode in modes.MODES:
+        training, validation = modes._cut(mode, splits, images, seed=1)
         for cut, whole in ((training, splits[0]), (validation, splits[0 if mode == "overfit" else 1])):
-            np.testing.assert_array_equal(cut.labels, whole.labels[cut.images.astype(int)])
-        found[mode] = [training.images.tolist(), validation.images.tolist()]
+            np.testing.assert_array_equal(cut.targets, whole.targets[cut.inputs.astype(int)])
+        found[mode] = [training.inputs.tolist(), validation.inputs.tolist()]
     return found
 
 
@@ -171,7 +172,7 @@ def test_one_batch_runs_everything_once_and_writes_into_its_folder_only(
     run = record(own, "one-batch")
     assert run["dataset"]["images"] == {"train": 100, "validation": 144, "test": 360}
     assert [row["epoch"] for row in run["history"]] == [1]
-    assert run["sha256"]["model"] == files.sha256(own / "debug" / "one-batch" / "model.keras")
+    assert run["sha256"]["model"] == files.file_sha256(own / "debug" / "one-batch" / "model.keras")
     assert in_mlflow(own) == {
         "status": "FINISHED", "experiment": "keras-pipeline debug", "debug": "one-batch"
     }  # fmt: skip
@@ -259,7 +260,9 @@ def test_profile_tells_what_takes_the_time_and_traces_twenty_steps(
     (artifacts,) = (own / "mlruns" / "artifacts").glob("*/artifacts/trace")
     for path in traced:
         assert (own / path).stat().st_size > 1000
-        assert files.sha256(own / path) == files.sha256(artifacts / Path(path).relative_to("debug/profile/trace"))
+        assert files.file_sha256(own / path) == files.file_sha256(
+            artifacts / Path(path).relative_to("debug/profile/trace")
+        )
     assert in_mlflow(own)["status"] == "FINISHED"
     assert "pip install tensorboard" in found["out"][-1]
 
@@ -300,7 +303,7 @@ def test_overfit_leaves_out_what_holds_a_network_back() -> None:
         {"layer": "BatchNormalization"},
     ]
     chosen = small.params({"model.layers": layers, "train.batch_size": 50, "train.epochs": 7})
-    bare = debug._without_regularization(chosen, {"train": 200})
+    bare = modes._without_regularization(chosen, {"train": 200})
     assert [one.model_dump()["layer"] for one in bare.model.layers] == ["Flatten", "Dense", "BatchNormalization"]
     assert "l2" not in bare.model.layers[1].model_dump(exclude_defaults=True)
     assert (bare.model.dropout, bare.model.l2) == (0.0, 0.0)
@@ -351,7 +354,9 @@ def test_what_debug_cannot_do_is_refused_at_once(
     made = {"normalize": small.params().normalize.model_dump()}
     files.write_json(tmp_path / "normalized" / "statistics.json", statistics | made)
     (tmp_path / "params.yaml").write_bytes(small.params_text({**small.QUICK, **changes}))
-    assert commands.main(["debug", "--normalized", "normalized", *arguments]) == (3 if "made with" in message else 2)
+    assert command_line.main(["debug", "--normalized", "normalized", *arguments]) == (
+        3 if "made with" in message else 2
+    )
     assert capsys.readouterr().err.splitlines()[0] == message
     assert {path.name for path in tmp_path.iterdir()} == {"params.yaml", "normalized"}
 
@@ -359,7 +364,7 @@ def test_what_debug_cannot_do_is_refused_at_once(
 @pytest.mark.parametrize("share", ["0", "1.5", "nan", "half"])
 def test_a_share_that_is_none_is_refused(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        commands.main(["debug", "limited", "--share", share])
+        command_line.main(["debug", "limited", "--share", share])
     assert f"'{share}' is no share. Expected: a number above 0, 1 at most" in capsys.readouterr().err
 
 

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import distribution, files
-from keras_pipeline.datasets import IMAGE_SHAPE
-from keras_pipeline.params import Params
-from keras_pipeline.preprocessing import Split, read_split
+from keras_pipeline.config.datasets import IMAGE_SHAPE
+from keras_pipeline.config.params import Params
+from keras_pipeline.core import files
+from keras_pipeline.data.splits import Split, read_split
+from keras_pipeline.distribution import strategies
 
 FLAT = {"layer": "Flatten"}
 PLAIN = {
@@ -130,22 +131,22 @@ def spoiled(normalized: Path, own: Path, split: str, index: int) -> Path:
     images[index, 5, 5, 0] = np.nan
     np.save(path, images)
     statistics = json.loads((to / "statistics.json").read_text())
-    statistics["sha256"][path.name] = files.sha256(path)
+    statistics["sha256"][path.name] = files.file_sha256(path)
     (to / "statistics.json").write_text(json.dumps(statistics))
     return to
 
 
 def diverged(normalized: Path, own: Path, chosen: Params) -> dict[str, Any]:
     """Train into the scenario; what was said, and what was kept."""
-    from keras_pipeline.errors import DivergedError
-    from keras_pipeline.observer import Observer
+    from keras_pipeline.core.errors import DivergedError
+    from keras_pipeline.records.observer import Observer
     from keras_pipeline.stages import train
-    from keras_pipeline.tracking import live, store
+    from keras_pipeline.tracking import live_run, store
 
     tracked = own.name == "validation_pixel"
-    witness = Witness(live.LiveTracker(store.location(own), "diverging") if tracked else Observer())
+    witness = Witness(live_run.LiveTracker(store.store_location(own), "diverging") if tracked else Observer())
     try:
-        train.run(chosen, normalized, own / "models", witness, own / "checkpoints")
+        train.train_network(chosen, normalized, own / "models", witness, own / "checkpoints")
     except DivergedError as error:
         kept = sorted((own / "checkpoints").rglob("*.checkpoint"))
         return {
@@ -163,13 +164,14 @@ def stock(normalized: Path, chosen: Params) -> dict[str, Any]:
     in the three steps before, by the rate: this is the gradient's norm, where the weights do not decay."""
     import keras
 
-    from keras_pipeline import architectures, training
+    from keras_pipeline.models import architectures
+    from keras_pipeline.training import compilation
 
     statistics = files.read_json(normalized / "statistics.json", "normalize")
     split = read_split(normalized, "train", statistics)
-    targets = np.eye(10, dtype=np.float32)[split.labels]
-    model = architectures.build(chosen.model, IMAGE_SHAPE, 10)
-    training.draw_weights(model, chosen.seed)
+    targets = np.eye(10, dtype=np.float32)[split.targets]
+    model = architectures.build_network(chosen.model, IMAGE_SHAPE, 10)
+    compilation.draw_weights(model, chosen.seed)
     optimizer = chosen.train.optimizer
     model.compile(keras.optimizers.SGD(optimizer.learning_rate, **optimizer.arguments()), "categorical_crossentropy")
     norms: list[float] = []
@@ -179,10 +181,10 @@ def stock(normalized: Path, chosen: Params) -> dict[str, Any]:
             batch = order[start : start + 100]
             before = model.get_weights()
             model.reset_metrics()
-            loss = float(model.train_on_batch(split.images[batch], targets[batch]))
+            loss = float(model.train_on_batch(split.inputs[batch], targets[batch]))
             if not all(np.isfinite(one).all() for one in [loss, *model.get_weights()]):
                 model.set_weights(before)
-                layers = not_finite(model, split.images[batch])
+                layers = not_finite(model, split.inputs[batch])
                 return {"epoch": epoch + 1, "step": step, "loss": loss, "layers": layers, "norms": norms[-3:]}
             moved = [one.astype(float) - after for one, after in zip(before, model.get_weights(), strict=True)]
             norms.append(math.sqrt(sum(np.square(part).sum() for part in moved)) / optimizer.learning_rate)
@@ -201,27 +203,27 @@ def unexplained(folder: Path) -> list[str]:
     checkpoint is."""
     from dataclasses import replace
 
-    from keras_pipeline import diagnosis, fitting, training
+    from keras_pipeline.training import batches, compilation, divergence, fit
 
     chosen = small.params()
     statistics = files.read_json(folder / "normalized" / "statistics.json", "normalize")
     splits: list[Split] = [read_split(folder / "normalized", name, statistics) for name in ("train", "validation")]
-    place = distribution.Distribution("none", ("/cpu:0",))
-    data = training.Data(*splits, np.ones(10, np.float32), chosen.seed, 100, 144)
+    place = strategies.Distribution("none", ("/cpu:0",))
+    data = batches.Data(*splits, np.ones(10, np.float32), chosen.seed, 100, 144)
 
     def build(train: Any, place: Any) -> Any:
-        return training.new_network(chosen.model, train, chosen.seed, place, data.steps, small.TEN_CLASSES)
+        return compilation.new_network(chosen.model, train, chosen.seed, place, data.steps, small.TEN_CLASSES)
 
     def broken(train: Any, place: Any) -> Any:
         raise RuntimeError("no memory\nat all")
 
-    fault = fitting.NotFiniteError("train/loss", math.nan, 1, 5, 0.1)
-    later = fitting.NotFiniteError("train/loss", math.nan, 2, 5, 0.1)
+    fault = fit.NotFiniteError("train/loss", math.nan, 1, 5, 0.1)
+    later = fit.NotFiniteError("train/loss", math.nan, 2, 5, 0.1)
     return [
-        diagnosis.explain(fault, None, build, place, data, chosen.train).cause,
-        diagnosis.explain(fault, None, build, replace(place, workers=2), data, chosen.train).cause,
-        diagnosis.explain(later, None, build, place, data, chosen.train).cause,
-        diagnosis.explain(fault, None, broken, place, data, chosen.train).cause,
+        divergence.explain_divergence(fault, None, build, place, data, chosen.train).cause,
+        divergence.explain_divergence(fault, None, build, replace(place, workers=2), data, chosen.train).cause,
+        divergence.explain_divergence(later, None, build, place, data, chosen.train).cause,
+        divergence.explain_divergence(fault, None, broken, place, data, chosen.train).cause,
     ]
 
 

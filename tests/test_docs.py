@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from keras_pipeline import clusters
-from keras_pipeline.strategies import REFUSED, STRATEGIES
+from keras_pipeline.checks.params import REFUSED
+from keras_pipeline.distribution import cluster
+from keras_pipeline.distribution.strategies import STRATEGIES
 
 DOCS = Path(__file__).parents[1] / "docs"
 TEXT = (DOCS / "strategies.md").read_text()
@@ -27,12 +28,12 @@ def test_every_refusal_stands_there_with_its_reason() -> None:
 
 
 def test_the_variables_of_several_machines_are_those_that_are_read() -> None:
-    for strategy, names in clusters.VARIABLES.items():
+    for strategy, names in cluster.VARIABLES.items():
         row = re.search(rf"(?m)^\| `{strategy}` \| (`.*`.*) \|$", TEXT)
         assert row
         assert all(name in row[1] for name in names)
         environ = {name: value.rstrip("`,") for name, value in re.findall(r"`([A-Z_]+)=([^`]*)`", row[1])}
-        place = clusters.from_environment(strategy, environ)
+        place = cluster.cluster_from_environment(strategy, environ)
         assert place is not None
         assert (place.rank, place.count, place.addresses[0], place.roll_call) == (0, 2, "a:3000", "a:3001")
 
@@ -44,7 +45,7 @@ def test_the_kubernetes_manifest_starts_what_is_read() -> None:
     (container,) = job["spec"]["template"]["spec"]["containers"]
     script = container["args"][0].replace("$JOB_COMPLETION_INDEX", "1")
     environ = dict(re.findall(r"([A-Z_]+)=(\S+)", script))
-    place = clusters.from_environment("data_parallel", environ)
+    place = cluster.cluster_from_environment("data_parallel", environ)
     assert place is not None
     assert (place.rank, place.count) == (1, job["spec"]["completions"])
 
@@ -66,7 +67,7 @@ def test_the_slurm_script_gives_each_task_its_place(tmp_path: Path) -> None:
     done = subprocess.run(["bash"], input=script, env=environ, capture_output=True, text=True, check=True, timeout=60)
     for rank, line in enumerate(done.stdout.splitlines()):
         assert json.loads(line)
-        place = clusters.from_environment("multi_worker", {"TF_CONFIG": line})
+        place = cluster.cluster_from_environment("multi_worker", {"TF_CONFIG": line})
         assert place is not None
         assert (place.rank, place.addresses) == (rank, ("one:3000", "two:3000"))
     assert len(done.stdout.splitlines()) == 2

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import tracking_fixtures
-from keras_pipeline import doctor
-from keras_pipeline.errors import MachineError
+from keras_pipeline.cli import doctor
+from keras_pipeline.core.errors import MachineError
 from keras_pipeline.tracking import database
 from tracking_fixtures import SECRET, Checkout
 
@@ -44,7 +44,7 @@ def python(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 def findings(made: Checkout, capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[bool, str]]:
     """Every line that `keras-pipeline doctor` prints; whether it is good, and its text, by what it is about."""
     with contextlib.suppress(MachineError):
-        doctor.show(made.params_file, made.root / "data" / "raw")
+        doctor.show_findings(made.params_file, made.root / "data" / "raw")
     lines = [re.fullmatch(r"(good|BAD )  (\w+): +(.*)", line) for line in capsys.readouterr().out.splitlines()]
     found = {line[2]: (line[1] == "good", line[3]) for line in lines if line}
     assert len(found) == len(lines) == 10
@@ -125,7 +125,7 @@ def test_no_program_at_all(made: Checkout, monkeypatch: pytest.MonkeyPatch, caps
 
 SLOW_PROBE = """if True:
     import sys
-    from keras_pipeline import doctor
+    from keras_pipeline.cli import doctor
     doctor.PATIENCE_SECONDS = 0.1
     sys.executable = sys.argv[1]
     print(doctor._devices()[0])

@@ -33,8 +33,8 @@ from fault_server import (
     whole,
     without_length,
 )
-from keras_pipeline.download import Limits, download
-from keras_pipeline.errors import DownloadError, masked
+from keras_pipeline.core.errors import DownloadError, masked
+from keras_pipeline.sources.download import Limits, download_dataset
 
 CONTENTS = tiny_datasets.payloads()
 ENVELOPES = tiny_datasets.compressed(CONTENTS)
@@ -78,7 +78,7 @@ def reason(answer: Answer, folder: Path, limits: Limits) -> str:
     """Why the only mirror, with this answer to the first file, was left; checks the error around it."""
     with FaultServer({**GOOD, FIRST: answer}) as bad:
         with pytest.raises(DownloadError) as refused:
-            download(tiny_datasets.row(CONTENTS, bad.url), folder / "alone", limits=limits)
+            download_dataset(tiny_datasets.row(CONTENTS, bad.url), folder / "alone", limits=limits)
         assert list((folder / "alone").iterdir()) == []
     text = str(refused.value)
     assert refused.value.exit_code == 4
@@ -151,7 +151,7 @@ def test_the_next_mirror_is_asked_and_the_bad_one_last_from_then_on(
 ) -> None:
     with FaultServer({**GOOD, FIRST: answer}) as bad:
         row = tiny_datasets.row(CONTENTS, bad.url, good.url)
-        assert download(row, tmp_path, limits=limits) == CONTENTS
+        assert download_dataset(row, tmp_path, limits=limits) == CONTENTS
         assert [path for path, _ in bad.requests] == [f"/{FIRST}"]
     assert [path for path, _ in good.requests] == [f"/{name}" for name in GOOD]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
@@ -178,7 +178,7 @@ def test_a_passing_fault_is_tried_again_with_jitter(
     answer: Answer, tmp_path: Path, limits: Limits, slept: list[float]
 ) -> None:
     with FaultServer({**GOOD, FIRST: in_turn(answer, answer, GOOD[FIRST])}) as server:
-        assert download(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits) == CONTENTS
+        assert download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits) == CONTENTS
         assert len(server.requests) == 6
     assert 0.5 <= slept[0] <= 1
     assert 1 <= slept[1] <= 2
@@ -205,14 +205,14 @@ def test_retry_after_is_honoured_up_to_its_cap(
 ) -> None:
     busy = status(503, Retry_After=asked)
     with FaultServer({**GOOD, FIRST: in_turn(busy, GOOD[FIRST])}) as server:
-        download(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
+        download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
     assert slept == [waited]
 
 
 def test_a_date_in_retry_after_means_the_usual_pause(tmp_path: Path, limits: Limits, slept: list[float]) -> None:
     busy = status(503, Retry_After="Fri, 31 Dec 2999 23:59:59 GMT")
     with FaultServer({**GOOD, FIRST: in_turn(busy, GOOD[FIRST])}) as server:
-        download(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
+        download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
     assert slept[0] <= 1
 
 
@@ -222,7 +222,7 @@ def test_a_slow_but_moving_mirror_is_waited_for(tmp_path: Path) -> None:
     limits = Limits(window=0.2, speed=1)
     slow = drip(ENVELOPES["test-labels"], 0.01)
     with FaultServer({**GOOD, tiny_datasets.NAMES["test-labels"]: slow}) as server:
-        got = download(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
+        got = download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
     assert got["test-labels"] == content
 
 
@@ -237,7 +237,7 @@ def test_content_encoding_gzip_is_undone_only_where_it_was_added(
     }
     with FaultServer(answers) as server:
         row = tiny_datasets.row(CONTENTS, server.url, algorithm=algorithm)
-        assert download(row, tmp_path, limits=limits) == CONTENTS
+        assert download_dataset(row, tmp_path, limits=limits) == CONTENTS
         assert {headers["Accept-Encoding"] for _, headers in server.requests} == {"identity"}
     assert (tmp_path / FIRST).read_bytes() == BYTES
 
@@ -245,16 +245,16 @@ def test_content_encoding_gzip_is_undone_only_where_it_was_added(
 def test_another_envelope_is_taken_by_payload_digest_and_refused_by_md5(tmp_path: Path, limits: Limits) -> None:
     again = {name: whole(gzip.compress(CONTENTS[role], 1)) for role, name in tiny_datasets.NAMES.items()}
     with FaultServer(again) as server:
-        assert download(tiny_datasets.row(CONTENTS, server.url), tmp_path / "a", limits=limits) == CONTENTS
+        assert download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path / "a", limits=limits) == CONTENTS
         row = tiny_datasets.row(CONTENTS, server.url, algorithm="gzip md5")
         with pytest.raises(DownloadError, match=r"with the gzip md5 [0-9a-f]{32}\. Expected: [0-9a-f]{32}\."):
-            download(row, tmp_path / "b", limits=limits)
+            download_dataset(row, tmp_path / "b", limits=limits)
 
 
 def test_a_redirect_is_followed(good: FaultServer, tmp_path: Path, limits: Limits) -> None:
     with FaultServer({name: redirect(f"{good.url}/{name}") for name in GOOD}) as server:
         row = tiny_datasets.row(CONTENTS, server.url.replace("//", "//me:secret@"))
-        assert download(row, tmp_path, limits=limits) == CONTENTS
+        assert download_dataset(row, tmp_path, limits=limits) == CONTENTS
         assert all(headers["Authorization"] == "Basic bWU6c2VjcmV0" for _, headers in server.requests)
     assert all(headers["Authorization"] is None for _, headers in good.requests)
 
@@ -266,7 +266,7 @@ def test_a_refused_port_and_an_unknown_host_cost_less_than_five_seconds(tmp_path
         row = tiny_datasets.row(CONTENTS, f"http://127.0.0.1:{port}", "http://mirror.invalid")
         started = time.monotonic()
         with pytest.raises(DownloadError) as refused:
-            download(row, tmp_path)
+            download_dataset(row, tmp_path)
     assert time.monotonic() - started < 5
     _, first, second, _ = str(refused.value).splitlines()
     assert "ConnectionRefusedError: [Errno 111] Connection refused" in first
@@ -306,19 +306,19 @@ def test_tls_is_verified_and_never_left(
     with FaultServer({**GOOD, FIRST: in_turn(redirect(f"{good.url}/{FIRST}"), GOOD[FIRST])}, context) as server:
         row = tiny_datasets.row(CONTENTS, server.url)
         with pytest.raises(DownloadError, match=r"SSLCertVerificationError: .*self-signed certificate"):
-            download(row, tmp_path, limits=limits)
+            download_dataset(row, tmp_path, limits=limits)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         with pytest.raises(DownloadError, match=f"redirects to '{good.url}/.*, which is neither https"):
-            download(row, tmp_path, limits=limits)
+            download_dataset(row, tmp_path, limits=limits)
         assert good.requests == []
-        assert download(row, tmp_path, limits=limits) == CONTENTS
+        assert download_dataset(row, tmp_path, limits=limits) == CONTENTS
 
 
 def test_the_proxy_of_the_environment_is_used(
     good: FaultServer, tmp_path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", good.url.replace("//", "//me:secret@"))
-    download(tiny_datasets.row(CONTENTS, "http://mirror.invalid/base/"), tmp_path, limits=limits)
+    download_dataset(tiny_datasets.row(CONTENTS, "http://mirror.invalid/base/"), tmp_path, limits=limits)
     path, headers = good.requests[0]
     assert path == f"http://mirror.invalid/base/{FIRST}"
     assert headers["Proxy-Authorization"] == "Basic bWU6c2VjcmV0"
@@ -329,7 +329,7 @@ def test_a_wrong_proxy_is_named_without_its_password(
 ) -> None:
     monkeypatch.setenv("https_proxy", good.url.replace("//", "//me:secret@"))
     with pytest.raises(DownloadError, match="at the proxy: Tunnel connection failed: 407") as refused:
-        download(tiny_datasets.row(CONTENTS, "https://mirror.invalid"), tmp_path, limits=limits)
+        download_dataset(tiny_datasets.row(CONTENTS, "https://mirror.invalid"), tmp_path, limits=limits)
     assert "secret" not in str(refused.value)
 
 
@@ -341,8 +341,8 @@ def test_no_password_or_token_reaches_a_message(
         mirror = server.url.replace("//", "//me:secret@")
         row = tiny_datasets.row(CONTENTS, mirror, "s3://me:secret@bucket", "http://me:secret@[::1")
         with pytest.raises(DownloadError) as refused:
-            download(row, tmp_path, limits=limits)
-        download(row, tmp_path, limits=limits)
+            download_dataset(row, tmp_path, limits=limits)
+        download_dataset(row, tmp_path, limits=limits)
     assert "s3" in str(refused.value)
     assert "secret" not in str(refused.value) + capsys.readouterr().out
 
@@ -368,7 +368,7 @@ def test_own_folder_comes_first(form: str, good: FaultServer, tmp_path: Path, li
         (own / name).write_bytes(ENVELOPES[role])
     mirror = form.format(str(own).replace("%", "%25") if form.startswith("file") else own)
     row = tiny_datasets.row(CONTENTS, good.url)
-    assert download(row, tmp_path / "kept", [mirror], limits) == CONTENTS
+    assert download_dataset(row, tmp_path / "kept", [mirror], limits) == CONTENTS
     assert good.requests == []
 
 
@@ -376,7 +376,7 @@ def test_every_mirror_is_named_with_its_reason(tmp_path: Path, limits: Limits) -
     (tmp_path / "own").mkdir()
     row = tiny_datasets.row(CONTENTS, "s3://bucket")
     with pytest.raises(DownloadError) as refused:
-        download(row, tmp_path / "kept", [f"{tmp_path}/own", f"{tmp_path}/own"], limits)
+        download_dataset(row, tmp_path / "kept", [f"{tmp_path}/own", f"{tmp_path}/own"], limits)
     lines = str(refused.value).splitlines()
     assert lines[0] == f"{tmp_path}/kept/{FIRST}: no mirror gave this file."
     assert lines[1] == f"  [Errno 2] No such file or directory: '{tmp_path}/own/{FIRST}'"
@@ -386,10 +386,10 @@ def test_every_mirror_is_named_with_its_reason(tmp_path: Path, limits: Limits) -
 
 def test_kept_files_are_used_without_a_request(good: FaultServer, tmp_path: Path, limits: Limits) -> None:
     row = tiny_datasets.row(CONTENTS, good.url)
-    download(row, tmp_path, limits=limits)
+    download_dataset(row, tmp_path, limits=limits)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     good.requests.clear()
-    assert download(row, tmp_path, ["http://mirror.invalid"], limits) == CONTENTS
+    assert download_dataset(row, tmp_path, ["http://mirror.invalid"], limits) == CONTENTS
     assert good.requests == []
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
 
@@ -399,7 +399,7 @@ def test_a_damaged_kept_file_is_said_and_fetched_anew(
     damage: str, good: FaultServer, tmp_path: Path, limits: Limits, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = tiny_datasets.row(CONTENTS, good.url)
-    download(row, tmp_path, limits=limits)
+    download_dataset(row, tmp_path, limits=limits)
     good.requests.clear()
     capsys.readouterr()
     kept = tmp_path / FIRST
@@ -410,7 +410,7 @@ def test_a_damaged_kept_file_is_said_and_fetched_anew(
         flipped = bytes([*BYTES[:99], BYTES[99] ^ 4, *BYTES[100:]])
         damaged = {"flip": flipped, "cut": BYTES[:99], "empty": b"", "html": b"<html>", "another dataset": FASHION}
         kept.write_bytes(damaged[damage])
-    assert download(row, tmp_path, limits=limits) == CONTENTS
+    assert download_dataset(row, tmp_path, limits=limits) == CONTENTS
     assert [path for path, _ in good.requests] == [f"/{FIRST}"]
     assert kept.read_bytes() == BYTES
     assert ("It is fetched anew." in capsys.readouterr().out) == (damage != "dangling link")
@@ -426,7 +426,7 @@ def test_a_folder_or_file_in_the_way_is_an_oserror_before_any_request(
     else:
         folder.write_bytes(b"a file")
     with pytest.raises((FileExistsError, IsADirectoryError), match=f"{folder / at}"):
-        download(tiny_datasets.row(CONTENTS, good.url), folder, limits=limits)
+        download_dataset(tiny_datasets.row(CONTENTS, good.url), folder, limits=limits)
     assert good.requests == []
 
 
@@ -435,7 +435,7 @@ def test_a_full_disk_is_an_oserror_and_leaves_nothing(good: FaultServer, tmp_pat
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
-            download(tiny_datasets.row(CONTENTS, good.url), tmp_path, limits=limits)
+            download_dataset(tiny_datasets.row(CONTENTS, good.url), tmp_path, limits=limits)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
@@ -444,7 +444,7 @@ def test_a_full_disk_is_an_oserror_and_leaves_nothing(good: FaultServer, tmp_pat
 def test_what_a_killed_download_left_is_removed(good: FaultServer, tmp_path: Path, limits: Limits) -> None:
     (tmp_path / f".{FIRST}.abc").write_bytes(BYTES[:99])
     (tmp_path / "mine").write_bytes(b"")
-    download(tiny_datasets.row(CONTENTS, good.url), tmp_path, limits=limits)
+    download_dataset(tiny_datasets.row(CONTENTS, good.url), tmp_path, limits=limits)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*GOOD, "mine"])
 
 
@@ -452,8 +452,8 @@ CHILD = """
 import sys
 from pathlib import Path
 import tiny_datasets
-from keras_pipeline.download import download
-download(tiny_datasets.row(tiny_datasets.payloads(), sys.argv[1]), Path(sys.argv[2]))
+from keras_pipeline.sources.download import download_dataset
+download_dataset(tiny_datasets.row(tiny_datasets.payloads(), sys.argv[1]), Path(sys.argv[2]))
 """
 
 
@@ -479,7 +479,7 @@ def test_sigkill_at_any_moment_leaves_no_partial_file_and_the_next_run_completes
             for role, name in tiny_datasets.NAMES.items():
                 assert files.get(name, ENVELOPES[role]) == ENVELOPES[role]
             server.requests.clear()
-            assert download(tiny_datasets.row(CONTENTS, server.url), folder, limits=limits) == CONTENTS
+            assert download_dataset(tiny_datasets.row(CONTENTS, server.url), folder, limits=limits) == CONTENTS
             server.requests.clear()
             assert sorted(path.name for path in folder.iterdir()) == sorted(GOOD)
     assert len(reached) > 1

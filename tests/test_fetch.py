@@ -15,8 +15,10 @@ import pytest
 
 import tiny_datasets
 from fault_server import FaultServer, silent, whole
-from keras_pipeline import datasets, files, idx
-from keras_pipeline.errors import BusyError, DataError, DownloadError
+from keras_pipeline.config import datasets
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import BusyError, DataError, DownloadError
+from keras_pipeline.sources import formats
 from keras_pipeline.stages import fetch
 
 CONTENTS = tiny_datasets.payloads()
@@ -39,7 +41,7 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def test_writes_the_payloads_and_their_description(server: FaultServer, tmp_path: Path) -> None:
-    fetch.run(PARAMS, tmp_path / "raw", tmp_path / "downloads")
+    fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     raw = {name: content for name, (content, _) in snapshot(tmp_path / "raw").items()}
     described = json.loads(raw.pop("dataset.json"))
     assert raw == CONTENTS
@@ -47,7 +49,7 @@ def test_writes_the_payloads_and_their_description(server: FaultServer, tmp_path
     assert described["licence"] == "none"
     assert described["origins"] == [server.url]
     for role, entry in described["files"].items():
-        digest = files.sha256(tmp_path / "raw" / role)
+        digest = files.file_sha256(tmp_path / "raw" / role)
         assert entry == {"sha256": digest, "bytes": len(CONTENTS[role]), "payload sha256": digest}
     assert sorted(path.name for path in (tmp_path / "downloads" / "tiny").iterdir()) == sorted(GOOD)
 
@@ -55,11 +57,11 @@ def test_writes_the_payloads_and_their_description(server: FaultServer, tmp_path
 def test_where_all_is_in_place_nothing_is_done(
     server: FaultServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fetch.run(PARAMS, tmp_path / "raw", tmp_path / "downloads")
+    fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     before = snapshot(tmp_path / "raw")
     server.requests.clear()
     capsys.readouterr()
-    fetch.run(PARAMS, tmp_path / "raw", tmp_path / "elsewhere")
+    fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "elsewhere")
     fetch.download_only(PARAMS, tmp_path / "raw", tmp_path / "elsewhere")
     assert snapshot(tmp_path / "raw") == before
     assert server.requests == []
@@ -70,10 +72,10 @@ def test_where_all_is_in_place_nothing_is_done(
 def test_the_same_bytes_from_whatever_source_and_no_path_of_this_machine(
     server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch.run(PARAMS, tmp_path / "raw", tmp_path / "downloads")
+    fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     monkeypatch.setenv("KERAS_PIPELINE_MIRRORS", f" /nowhere ,, {tmp_path}/downloads/tiny")
     server.requests.clear()
-    fetch.run(PARAMS, tmp_path / "b" / "raw", tmp_path / "b" / "downloads")
+    fetch.fetch_dataset(PARAMS, tmp_path / "b" / "raw", tmp_path / "b" / "downloads")
     assert server.requests == []
     for path in (tmp_path / "raw").iterdir():
         assert (tmp_path / "b" / "raw" / path.name).read_bytes() == path.read_bytes()
@@ -85,7 +87,7 @@ def test_what_is_not_as_written_is_made_anew_from_the_downloads(
     damage: str, server: FaultServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raw = tmp_path / "raw"
-    fetch.run(PARAMS, raw, tmp_path / "downloads")
+    fetch.fetch_dataset(PARAMS, raw, tmp_path / "downloads")
     before = {name: content for name, (content, _) in snapshot(raw).items()}
     server.requests.clear()
     capsys.readouterr()
@@ -100,7 +102,7 @@ def test_what_is_not_as_written_is_made_anew_from_the_downloads(
     else:
         texts = {"dataset.json": '{"name": "tiny", "files": []}', "not JSON": '{"name": ', "list": "[]"}
         (raw / "dataset.json").write_text(texts[damage])
-    fetch.run(PARAMS, raw, tmp_path / "downloads")
+    fetch.fetch_dataset(PARAMS, raw, tmp_path / "downloads")
     assert {name: content for name, (content, _) in snapshot(raw).items()} == before
     assert server.requests == []
     out = capsys.readouterr().out
@@ -110,7 +112,7 @@ def test_what_is_not_as_written_is_made_anew_from_the_downloads(
 def test_another_dataset_replaces_the_one_there(
     server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fetch.run(PARAMS, tmp_path / "raw", tmp_path / "downloads")
+    fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     others = tiny_datasets.payloads(seed=1)
     other = tiny_datasets.row(others, str(tmp_path / "own"))
     (tmp_path / "own").mkdir()
@@ -118,24 +120,24 @@ def test_another_dataset_replaces_the_one_there(
         (tmp_path / "own" / tiny_datasets.NAMES[role]).write_bytes(envelope)
     monkeypatch.setitem(datasets.DATASETS, "other", other.__class__(**{**vars(other), "name": "other"}))
     params: Any = SimpleNamespace(fetch=SimpleNamespace(dataset="other"))
-    fetch.run(params, tmp_path / "raw", tmp_path / "downloads")
+    fetch.fetch_dataset(params, tmp_path / "raw", tmp_path / "downloads")
     assert json.loads((tmp_path / "raw" / "dataset.json").read_text())["name"] == "other"
     assert (tmp_path / "raw" / "train-images").read_bytes() == others["train-images"]
     assert "not as fetch wrote it" not in capsys.readouterr().out
 
 
 def test_a_full_disk_leaves_no_description_of_what_is_not_there(server: FaultServer, tmp_path: Path) -> None:
-    fetch.run(PARAMS, tmp_path / "raw", tmp_path / "downloads")
+    fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     (tmp_path / "raw" / "train-images").write_bytes(b"")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
-            fetch.run(PARAMS, tmp_path / "raw", tmp_path / "downloads")
+            fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == sorted(CONTENTS)
-    fetch.run(PARAMS, tmp_path / "raw", tmp_path / "downloads")
+    fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     assert (tmp_path / "raw" / "train-images").read_bytes() == CONTENTS["train-images"]
 
 
@@ -143,7 +145,7 @@ def test_download_only_leaves_raw_alone_and_run_then_needs_no_mirror(server: Fau
     fetch.download_only(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     assert not (tmp_path / "raw").exists()
     server.requests.clear()
-    fetch.run(PARAMS, tmp_path / "raw", tmp_path / "downloads")
+    fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     assert server.requests == []
     assert (tmp_path / "raw" / "dataset.json").exists()
 
@@ -159,7 +161,7 @@ def test_no_mirror_means_exit_code_4_and_no_raw(
 ) -> None:
     monkeypatch.setitem(datasets.DATASETS, "tiny", tiny_datasets.row(CONTENTS, str(tmp_path / "empty")))
     with pytest.raises(DownloadError, match="no mirror gave this file"):
-        fetch.run(PARAMS, tmp_path / "raw", tmp_path / "downloads")
+        fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     assert not (tmp_path / "raw").exists()
 
 
@@ -175,38 +177,38 @@ def test_no_mirror_means_exit_code_4_and_no_raw(
 def test_files_that_do_not_fit_together_are_refused_whatever_their_digests(
     role: str, array: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contents = {**CONTENTS, role: idx.write(array)}
+    contents = {**CONTENTS, role: formats.write_idx(array)}
     with FaultServer({tiny_datasets.NAMES[r]: whole(e) for r, e in tiny_datasets.compressed(contents).items()}) as bad:
         monkeypatch.setitem(datasets.DATASETS, "tiny", tiny_datasets.row(contents, bad.url))
         with pytest.raises(DataError, match=f"^tiny, {role[:-7]}.*{message}"):
-            fetch.run(PARAMS, tmp_path / "raw", tmp_path / "downloads")
+            fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     assert not (tmp_path / "raw").exists()
 
 
 def test_a_second_fetch_is_turned_away_while_the_first_is_at_work(server: FaultServer, tmp_path: Path) -> None:
     server.answers = {**GOOD, "train-images-idx3-ubyte.gz": silent}
     fork = multiprocessing.get_context("fork")
-    first = fork.Process(target=fetch.run, args=(PARAMS, tmp_path / "raw", tmp_path / "downloads"))
+    first = fork.Process(target=fetch.fetch_dataset, args=(PARAMS, tmp_path / "raw", tmp_path / "downloads"))
     first.start()
     while not server.requests:
         time.sleep(0.01)
     with pytest.raises(BusyError, match=f"is being written by process {first.pid}"):
-        fetch.run(PARAMS, tmp_path / "raw", tmp_path / "downloads")
+        fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     first.kill()
     first.join()
     server.answers = GOOD
-    fetch.run(PARAMS, tmp_path / "raw", tmp_path / "downloads")
+    fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     assert (tmp_path / "raw" / "dataset.json").exists()
 
 
 @pytest.mark.slow
 def test_digits_need_neither_files_nor_network(tmp_path: Path) -> None:
     params: Any = SimpleNamespace(fetch=SimpleNamespace(dataset="digits"))
-    fetch.run(params, tmp_path / "raw", tmp_path / "downloads")
-    assert idx.read((tmp_path / "raw" / "train-images").read_bytes(), "").shape == (1437, 28, 28)
+    fetch.fetch_dataset(params, tmp_path / "raw", tmp_path / "downloads")
+    assert formats.read_idx((tmp_path / "raw" / "train-images").read_bytes(), "").shape == (1437, 28, 28)
     assert not (tmp_path / "downloads").exists()
     before = snapshot(tmp_path / "raw")
-    fetch.run(params, tmp_path / "raw", tmp_path / "downloads")
+    fetch.fetch_dataset(params, tmp_path / "raw", tmp_path / "downloads")
     assert snapshot(tmp_path / "raw") == before
 
 
@@ -219,7 +221,7 @@ def test_the_real_mnist_needs_no_heavy_import(tmp_path: Path) -> None:
     program = (
         "import sys, types; from pathlib import Path; from keras_pipeline.stages import fetch\n"
         "params = types.SimpleNamespace(fetch=types.SimpleNamespace(dataset='mnist'))\n"
-        "fetch.run(params, Path(sys.argv[1], 'raw'), Path(sys.argv[1], 'downloads'))\n"
+        "fetch.fetch_dataset(params, Path(sys.argv[1], 'raw'), Path(sys.argv[1], 'downloads'))\n"
         "heavy = {'tensorflow', 'keras', 'mlflow', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from keras_pipeline import figures, metrics
+from keras_pipeline.evaluation import classes, figures
 
 pytestmark = pytest.mark.slow  # drawing takes seconds
 
@@ -38,23 +38,23 @@ def class_rows(names):
 def mistakes(names, count):
     images = np.random.default_rng(0).normal(size=(count, 8, 8, 1)).astype(np.float32)
     labels, wrong = np.arange(count) % len(names), (np.arange(count) + 1) % len(names)
-    return figures.worst_mistakes(images, labels, wrong, np.full(count, 0.987), names)
+    return figures.draw_worst_mistakes(images, labels, wrong, np.full(count, 0.987), names)
 
 
 def figures_with_names(names):
     outputs, labels = predictions(len(names))
-    matrix = metrics.confusion_matrix(labels, outputs.argmax(axis=1), len(names))
+    matrix = classes.confusion_matrix(labels, outputs.argmax(axis=1), len(names))
     return {
-        "confusion_matrix": figures.confusion_matrix(matrix, names),
-        "per_class": figures.per_class(class_rows(names)),
+        "confusion_matrix": figures.draw_confusion_matrix(matrix, names),
+        "per_class": figures.draw_per_class(class_rows(names)),
         "worst_mistakes": mistakes(names, 4),
     }
 
 
 def every_figure(names):
     return figures_with_names(names) | {
-        "learning_curves": figures.learning_curves(history(5)),
-        "reliability": figures.reliability(metrics.calibration(*predictions(), 10)),
+        "learning_curves": figures.draw_learning_curves(history(5)),
+        "reliability": figures.draw_reliability(classes.calibration_rows(*predictions(), 10)),
     }
 
 
@@ -68,7 +68,7 @@ def drawn_texts(figure, monkeypatch):
 
 
 def png(figure, folder):
-    figures.save(figure, folder / "figure.png")
+    figures.save_figure(figure, folder / "figure.png")
     return (folder / "figure.png").read_bytes()
 
 
@@ -82,7 +82,7 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path):
 
 
 def test_save_writes_a_plain_png_into_a_new_folder(tmp_path):
-    figures.save(Figure(figsize=(2, 1)), tmp_path / "new" / "figure.png")
+    figures.save_figure(Figure(figsize=(2, 1)), tmp_path / "new" / "figure.png")
     with Image.open(tmp_path / "new" / "figure.png") as image:
         assert (image.format, image.size) == ("PNG", (240, 120))
         assert not getattr(image, "text", None)  # no software, no date
@@ -123,7 +123,7 @@ def test_names_are_drawn_as_they_are(monkeypatch):
 
 def test_confusion_matrix_shows_every_count_and_share():
     matrix = np.array([[97, 2, 1], [0, 1200, 0], [0, 0, 0]])
-    axes = figures.confusion_matrix(matrix, ["a", "b", "c"]).axes[0]
+    axes = figures.draw_confusion_matrix(matrix, ["a", "b", "c"]).axes[0]
     cells = [text.get_text() for text in axes.texts]
     assert cells[0::2] == [str(count) for count in matrix.ravel()]
     assert cells[1::2] == ["97.0%", "2.0%", "1.0%", "0.0%", "100.0%", "0.0%", "0.0%", "0.0%", "0.0%"]
@@ -134,7 +134,7 @@ def test_confusion_matrix_shows_every_count_and_share():
 
 
 def test_confusion_matrix_colours_rare_mistakes():
-    figure = figures.confusion_matrix(np.array([[999, 1], [0, 1000]]), ["a", "b"])
+    figure = figures.draw_confusion_matrix(np.array([[999, 1], [0, 1000]]), ["a", "b"])
     diagonal, mistakes = (image.to_rgba(image.get_array()) for image in figure.axes[0].images)
     assert mistakes[0, 1, :3].max() - mistakes[0, 1, :3].min() > 0.1  # one in a thousand is not white
     assert (mistakes[1, 0, 3], mistakes[0, 0, 3], diagonal[0, 1, 3]) == (0, 0, 0)  # transparent
@@ -143,7 +143,7 @@ def test_confusion_matrix_colours_rare_mistakes():
 @pytest.mark.parametrize("matrix", [[[5]], [[3, 0], [0, 4]], [[0, 0], [0, 0]], [[0, 9], [0, 0]]])
 def test_confusion_matrix_of_few_classes_draws(matrix):
     names = ["a", "b"][: len(matrix)]
-    figure = figures.confusion_matrix(np.array(matrix), names)
+    figure = figures.draw_confusion_matrix(np.array(matrix), names)
     figure.draw_without_rendering()
     right = np.trace(matrix)
     assert f"{np.sum(matrix) - right} of {np.sum(matrix)} test images" in figure.axes[0].get_title()
@@ -151,7 +151,7 @@ def test_confusion_matrix_of_few_classes_draws(matrix):
 
 @pytest.mark.parametrize(("epochs", "best"), [(1, 1), (2, 2), (5, 3), (60, 3)])
 def test_learning_curves_mark_the_lowest_validation_loss(epochs, best):
-    figure = figures.learning_curves(history(epochs))
+    figure = figures.draw_learning_curves(history(epochs))
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "accuracy", "learning rate"]
     assert f"lowest in epoch {best} of {epochs}" in figure.get_suptitle()
     training, validation, star = figure.axes[0].lines[:3]
@@ -166,13 +166,13 @@ def test_learning_curves_mark_the_lowest_validation_loss(epochs, best):
 
 
 def test_learning_curves_take_a_learning_rate_of_zero():
-    figure = figures.learning_curves(history(1) | {"train/learning_rate": [0.0]})
+    figure = figures.draw_learning_curves(history(1) | {"train/learning_rate": [0.0]})
     figure.draw_without_rendering()  # matplotlib warns of an axis from 0 to 0
     assert figure.axes[2].get_ylim()[1] > 0
 
 
 def test_per_class_says_where_its_axis_starts():
-    figure = figures.per_class(class_rows(["a", "b"]))
+    figure = figures.draw_per_class(class_rows(["a", "b"]))
     axes = figure.axes[0]
     assert axes.get_ylim()[0] == pytest.approx(0.9)
     assert axes.get_ylabel() == "score (the axis starts at 0.90, not at 0)"
@@ -190,17 +190,17 @@ def test_per_class_says_where_its_axis_starts():
 
 
 def test_per_class_of_a_class_without_images_starts_at_zero():
-    rows = metrics.per_class(np.array([0, 0]), np.array([0, 0]), ["a", "b"])
-    figure = figures.per_class(rows)
+    rows = classes.per_class_rows(np.array([0, 0]), np.array([0, 0]), ["a", "b"])
+    figure = figures.draw_per_class(rows)
     figure.draw_without_rendering()
     assert (figure.axes[0].get_ylim()[0], figure.axes[0].get_ylabel()) == (0, "score")
 
 
 def test_reliability_shows_the_gap_and_the_calibration_error():
     outputs, labels = predictions()
-    bins = metrics.calibration(outputs, labels, 10)
-    figure = figures.reliability(bins)
-    error = metrics.scores(outputs, labels, "mean_squared_error", 0.0, 10)["test/calibration_error"]
+    bins = classes.calibration_rows(outputs, labels, 10)
+    figure = figures.draw_reliability(bins)
+    error = classes.class_scores(outputs, labels, "mean_squared_error", 0.0, 10)["test/calibration_error"]
     assert f"expected calibration error {error:.4f} over 400 test images" in figure.get_suptitle()
     accuracy, gap = figure.axes[0].containers
     filled = [row for row in bins if row["count"]]
@@ -209,8 +209,8 @@ def test_reliability_shows_the_gap_and_the_calibration_error():
     assert ends == pytest.approx([row["confidence"] for row in filled])
     counts = [bar.get_height() for bar in figure.axes[1].containers[0]]
     assert counts == [row["count"] for row in filled]
-    one_image = metrics.calibration(np.array([[0, 1]], dtype=np.float32), np.array([0]), 10)
-    figure = figures.reliability(one_image)
+    one_image = classes.calibration_rows(np.array([[0, 1]], dtype=np.float32), np.array([0]), 10)
+    figure = figures.draw_reliability(one_image)
     figure.draw_without_rendering()
     assert "1.0000 over 1 test" in figure.get_suptitle()
 
@@ -230,19 +230,19 @@ def test_worst_mistakes_fill_a_square_grid(count, grid):
 def test_flipped_images_tell_their_class_and_both_answers(names, tmp_path):
     images = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype(np.float32)
     answers = {"A": ([0, 1, 2, 3, 4], [0.9] * 5), "B": ([5, 6, 7, 8, 9], [0.5] * 5)}
-    figure = figures.flipped(images, [0, 1, 2, 3, 4], answers, names, "A right, B wrong")
+    figure = figures.draw_flipped(images, [0, 1, 2, 3, 4], answers, names, "A right, B wrong")
     assert figure.get_suptitle() == "A right, B wrong"
     short = [name if len(name) <= 16 else name[:15] + "…" for name in names]
     for index, axes in enumerate(figure.axes):
         told = f"true {short[index]}\nA: {short[index]}  0.90\nB: {short[index + 5]}  0.50"
         assert axes.get_title() == told
-    figures.save(figure, tmp_path / "figure.png")
+    figures.save_figure(figure, tmp_path / "figure.png")
     boxes = [axes.get_tightbbox() for axes in figure.axes]
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_no_mistakes(tmp_path, monkeypatch):
-    figure = figures.worst_mistakes(np.zeros((0, 28, 28, 1)), [], [], [], ["a", "b"])
+    figure = figures.draw_worst_mistakes(np.zeros((0, 28, 28, 1)), [], [], [], ["a", "b"])
     assert "no mistakes" in [text.get_text() for text in drawn_texts(figure, monkeypatch)]
-    constant = figures.worst_mistakes(np.zeros((1, 28, 28, 1)), [0], [1], [0.9], ["a", "b"])
+    constant = figures.draw_worst_mistakes(np.zeros((1, 28, 28, 1)), [0], [1], [0.9], ["a", "b"])
     assert png(figure, tmp_path) != png(constant, tmp_path)

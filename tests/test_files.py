@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from keras_pipeline import files
-from keras_pipeline.errors import BusyError, DataError, masked
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import BusyError, DataError, masked
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from keras_pipeline import files\n"
-    "with files.lock(Path(sys.argv[1])):\n"
+    "import sys, time; from pathlib import Path; from keras_pipeline.core import files\n"
+    "with files.lock_folder(Path(sys.argv[1])):\n"
     "    print('held', flush=True)\n"
     "    time.sleep(60)\n"
 )
@@ -109,7 +109,7 @@ def test_a_process_killed_while_it_writes_leaves_the_old_content(tmp_path: Path)
         path = tmp_path / call / "file"
         files.write_atomically(path, b"old")
         program = (
-            "import os, pathlib, sys; from keras_pipeline import files\n"
+            "import os, pathlib, sys; from keras_pipeline.core import files\n"
             "def die(*_): os.kill(os.getpid(), 9)\n"
             f"{'os' if call == 'fsync' else 'pathlib.Path'}.{call} = die\n"
             "files.write_atomically(pathlib.Path(sys.argv[1]), b'new')\n"
@@ -157,7 +157,7 @@ def test_json_that_is_damaged_names_the_stage(content: bytes, tmp_path: Path) ->
 def test_sha256_is_that_of_hashlib(tmp_path: Path) -> None:
     content = bytes(range(256)) * 5000
     (tmp_path / "file").write_bytes(content)
-    assert files.sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+    assert files.file_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
 def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(BusyError) as refused, files.lock(folder):
+        with pytest.raises(BusyError) as refused, files.lock_folder(folder):
             pass
         message = re.fullmatch(
             rf"{folder}/ is being written by process {holder.pid}, for (\d+) s\. "
@@ -175,28 +175,28 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
         assert message
         assert int(message[1]) < 30
         holder.kill()
-    with files.lock(folder):
+    with files.lock_folder(folder):
         assert (folder / ".lock").read_text().startswith(f"{os.getpid()} ")
 
 
 def test_a_lock_is_free_after_its_block_however_it_ends(tmp_path: Path) -> None:
     for error in (RuntimeError, KeyboardInterrupt):
-        with pytest.raises(error), files.lock(tmp_path):
+        with pytest.raises(error), files.lock_folder(tmp_path):
             raise error
-    with files.lock(tmp_path), pytest.raises(BusyError), files.lock(tmp_path):
+    with files.lock_folder(tmp_path), pytest.raises(BusyError), files.lock_folder(tmp_path):
         pass
-    with files.lock(tmp_path):
+    with files.lock_folder(tmp_path):
         pass
 
 
 def test_a_lock_file_with_nonsense_in_it_is_no_lock(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text("99999999 long ago")
-    with files.lock(tmp_path):
+    with files.lock_folder(tmp_path):
         assert (tmp_path / ".lock").read_text().startswith(f"{os.getpid()} ")
 
 
 def test_locks_of_two_folders_do_not_meet(tmp_path: Path) -> None:
-    with files.lock(tmp_path / "a"), files.lock(tmp_path / "b"):
+    with files.lock_folder(tmp_path / "a"), files.lock_folder(tmp_path / "b"):
         assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
 
 
@@ -205,7 +205,7 @@ def test_a_file_system_that_cannot_lock_is_not_called_busy(tmp_path: Path, monke
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", cannot)
-    with pytest.raises(OSError, match="No locks available"), files.lock(tmp_path):
+    with pytest.raises(OSError, match="No locks available"), files.lock_folder(tmp_path):
         pass
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import answer, from_scratch
-from keras_pipeline.from_scratch import Layer, Network
+from keras_pipeline.studies import results
+from keras_pipeline.training.engines import from_scratch
+from keras_pipeline.training.engines.from_scratch import Layer, Network
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
@@ -117,14 +118,14 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], fram
     (folder / "params.yaml").write_bytes(small.params_text({**small.QUICK, **CHANGES}))
     environ = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
     for verb in ("train", "evaluate"):
-        program = [sys.executable, "-m", "keras_pipeline.commands", verb, "--normalized", str(normalized)]
+        program = [sys.executable, "-m", "keras_pipeline.cli.main", verb, "--normalized", str(normalized)]
         done = subprocess.run(
             program, cwd=folder, env=environ, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((folder / "models" / "run.json").read_text())
     params = small.params(CHANGES)
-    left = frameworks._left(answer.Result("NumPy", "", params.seed, record, folder))
+    left = frameworks._left(results.RunResult("NumPy", "", params.seed, record, folder))
     return frameworks.given(params, normalized), left
 
 

@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import engines, from_scratch, strict_yaml
-from keras_pipeline.errors import ParamsError
-from keras_pipeline.from_scratch import Layer, Network
-from keras_pipeline.params import Params
+from keras_pipeline.checks import numpy_limits
+from keras_pipeline.checks.params import CheckedParams
+from keras_pipeline.core.errors import ParamsError
+from keras_pipeline.strict_yaml import reader
+from keras_pipeline.training.engines import from_scratch
+from keras_pipeline.training.engines.from_scratch import Layer, Network
 from real_workspace import wait_until
 
 ACTIVATIONS = ("linear", "sigmoid", "tanh", "relu")
@@ -135,8 +137,8 @@ def test_steps_learn_without_any_framework() -> None:
     program = """
 import sys
 import numpy as np
-from keras_pipeline import from_scratch
-from keras_pipeline.from_scratch import Layer, Network
+from keras_pipeline.training.engines import from_scratch
+from keras_pipeline.training.engines.from_scratch import Layer, Network
 chance = np.random.default_rng(1)
 layers = [Layer(chance.normal(size=(20, 16)) / 4, np.zeros(16), "relu"),
           Layer(chance.normal(size=(16, 4)) / 4, np.zeros(4), "softmax")]
@@ -156,7 +158,7 @@ print({"keras", "tensorflow", "jax", "torch"} & set(sys.modules))
 
 def refused(changes: dict[str, Any]) -> list[str]:
     with pytest.raises(ParamsError) as error:
-        strict_yaml.loads(small.params_text(changes), "params.yaml", Params)
+        reader.parse_yaml(small.params_text(changes), "params.yaml", CheckedParams)
     return [line.partition(": ")[2] for line in str(error.value).splitlines()]
 
 
@@ -205,7 +207,7 @@ def test_what_is_not_used_is_not_refused() -> None:
         {**PLAIN, "model.architecture": "softmax_regression", "model.dropout": 0.5, "model.activation": "gelu"}
     )
     small.params({**PLAIN, "train.optimizer": {**SGD, "momentum": 0.9, "nesterov": False}})
-    assert set(engines.OPTIMIZER) == {"momentum", "nesterov"}
+    assert set(numpy_limits.NUMPY_OPTIMIZER) == {"momentum", "nesterov"}
 
 
 # Against Keras.
@@ -224,13 +226,15 @@ def test_gradients_are_tensorflow_s(loss: str, output: str, activation: str) -> 
     import keras
     import tensorflow as tf
 
-    from keras_pipeline import distribution, numpy_engine, training
-    from keras_pipeline.datasets import IMAGE_SHAPE
+    from keras_pipeline.config.datasets import IMAGE_SHAPE
+    from keras_pipeline.distribution import strategies
+    from keras_pipeline.training import compilation
+    from keras_pipeline.training.engines import numpy_engine
 
     changes = {"train.loss": loss, "model.output_activation": output, "model.activation": activation}
     chosen = small.params({**PLAIN, **changes, "model.l2": 0.01, "model.hidden_units": [30, 20]})
-    place = distribution.Distribution("none", ("/cpu:0",))
-    model = training.new_network(chosen.model, chosen.train, 1, place, 10, small.TEN_CLASSES)
+    place = strategies.Distribution("none", ("/cpu:0",))
+    model = compilation.new_network(chosen.model, chosen.train, 1, place, 10, small.TEN_CLASSES)
     chance = np.random.default_rng(2)
     images = chance.random((50, *IMAGE_SHAPE), np.float32)
     targets = np.eye(10, dtype=np.float32)[chance.integers(10, size=50)]
@@ -251,20 +255,22 @@ class Trained:
     """A network trained in this process, with its rows and the weights after every step."""
 
     def __init__(self, normalized: Path, changes: dict[str, Any]) -> None:
-        from keras_pipeline import distribution, files, fitting, training
-        from keras_pipeline.preprocessing import read_split
+        from keras_pipeline.core import files
+        from keras_pipeline.data.splits import read_split
+        from keras_pipeline.distribution import strategies
+        from keras_pipeline.training import batches, compilation, fit
 
         chosen = small.params({**PLAIN, "train.checkpoint_steps": 1, "train.batch_size": 32, **changes})
         statistics = files.read_json(normalized / "statistics.json", "normalize")
         splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
-        plan = distribution.plan(chosen.train, statistics["images"], {})
-        place = distribution.open_distribution(plan)
+        plan = strategies.plan_training(chosen.train, statistics["images"], {})
+        place = strategies.open_strategy(plan)
         ones = np.ones(10, np.float32)
-        data = training.Data(*splits, ones, chosen.seed, plan.batch_size, plan.validation_batch)
-        model = training.new_network(chosen.model, chosen.train, chosen.seed, place, data.steps, small.TEN_CLASSES)
+        data = batches.Data(*splits, ones, chosen.seed, plan.batch_size, plan.validation_batch)
+        model = compilation.new_network(chosen.model, chosen.train, chosen.seed, place, data.steps, small.TEN_CLASSES)
         self.steps: list[Any] = []
-        progress = fitting.Progress()
-        fitting.fit(model, place, data, chosen.train, fitting.Watcher(self.keep, quiet=True), progress)
+        progress = fit.Progress()
+        fit.fit_network(model, place, data, chosen.train, fit.FitHooks(self.keep, quiet=True), progress)
         self.rows, self.weights = progress.history, flat(model.get_weights())
 
     def keep(self, state: Any, progress: Any) -> None:
@@ -349,7 +355,7 @@ class Stage:
     def __init__(self, folder: Path, normalized: Path, changes: dict[str, Any]) -> None:
         folder.mkdir()
         self.folder, self.log = folder, folder / "log"
-        self.program = [sys.executable, "-m", "keras_pipeline.commands"]
+        self.program = [sys.executable, "-m", "keras_pipeline.cli.main"]
         self.options = ["--normalized", str(normalized)]
         (folder / "params.yaml").write_bytes(small.params_text({"fetch.dataset": "digits", **PLAIN, **changes}))
 

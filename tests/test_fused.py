@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import architectures, files
-from keras_pipeline.datasets import IMAGE_SHAPE
-from keras_pipeline.preprocessing import Split, read_split
+from keras_pipeline.config.datasets import IMAGE_SHAPE
+from keras_pipeline.core import files
+from keras_pipeline.data.splits import Split, read_split
+from keras_pipeline.models import architectures
 
 pytestmark = pytest.mark.slow
 
@@ -27,24 +28,25 @@ class Trained:
     """A network trained in this process, with its history and all that was kept on the way."""
 
     def __init__(self, changes: dict[str, Any], splits: dict[str, Split], *, fused: bool, **options: Any) -> None:
-        from keras_pipeline import augmentation, distribution, fitting, training, training_state
+        from keras_pipeline.distribution import strategies
+        from keras_pipeline.training import augmentation, batches, compilation, fit, state
 
         chosen = small.params({"train.epochs": 3, **changes})
-        plan = distribution.plan(chosen.train, {name: len(one.labels) for name, one in splits.items()}, {})
-        place = dataclasses.replace(distribution.open_distribution(plan), fused=fused)
-        weights = training.class_weights(splits["train"].labels, 10, chosen.train.class_weights)
-        self.data = training.Data(
+        plan = strategies.plan_training(chosen.train, {name: len(one.targets) for name, one in splits.items()}, {})
+        place = dataclasses.replace(strategies.open_strategy(plan), fused=fused)
+        weights = batches.class_weights(splits["train"].targets, 10, chosen.train.class_weights)
+        self.data = batches.Data(
             splits["train"], splits["validation"], weights, chosen.seed, plan.batch_size, plan.validation_batch,
-            augmentation.of(chosen.train.augmentation, chosen.seed, {"offset": 0.0, "divisor": 255.0}),
+            augmentation.deformation_for(chosen.train.augmentation, chosen.seed, {"offset": 0.0, "divisor": 255.0}),
         )  # fmt: skip
-        self.model = training.new_network(
+        self.model = compilation.new_network(
             chosen.model, chosen.train, chosen.seed, place, self.data.steps, small.TEN_CLASSES
         )
         self.kept: list[tuple[Any, dict[str, Any]]] = []
-        watcher = fitting.Watcher(lambda state, progress: self.kept.append((state, progress)), quiet=True)
-        self.progress = fitting.Progress()
-        fitting.fit(self.model, place, self.data, chosen.train, watcher, self.progress, **options)
-        self.state = training_state.state_of(self.model, place)
+        watcher = fit.FitHooks(lambda state, progress: self.kept.append((state, progress)), quiet=True)
+        self.progress = fit.Progress()
+        fit.fit_network(self.model, place, self.data, chosen.train, watcher, self.progress, **options)
+        self.state = state.state_of(self.model, place)
 
     @property
     def positions(self) -> list[tuple[int, int]]:
@@ -136,7 +138,7 @@ def test_a_callback_sees_every_step(splits: dict[str, Split]) -> None:
 
 
 def test_a_divergence_inside_a_program_is_told_with_its_step_and_rate(splits: dict[str, Split]) -> None:
-    from keras_pipeline.fitting import NotFiniteError
+    from keras_pipeline.training.fit import NotFiniteError
 
     changes = {
         "model.dropout": 0.0,
@@ -158,27 +160,30 @@ def test_a_divergence_inside_a_program_is_told_with_its_step_and_rate(splits: di
 def test_convolutions_on_a_cpu_and_images_that_do_not_fit_are_trained_step_by_step(
     splits: dict[str, Split], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from keras_pipeline import backends, distribution, fused, memory, training
+    from keras_pipeline.distribution import strategies
+    from keras_pipeline.models import frameworks
+    from keras_pipeline.training import batches
+    from keras_pipeline.training.engines import fused
 
-    data = training.Data(splits["train"], splits["validation"], np.ones(10, np.float32), 1, 100, 100)
-    size = splits["train"].images.nbytes + splits["validation"].images.nbytes
+    data = batches.Data(splits["train"], splits["validation"], np.ones(10, np.float32), 1, 100, 100)
+    size = splits["train"].inputs.nbytes + splits["validation"].inputs.nbytes
     for architecture, gains in (("mlp", True), ("cnn", False)):
-        model = architectures.build(small.params({"model.architecture": architecture}).model, IMAGE_SHAPE, 10)
+        model = architectures.build_network(small.params({"model.architecture": architecture}).model, IMAGE_SHAPE, 10)
         for device in ("/cpu:0", "/gpu:0"):
-            place = distribution.Distribution("none", (device,), fused=True)
-            assert fused.applies(model, place, data) is (gains or device == "/gpu:0")
-            assert not fused.applies(model, dataclasses.replace(place, fused=False), data)
+            place = strategies.Distribution("none", (device,), fused=True)
+            assert fused.can_fuse(model, place, data) is (gains or device == "/gpu:0")
+            assert not fused.can_fuse(model, dataclasses.replace(place, fused=False), data)
             for limit, fits in ((4 * size, gains or device == "/gpu:0"), (4 * size - 4, False)):
                 with monkeypatch.context() as patched:
-                    patched.setattr(memory, "limit", lambda limit=limit: limit)
-                    assert fused.applies(model, place, data) is fits
+                    patched.setattr(frameworks, "memory_limit", lambda limit=limit: limit)
+                    assert fused.can_fuse(model, place, data) is fits
                 with monkeypatch.context() as patched:  # a GPU has less memory than its machine
-                    patched.setattr(backends, "device_memory", lambda backend, limit=limit: limit)
-                    assert fused.applies(model, place, data) is fits
+                    patched.setattr(frameworks, "device_memory", lambda backend, limit=limit: limit)
+                    assert fused.can_fuse(model, place, data) is fits
 
 
 def test_the_strategies_that_can() -> None:
-    from keras_pipeline import distribution
+    from keras_pipeline.distribution import strategies
 
     for changes, fused in (
         ({}, True),
@@ -186,5 +191,5 @@ def test_the_strategies_that_can() -> None:
         ({"train.fused": False}, False),
         ({"train.strategy": "multi_worker"}, False),
     ):
-        plan = distribution.plan(small.params(changes).train, {"train": 1200, "validation": 100}, {})
-        assert distribution.open_distribution(plan).fused is fused
+        plan = strategies.plan_training(small.params(changes).train, {"train": 1200, "validation": 100}, {})
+        assert strategies.open_strategy(plan).fused is fused

@@ -6,10 +6,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from keras_pipeline import idx
-from keras_pipeline.errors import DataError
+from keras_pipeline.core.errors import DataError
+from keras_pipeline.sources import formats
 
-LABELS = idx.write(np.random.default_rng(0).integers(0, 10, 10_000, dtype=np.uint8))
+LABELS = formats.write_idx(np.random.default_rng(0).integers(0, 10, 10_000, dtype=np.uint8))
 ENVELOPE = gzip.compress(LABELS, mtime=0)
 
 
@@ -20,8 +20,8 @@ def header(kind: int, *shape: int) -> bytes:
 @pytest.mark.parametrize("shape", [(1,), (7,), (2, 3), (4, 28, 28), (1, 1, 1)])
 def test_write_then_read_is_the_identity(shape: tuple[int, ...]) -> None:
     array = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
-    content = idx.write(array)
-    again = idx.read(content, "file")
+    content = formats.write_idx(array)
+    again = formats.read_idx(content, "file")
     assert again.dtype == np.uint8
     assert np.array_equal(again, array)
     assert not again.flags.writeable
@@ -30,8 +30,8 @@ def test_write_then_read_is_the_identity(shape: tuple[int, ...]) -> None:
 
 def test_reads_the_bytes_that_the_format_prescribes() -> None:
     content = bytes.fromhex("00000803 00000001 00000002 00000003 0102030405ff")
-    assert idx.read(content, "file").tolist() == [[[1, 2, 3], [4, 5, 255]]]
-    assert idx.write(np.array([[[1, 2, 3], [4, 5, 255]]], np.uint8)) == content
+    assert formats.read_idx(content, "file").tolist() == [[[1, 2, 3], [4, 5, 255]]]
+    assert formats.write_idx(np.array([[[1, 2, 3], [4, 5, 255]]], np.uint8)) == content
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_reads_the_bytes_that_the_format_prescribes() -> None:
 )
 def test_refuses_what_is_not_exactly_one_file(content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=f"^labels: .*{message}") as refused:
-        idx.read(content, "labels")
+        formats.read_idx(content, "labels")
     assert str(refused.value).endswith("Fetch the file anew, or use another source.")
 
 
@@ -65,7 +65,7 @@ def test_refuses_what_is_not_exactly_one_file(content: bytes, message: str) -> N
 def test_sizes_that_overflow_are_compared_not_allocated(shape: tuple[int, ...]) -> None:
     tracemalloc.start()
     with pytest.raises(DataError, match=f"Expected: {4 + 4 * len(shape) + np.prod(shape, dtype=object)} for"):
-        idx.read(header(8, *shape) + b"abcd", "file")
+        formats.read_idx(header(8, *shape) + b"abcd", "file")
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
 
@@ -76,18 +76,18 @@ def test_sizes_that_overflow_are_compared_not_allocated(shape: tuple[int, ...]) 
 )
 def test_writes_no_other_array(array: np.ndarray) -> None:
     with pytest.raises(DataError, match=r"is not written as IDX\. Expected: uint8, 1 to 3 dimensions"):
-        idx.write(array)
+        formats.write_idx(array)
 
 
 def test_decompresses_one_whole_member() -> None:
-    assert idx.decompress(ENVELOPE, "file", len(LABELS)) == LABELS
+    assert formats.decompress(ENVELOPE, "file", len(LABELS)) == LABELS
 
 
 @pytest.mark.slow
 def test_every_cut_of_a_label_file_ends_early() -> None:
     for length in range(2, len(ENVELOPE)):
         with pytest.raises(DataError, match=rf"ends early at byte {length}, after \d+ bytes of content"):
-            idx.decompress(ENVELOPE[:length], "file", len(LABELS))
+            formats.decompress(ENVELOPE[:length], "file", len(LABELS))
 
 
 def flips(positions: list[int]) -> None:
@@ -97,7 +97,7 @@ def flips(positions: list[int]) -> None:
         flipped = bytearray(ENVELOPE)
         flipped[position // 8] ^= 1 << position % 8
         try:
-            assert idx.decompress(bytes(flipped), "file", len(LABELS)) == LABELS
+            assert formats.decompress(bytes(flipped), "file", len(LABELS)) == LABELS
             same += 1
         except DataError:
             pass
@@ -118,7 +118,7 @@ def test_a_bomb_is_stopped() -> None:
     assert len(bomb) < 60_000
     tracemalloc.start()
     with pytest.raises(DataError, match=r"unpack to more than 10008 bytes\. Expected: 10008"):
-        idx.decompress(bomb, "file", 10_008)
+        formats.decompress(bomb, "file", 10_008)
     assert tracemalloc.get_traced_memory()[1] < 10_008 + 65_536 + 60_000
     tracemalloc.stop()
 
@@ -145,7 +145,7 @@ def test_a_bomb_is_stopped() -> None:
 )
 def test_says_what_the_bytes_are_instead(content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=f"^mirror/file: {message}"):
-        idx.decompress(content, "mirror/file", len(LABELS))
+        formats.decompress(content, "mirror/file", len(LABELS))
 
 
 def pair(count: int, *labels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +153,7 @@ def pair(count: int, *labels: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_good_pair_passes() -> None:
-    idx.check_pair(*pair(3, 0, 5, 9), 10, "train")
+    formats.check_pair(*pair(3, 0, 5, 9), 10, "train")
 
 
 @pytest.mark.parametrize(
@@ -170,4 +170,4 @@ def test_a_good_pair_passes() -> None:
 )
 def test_a_bad_pair_is_refused(arrays: tuple[np.ndarray, np.ndarray], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        idx.check_pair(*arrays, 10, "train")
+        formats.check_pair(*arrays, 10, "train")

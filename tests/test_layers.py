@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from keras_pipeline import architectures, layers, params
-from keras_pipeline.layers import (
+from keras_pipeline.config import layers, params
+from keras_pipeline.config.layers import (
     Activate,
     AveragePooling2D,
     BatchNormalization,
@@ -18,6 +18,7 @@ from keras_pipeline.layers import (
     MaxPooling2D,
     Shape,
 )
+from keras_pipeline.models import architectures
 
 IMAGE = (28, 28, 1)
 MODEL: dict[str, Any] = {
@@ -202,7 +203,7 @@ def test_shapes_and_weights_are_those_of_keras() -> None:
     for _ in range(40):
         hidden = random_layers(chance)
         model = params.Model(**{**MODEL, "layers": tuple(hidden)})
-        network = architectures.build(model, IMAGE, 10)
+        network = architectures.build_network(model, IMAGE, 10)
         expected = layers.shapes(hidden, IMAGE)
         assert [layer.output.shape[1:] for layer in network.layers] == [*expected[1:], (10,)]
         output_weights = (expected[-1][0] + 1) * 10

@@ -13,26 +13,30 @@ import pytest
 
 import real_workspace
 import small
-from keras_pipeline import datasets, files, memory, preprocessing
+from keras_pipeline.core import files
+from keras_pipeline.data import splits
+from keras_pipeline.data.scaling import fit_scaling, read_blocks
+from keras_pipeline.models import frameworks
+from keras_pipeline.sources.made import digits
 
 MEBIBYTE = 2**20
 
 
 def test_the_limit_is_the_least_of_machine_and_container(tmp_path: Path) -> None:
     whole = psutil.virtual_memory().total
-    assert memory.limit(tmp_path) <= whole
+    assert frameworks.memory_limit(tmp_path) <= whole
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.limit(tmp_path) <= whole
+    assert frameworks.memory_limit(tmp_path) <= whole
     (tmp_path / "memory.max").write_text("104857600\n")
-    assert memory.limit(tmp_path) == 100 * MEBIBYTE
+    assert frameworks.memory_limit(tmp_path) == 100 * MEBIBYTE
     (tmp_path / "memory").mkdir()
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text("52428800\n")
-    assert memory.limit(tmp_path) == 50 * MEBIBYTE
+    assert frameworks.memory_limit(tmp_path) == 50 * MEBIBYTE
 
 
 @pytest.mark.parametrize("kind", [resource.RLIMIT_DATA, resource.RLIMIT_AS])
 def test_the_limit_is_that_of_ulimit_too(kind: int) -> None:
-    program = "from keras_pipeline import memory; print(memory.limit())"
+    program = "from keras_pipeline.models.frameworks import memory_limit; print(memory_limit())"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, **real_workspace.ONE_THREAD, "OPENBLAS_NUM_THREADS": "1"},
@@ -46,14 +50,14 @@ def test_the_limit_is_that_of_ulimit_too(kind: int) -> None:
 
 def many_digits(folder: Path, counts: dict[str, int]) -> int:
     """The digits over and over, as `normalize` writes them; the bytes of the training images."""
-    digits = datasets.digits()
-    pixels, labels = digits["train-images"], digits["train-labels"]
-    scaling = preprocessing.fit_scaling("unit", [])
+    made = digits()
+    pixels, labels = made["train-images"], made["train-labels"]
+    scaling = fit_scaling("unit", [])
     digests: dict[str, str] = {}
     for name, count in counts.items():
         chosen = np.arange(count) % len(labels)
-        parts = preprocessing.blocks(pixels, chosen)
-        digests |= preprocessing.write_split(folder, name, parts, labels[chosen], scaling)
+        parts = read_blocks(pixels, chosen)
+        digests |= splits.write_split(folder, name, parts, labels[chosen], scaling)
     statistics = {"dataset": "digits", "class_names": list("0123456789"), "scaling": vars(scaling), "images": counts}
     statistics |= {"task": "classes", "shape": [28, 28, 1], "target": None}
     made = small.params().normalize.model_dump()
@@ -71,7 +75,7 @@ def test_images_that_do_not_fit_into_memory_are_trained_on(tmp_path: Path) -> No
     (tmp_path / "params.yaml").write_bytes(small.params_text({**small.QUICK, **chosen}))
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     done = subprocess.run(
-        [sys.executable, "-m", "keras_pipeline.commands", "train"],
+        [sys.executable, "-m", "keras_pipeline.cli.main", "train"],
         cwd=tmp_path,
         env={**os.environ, **real_workspace.ONE_THREAD, "MLFLOW_TRACKING_URI": ""},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),

@@ -7,8 +7,8 @@ from scipy.special import log_softmax, softmax
 from sklearn import metrics as stock
 from sklearn.calibration import calibration_curve
 
-from keras_pipeline import metrics
-from keras_pipeline.errors import DataError, DivergedError, ParamsError
+from keras_pipeline.core.errors import DataError, DivergedError, ParamsError
+from keras_pipeline.evaluation import classes
 
 CROSSENTROPY = "categorical_crossentropy"
 QUADRATIC_LOSSES = ("mean_squared_error", "mean_absolute_error")
@@ -40,7 +40,7 @@ def classifier(images=600, classes=5, seed=0, scale=2.0):
 
 
 def score(outputs, labels, loss=CROSSENTROPY, penalty=0.0, bins=10):
-    return metrics.scores(outputs, np.asarray(labels), loss, penalty, bins)
+    return classes.class_scores(outputs, np.asarray(labels), loss, penalty, bins)
 
 
 def test_scores_by_hand():
@@ -62,7 +62,7 @@ def test_scores_by_hand():
 
 def test_scores_equal_the_stock_functions():
     outputs, labels, _ = classifier()
-    predicted, probability = outputs.argmax(axis=1), metrics.probabilities(outputs)
+    predicted, probability = outputs.argmax(axis=1), classes.probabilities(outputs)
     values = score(outputs, labels)
     for name, expected in {
         "accuracy": stock.accuracy_score(labels, predicted),
@@ -78,7 +78,7 @@ def test_scores_equal_the_stock_functions():
 
 def test_probabilities_are_rows_that_sum_to_one():
     sigmoid = np.array([[0.2, 0.6], [0, 0], [1, 1], [1e-45, 0]], dtype=np.float32)
-    rows = metrics.probabilities(sigmoid)
+    rows = classes.probabilities(sigmoid)
     assert rows.dtype == np.float64
     np.testing.assert_allclose(rows, [[0.25, 0.75], [0.5, 0.5], [0.5, 0.5], [1, 0]], rtol=1e-7)
     assert sigmoid[1].tolist() == [0, 0]  # the argument is left alone
@@ -145,7 +145,7 @@ def test_order_of_the_images_changes_nothing():
     order = np.random.default_rng(1).permutation(len(labels))
     assert score(outputs[order], labels[order]) == pytest.approx(score(outputs, labels), rel=1e-12)
     shuffled, straight = (
-        metrics.intervals(*pair, seed=3) for pair in ((outputs[order], labels[order]), (outputs, labels))
+        classes.class_intervals(*pair, seed=3) for pair in ((outputs[order], labels[order]), (outputs, labels))
     )
     assert {name: pytest.approx(interval, rel=1e-12) for name, interval in straight.items()} == shuffled
 
@@ -159,8 +159,8 @@ def test_perfect_predictions():
     assert 0.88 < values["test/accuracy_low"] < 0.9
     for name in ("test/loss", "test/log_loss", "test/brier_score", "test/calibration_error"):
         assert values[name] == pytest.approx(0, abs=1e-6)
-    assert metrics.intervals(outputs, labels, seed=0)["test/f1_macro"] == (1, 1)
-    assert metrics.worst_mistakes(outputs, labels, 36).tolist() == []
+    assert classes.class_intervals(outputs, labels, seed=0)["test/f1_macro"] == (1, 1)
+    assert classes.find_worst_mistakes(outputs, labels, 36).tolist() == []
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,9 @@ def test_few_classes_give_finite_numbers_without_a_warning(labels, predicted):
     outputs = np.eye(4, dtype=np.float32)[predicted]
     labels, predicted = np.array(labels), np.array(predicted)
     values = score(outputs, labels)
-    intervals = metrics.intervals(outputs, labels, seed=0)
-    rows = metrics.per_class(labels, predicted, list("abcd"))
-    json.dumps([values, intervals, rows, metrics.calibration(outputs, labels, 15)], allow_nan=False)
+    intervals = classes.class_intervals(outputs, labels, seed=0)
+    rows = classes.per_class_rows(labels, predicted, list("abcd"))
+    json.dumps([values, intervals, rows, classes.calibration_rows(outputs, labels, 15)], allow_nan=False)
     assert values["test/f1_macro"] == stock.f1_score(labels, predicted, average="macro", zero_division=0)
     present = [row["recall"] for row in rows if row["support"]]
     assert values["test/balanced_accuracy"] == pytest.approx(np.mean(present))
@@ -187,32 +187,32 @@ def test_few_classes_give_finite_numbers_without_a_warning(labels, predicted):
 
 def test_intervals_hold_the_score():
     outputs, labels, _ = classifier()
-    values, intervals = score(outputs, labels), metrics.intervals(outputs, labels, seed=0)
+    values, intervals = score(outputs, labels), classes.class_intervals(outputs, labels, seed=0)
     assert list(intervals) == [NAMES[1], *NAMES[4:10]]
     for name, (low, high) in intervals.items():
         assert low < values[name] < high, name
     assert intervals["test/accuracy"] == (values["test/accuracy_low"], values["test/accuracy_high"])
     for name in ("test/log_loss", "test/brier_score"):  # the same definition in both places
         assert np.mean(intervals[name]) == pytest.approx(values[name], rel=1e-12)
-    assert intervals == metrics.intervals(outputs, labels, seed=0)
-    assert intervals != metrics.intervals(outputs, labels, seed=1)
+    assert intervals == classes.class_intervals(outputs, labels, seed=0)
+    assert intervals != classes.class_intervals(outputs, labels, seed=1)
 
 
 def test_standard_error_of_the_log_loss():
     outputs = np.array([[0.5, 0.5], [0.25, 0.75]] * 50, dtype=np.float32)
-    low, high = metrics.intervals(outputs, np.zeros(100, dtype=int), seed=0)["test/log_loss"]
+    low, high = classes.class_intervals(outputs, np.zeros(100, dtype=int), seed=0)["test/log_loss"]
     half_width = 1.96 * (math.log(4) - math.log(2)) / 2 / 10
     assert (low, high) == pytest.approx((1.5 * math.log(2) - half_width, 1.5 * math.log(2) + half_width), 1e-4)
     one_bad_image = np.array([[1, 0]] * 20 + [[0, 1]], dtype=np.float32)
-    assert metrics.intervals(one_bad_image, np.zeros(21, dtype=int), seed=0)["test/log_loss"][0] == 0
+    assert classes.class_intervals(one_bad_image, np.zeros(21, dtype=int), seed=0)["test/log_loss"][0] == 0
 
 
 @pytest.mark.slow
 def test_bootstrap_computes_what_the_stock_functions_do():
     generator = np.random.default_rng(0)
     labels, predicted = generator.integers(0, 4, (2, 60, 5))  # five images, so that most draws lack a class
-    matrices = [metrics.confusion_matrix(*pair, 4) for pair in zip(labels, predicted, strict=True)]
-    averages = metrics._macro_averages(np.array(matrices))
+    matrices = [classes.confusion_matrix(*pair, 4) for pair in zip(labels, predicted, strict=True)]
+    averages = classes._macro_averages(np.array(matrices))
     for index, (true, guess) in enumerate(zip(labels, predicted, strict=True)):
         values = score(np.eye(4, dtype=np.float32)[guess], true)
         for name, column in averages.items():
@@ -224,8 +224,8 @@ def test_bootstrap_equals_resampling_of_images():
     predicted = outputs.argmax(axis=1)
     chosen = np.random.default_rng(5).integers(0, 150, (4000, 150))
     cells = np.eye(9, dtype=int)[3 * labels + predicted][chosen].sum(axis=1)
-    drawn = metrics._macro_averages(cells.reshape(-1, 3, 3))
-    intervals = metrics.intervals(outputs, labels, seed=0)
+    drawn = classes._macro_averages(cells.reshape(-1, 3, 3))
+    intervals = classes.class_intervals(outputs, labels, seed=0)
     for name, values in drawn.items():
         expected = np.percentile(values, [2.5, 97.5])
         # a 90 % interval would be 0.3 standard deviations off on each side
@@ -234,32 +234,32 @@ def test_bootstrap_equals_resampling_of_images():
 
 def test_wilson_reference_values():
     # Newcombe 1998, Statistics in Medicine 17, table I
-    assert metrics.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert metrics.wilson(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
-    assert metrics.wilson(29, 29) == pytest.approx((0.8830, 1), abs=5e-5)
-    assert metrics.wilson(0, 0) == (0, 1)
+    assert classes.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert classes.wilson_interval(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
+    assert classes.wilson_interval(29, 29) == pytest.approx((0.8830, 1), abs=5e-5)
+    assert classes.wilson_interval(0, 0) == (0, 1)
 
 
 def test_wilson_covers_the_truth_in_95_of_100_test_sets():
     truth, images = 0.98, 500
     right = np.random.default_rng(0).binomial(images, truth, size=4000)
-    interval = {count: metrics.wilson(count, images) for count in np.unique(right).tolist()}
+    interval = {count: classes.wilson_interval(count, images) for count in np.unique(right).tolist()}
     covered = np.mean([interval[count][0] <= truth <= interval[count][1] for count in right.tolist()])
     assert 0.93 < covered < 0.97
 
 
 def test_confusion_matrix_has_the_true_class_in_rows():
-    matrix = metrics.confusion_matrix(np.array([0, 0, 1]), np.array([0, 2, 2]), 4)
+    matrix = classes.confusion_matrix(np.array([0, 0, 1]), np.array([0, 2, 2]), 4)
     assert matrix.tolist() == [[1, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_per_class():
     labels, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 2])
-    rows = metrics.per_class(labels, predicted, ["a", "b", "c", "d"])
+    rows = classes.per_class_rows(labels, predicted, ["a", "b", "c", "d"])
     assert [row["class"] for row in rows] == ["a", "b", "c", "d"]
     assert rows[0]["precision"] == 1
     assert rows[0]["recall"] == pytest.approx(2 / 3)
-    assert (rows[0]["recall_low"], rows[0]["recall_high"]) == metrics.wilson(2, 3)
+    assert (rows[0]["recall_low"], rows[0]["recall_high"]) == classes.wilson_interval(2, 3)
     assert rows[1]["f1"] == 0.5
     assert [row["support"] for row in rows] == [3, 2, 0, 0]
     nothing = {"precision": 0, "recall": 0, "recall_low": 0, "recall_high": 1, "f1": 0, "support": 0}
@@ -268,16 +268,16 @@ def test_per_class():
 
 def test_calibration_equals_the_stock_curve():
     outputs, labels, _ = classifier()
-    rows = metrics.calibration(outputs, labels, 15)
+    rows = classes.calibration_rows(outputs, labels, 15)
     correct = outputs.argmax(axis=1) == labels
-    accuracy, confidence = calibration_curve(correct, metrics.probabilities(outputs).max(axis=1), n_bins=15)
+    accuracy, confidence = calibration_curve(correct, classes.probabilities(outputs).max(axis=1), n_bins=15)
     filled = [row for row in rows if row["count"]]
     assert [row["accuracy"] for row in filled] == pytest.approx(accuracy)
     assert [row["confidence"] for row in filled] == pytest.approx(confidence)
     assert sum(row["count"] for row in rows) == len(labels)
     assert [row["lower"] for row in rows] + [1] == pytest.approx([0] + [row["upper"] for row in rows])
     assert all(row["lower"] < row["confidence"] <= row["upper"] for row in filled)
-    on_the_edge = metrics.calibration(np.array([[0.5, 0.5]], dtype=np.float32), np.array([0]), 2)
+    on_the_edge = classes.calibration_rows(np.array([[0.5, 0.5]], dtype=np.float32), np.array([0]), 2)
     assert [row["count"] for row in on_the_edge] == [1, 0]
     empty = {"lower": 0, "upper": pytest.approx(1 / 15), "count": 0, "confidence": None, "accuracy": None}
     assert rows[0] == empty
@@ -286,9 +286,9 @@ def test_calibration_equals_the_stock_curve():
 def test_worst_mistakes_come_first_and_equals_in_their_order():
     outputs = np.array([[0.4, 0.6], [0.1, 0.9], [0.9, 0.1], [0.4, 0.6], [0.3, 0.7]], dtype=np.float32)
     labels = np.zeros(5, dtype=int)
-    assert metrics.worst_mistakes(outputs, labels, 36).tolist() == [1, 4, 0, 3]
-    assert metrics.worst_mistakes(outputs, labels, 3).tolist() == [1, 4, 0]
-    many = metrics.worst_mistakes(np.tile(outputs, (20, 1)), np.zeros(100, dtype=int), 40)
+    assert classes.find_worst_mistakes(outputs, labels, 36).tolist() == [1, 4, 0, 3]
+    assert classes.find_worst_mistakes(outputs, labels, 3).tolist() == [1, 4, 0]
+    many = classes.find_worst_mistakes(np.tile(outputs, (20, 1)), np.zeros(100, dtype=int), 40)
     assert many.tolist() == [*range(1, 100, 5), *range(4, 100, 5)]
 
 
@@ -319,9 +319,9 @@ def test_refuses_what_it_cannot_score(outputs, labels, error, text):
     outputs, labels = outputs.astype(np.float32), np.array(labels, dtype=int)
     for compute in (
         score,
-        lambda *pair: metrics.intervals(*pair, seed=0),
-        lambda *pair: metrics.calibration(*pair, bins=10),
-        lambda *pair: metrics.worst_mistakes(*pair, count=1),
+        lambda *pair: classes.class_intervals(*pair, seed=0),
+        lambda *pair: classes.calibration_rows(*pair, bins=10),
+        lambda *pair: classes.find_worst_mistakes(*pair, count=1),
     ):
         with pytest.raises(error, match=text):
             compute(outputs, labels)

@@ -10,9 +10,10 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 import small
-from keras_pipeline import distribution, layers
-from keras_pipeline.optimizers import _ANY_OPTIMIZER, MUON, OPTIMIZERS, AnyOptimizer, Optimizer
-from keras_pipeline.params import Schedule, Train
+from keras_pipeline.config import layers
+from keras_pipeline.config.optimizers import _ANY_OPTIMIZER, MUON, OPTIMIZERS, AnyOptimizer, Optimizer
+from keras_pipeline.config.params import Schedule, Train
+from keras_pipeline.distribution import strategies
 
 WITHOUT_A_NAME = {"LossScaleOptimizer", "MultiOptimizer", "OptimizerMap", "Optimizer"}
 """Wrappers around other optimizers and their base, which params.yaml cannot name."""
@@ -41,7 +42,7 @@ def compiled(optimizer: Optimizer, precision: str = "float32", schedule: Any = "
     """A network as training compiles it with this optimizer."""
     import keras
 
-    from keras_pipeline import training
+    from keras_pipeline.training import compilation
 
     keras.config.set_dtype_policy(precision)
     try:
@@ -50,7 +51,7 @@ def compiled(optimizer: Optimizer, precision: str = "float32", schedule: Any = "
         keras.config.set_dtype_policy("float32")
     row = Schedule(name=schedule, warmup_epochs=0, decay_rate=0.5, factor=0.5, patience=1)
     train = Train.model_construct(optimizer=optimizer, schedule=row, loss="mean_squared_error", epochs=1)
-    training.compile_model(model, train, 10, small.TEN_CLASSES)
+    compilation.compile_model(model, train, 10, small.TEN_CLASSES)
     return model
 
 
@@ -200,11 +201,11 @@ def test_gradients_are_clipped_in_one_way(one: str) -> None:
 def test_all_that_an_optimizer_keeps_is_in_its_state(name: str, precision: str) -> None:
     import keras
 
-    from keras_pipeline import training_state
+    from keras_pipeline.training import state
 
     model = compiled(validated(name, use_ema=True, gradient_accumulation_steps=2), precision)
     batch = np.ones((1, 3), np.float32), np.ones((1, 2), np.float32), np.ones(1, np.float32)
-    training_state.make_variables(model, distribution.Distribution("none", ("/cpu:0",)), batch)
+    state.make_variables(model, strategies.Distribution("none", ("/cpu:0",)), batch)
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     assert (optimizer is not model.optimizer) == (precision == "mixed_float16")
     known = {id(one) for one in [*model.optimizer.variables, *model.trainable_variables]}
@@ -216,7 +217,7 @@ def test_all_that_an_optimizer_keeps_is_in_its_state(name: str, precision: str) 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_the_learning_rate_of_then_is_that_of_the_schedule(precision: str) -> None:
-    from keras_pipeline.training import learning_rate_then
+    from keras_pipeline.training.compilation import learning_rate_then
 
     model = compiled(validated("sgd", gradient_accumulation_steps=2), precision, "exponential")
     rates = []

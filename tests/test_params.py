@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from keras_pipeline import params
-from keras_pipeline.errors import ParamsError
-from keras_pipeline.layers import Conv2D, Dense, Dropout, Flatten
-from keras_pipeline.strict_yaml import loads
+from keras_pipeline.checks.params import CheckedParams, load_params
+from keras_pipeline.config import params
+from keras_pipeline.config.layers import Conv2D, Dense, Dropout, Flatten
+from keras_pipeline.core.errors import ParamsError
+from keras_pipeline.strict_yaml.reader import parse_yaml
 from yaml_mutants import mutants
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
@@ -70,7 +71,7 @@ def with_layers(*layers: str) -> str:
 
 
 def read(text: str) -> params.Params:
-    return loads(text.encode(), "params.yaml", params.Params)
+    return parse_yaml(text.encode(), "params.yaml", CheckedParams)
 
 
 def refusal(text: str) -> str:
@@ -89,7 +90,7 @@ def at(key: str, of: int = 0) -> str:
 
 
 def test_the_shipped_file_is_valid_typed_and_frozen() -> None:
-    shipped = params.load(SHIPPED)
+    shipped = load_params(SHIPPED)
     with pytest.raises(ValidationError):
         shipped.seed = 2  # type: ignore[misc]
     values = read(TEXT)
@@ -351,7 +352,7 @@ def test_every_key_refuses_another_kind(key: str, value: str, kind: str) -> None
 
 
 def test_flat_gives_each_value_its_dotted_key() -> None:
-    values = dict(params.flat(read(TEXT)))
+    values = dict(params.flatten(read(TEXT)))
     assert values["seed"] == 1
     assert values["train.optimizer.name"] == "adam"
     assert values["train.schedule.warmup_epochs"] == 1
@@ -366,11 +367,11 @@ def test_flat_gives_each_value_its_dotted_key() -> None:
 
 def test_flat_gives_the_arguments_that_were_given() -> None:
     text = with_optimizer("name: sgd", "learning_rate: 1", "momentum: 0.9")
-    values = dict(params.flat(read(text).train, "train."))
+    values = dict(params.flatten(read(text).train, "train."))
     assert values["train.optimizer.momentum"] == 0.9
     assert "train.optimizer.nesterov" not in values
     text = with_layers("{layer: Conv2D, filters: 8, kernel_size: 3}", FLATTEN, "{layer: Dropout, rate: 0.5}")
-    assert dict(params.flat(read(text).model))["layers"] == (
+    assert dict(params.flatten(read(text).model))["layers"] == (
         '[{"layer": "Conv2D", "filters": 8, "kernel_size": 3}, {"layer": "Flatten"}, {"layer": "Dropout", "rate": 0.5}]'
     )
 
@@ -384,7 +385,7 @@ def test_layers_are_typed() -> None:
 def test_the_file_that_is_named_is_the_one_in_the_message(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(edited(seed="-1"))
     with pytest.raises(ParamsError, match=f"^{re.escape(str(tmp_path))}/mine.yaml:\\d+:7: seed: -1 is out of range"):
-        params.load(tmp_path / "mine.yaml")
+        load_params(tmp_path / "mine.yaml")
 
 
 @pytest.mark.parametrize(
@@ -395,7 +396,7 @@ def test_a_broken_file_is_valid_or_refused_with_every_place(count: int, seed: in
     for mutant in mutants(SHIPPED.read_bytes(), count, seed):
         started = time.thread_time()
         try:
-            values = loads(mutant, "params.yaml", params.Params)
+            values = parse_yaml(mutant, "params.yaml", CheckedParams)
         except ParamsError as error:
             *faults, last = str(error).split("\n")
             assert last == "Nothing was changed."
@@ -404,7 +405,7 @@ def test_a_broken_file_is_valid_or_refused_with_every_place(count: int, seed: in
                 assert re.match(r"params\.yaml:[1-9]\d*:[1-9]\d*: \S", fault), mutant
             results["refused"] += 1
         else:
-            assert dict(params.flat(values))["seed"] == values.seed
+            assert dict(params.flatten(values))["seed"] == values.seed
             results["valid"] += 1
         assert time.thread_time() - started < 0.5
     assert results["valid"] > count / 20
@@ -413,4 +414,4 @@ def test_a_broken_file_is_valid_or_refused_with_every_place(count: int, seed: in
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("examples/*.yaml")), ids=lambda path: path.name)
 def test_the_examples_are_good_params(path: Path) -> None:
-    assert params.load(path).train != params.load(SHIPPED).train
+    assert load_params(path).train != load_params(SHIPPED).train

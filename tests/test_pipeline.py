@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import pytest
 
-from keras_pipeline import files
+from keras_pipeline.core import files
 from real_workspace import PROGRAMS, Workspace, origin, wait_until
 from tracking_fixtures import MAKER_THAT_IS_KILLED
 
@@ -111,7 +111,7 @@ def stages_run(output: str) -> list[str]:
 
 
 def digests(workspace: Workspace, paths: list[str]) -> dict[str, str]:
-    return {path: files.sha256(workspace.folder / path) for path in paths}
+    return {path: files.file_sha256(workspace.folder / path) for path in paths}
 
 
 def experiments(workspace: Workspace) -> dict[str, dict[str, str]]:
@@ -183,7 +183,7 @@ def test_a_first_repro_runs_every_stage_and_writes_what_each_promises(first_repr
 
     record = workspace.json("models/run.json")
     assert zipfile.is_zipfile(folder / "models/model.keras")
-    assert record["sha256"]["model"] == files.sha256(folder / "models/model.keras")
+    assert record["sha256"]["model"] == files.file_sha256(folder / "models/model.keras")
     with (folder / "models/history.csv").open() as history:
         rows = list(csv.DictReader(history))
     assert [row["epoch"] for row in rows] == ["1", "2"]
@@ -414,14 +414,18 @@ def test_a_training_killed_at_its_begin_and_at_its_end_is_one_training_and_one_r
     """Before its first checkpoint; after its last one, when the network is to be written; and when all is written, but
     DVC has not taken it and will remove it."""
     workspace.set(train__optimizer__learning_rate=0.003)
-    moments = [("preparation", "Prepared.fit"), ("preparation", "Prepared.write"), ("spent", "line")]
+    moments = [
+        ("training.prepared", "Prepared.fit"),
+        ("training.prepared", "Prepared.write"),
+        ("core.process", "timing_line"),
+    ]
     outputs = []
     for number, (module, name) in enumerate(moments):
         program = tmp_path / f"killed{number}" / "keras-pipeline"
         program.parent.mkdir()
         program.write_text(
             f"#!{sys.executable}\nimport sys\nsys.path.append({str(Path(__file__).parent)!r})\nimport killed_at\n"
-            f"killed_at.kill_at('keras_pipeline.{module}', {name!r})\nsys.exit(killed_at.commands.main())\n"
+            f"killed_at.kill_at('keras_pipeline.{module}', {name!r})\nsys.exit(killed_at.main.main())\n"
         )
         program.chmod(0o755)
         done = workspace.run("dvc repro", PATH=f"{program.parent}:{PROGRAMS}:{os.environ['PATH']}")

@@ -10,21 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from keras_pipeline import files, idx, params
-from keras_pipeline.errors import BusyError, DataError, ParamsError
-from keras_pipeline.preprocessing import (
-    Scaling,
-    blocks,
-    fit_scaling,
-    overlap,
-    read_split,
-    stratified_part,
-    stratified_split,
-    write_split,
-)
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.config import params
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import BusyError, DataError, ParamsError
+from keras_pipeline.data.scaling import Scaling, fit_scaling, read_blocks
+from keras_pipeline.data.splits import count_overlap, read_split, stratified_part, stratified_split, write_split
+from keras_pipeline.sources import formats
 from keras_pipeline.stages import normalize
 
-SHIPPED = params.load(Path(__file__).parents[1] / "params.yaml")
+SHIPPED = load_params(Path(__file__).parents[1] / "params.yaml")
 
 
 def labels_of(*counts: int) -> NDArray[np.uint8]:
@@ -136,14 +131,14 @@ def test_overlap_counts_each_known_image() -> None:
     known = NOISE[:10]
     changed = known[:1].copy()
     changed[0, 4, 3] ^= 1
-    assert overlap(known, np.concatenate([NOISE[5:20], changed, NOISE[5:6]])) == 6
-    assert overlap(known, NOISE[10:]) == 0
-    assert overlap(known, known) == 10
+    assert count_overlap(known, np.concatenate([NOISE[5:20], changed, NOISE[5:6]])) == 6
+    assert count_overlap(known, NOISE[10:]) == 0
+    assert count_overlap(known, known) == 10
 
 
 def written(folder: Path) -> dict[str, str]:
     """NOISE as a training split, block by block; the digests."""
-    parts = blocks(NOISE, np.arange(20)), blocks(NOISE, np.arange(20, 50))
+    parts = read_blocks(NOISE, np.arange(20)), read_blocks(NOISE, np.arange(20, 50))
     unit = fit_scaling("unit", [NOISE])
     return write_split(folder, "train", itertools.chain(*parts), np.arange(50, dtype=np.uint8), unit)
 
@@ -154,13 +149,13 @@ def test_a_split_is_written_as_numpy_writes_it_and_survives_the_disk(tmp_path: P
     np.save(tmp_path / "numpy", scaled)
     assert (tmp_path / "train_images.npy").read_bytes() == (tmp_path / "numpy.npy").read_bytes()
     (tmp_path / "numpy.npy").unlink()
-    assert digests == {path.name: files.sha256(path) for path in tmp_path.iterdir()}
+    assert digests == {path.name: files.file_sha256(path) for path in tmp_path.iterdir()}
     assert sorted(digests) == ["train_images.npy", "train_labels.npy"]
     read = read_split(tmp_path, "train", {"sha256": digests})
-    assert (read.images == scaled).all()
-    assert isinstance(read.images, np.memmap)
-    assert (read.labels == np.arange(50)).all()
-    assert (read.images.dtype, read.labels.dtype) == (np.float32, np.int64)
+    assert (read.inputs == scaled).all()
+    assert isinstance(read.inputs, np.memmap)
+    assert (read.targets == np.arange(50)).all()
+    assert (read.inputs.dtype, read.targets.dtype) == (np.float32, np.int64)
 
 
 @pytest.mark.parametrize("name", ["train_images.npy", "train_labels.npy"])
@@ -195,8 +190,8 @@ def write_raw(folder: Path, train: int = 60, test: int = 20) -> dict[str, NDArra
     }
     arrays["test-images"][:2] = arrays["train-images"][-1]
     for role, array in arrays.items():
-        files.write_atomically(folder / role, idx.write(array))
-    entries = {role: {"sha256": hashlib.sha256(idx.write(array)).hexdigest()} for role, array in arrays.items()}
+        files.write_atomically(folder / role, formats.write_idx(array))
+    entries = {role: {"sha256": hashlib.sha256(formats.write_idx(array)).hexdigest()} for role, array in arrays.items()}
     files.write_json(folder / "dataset.json", {"name": "mnist", "files": entries})
     return arrays
 
@@ -207,7 +202,9 @@ def with_normalize(**values: Any) -> params.Params:
 
 def test_normalize_writes_what_the_raw_files_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw = write_raw(tmp_path / "raw")
-    normalize.run(with_normalize(scaling="standard", validation_share=0.2), tmp_path / "raw", tmp_path / "normalized")
+    normalize.normalize_dataset(
+        with_normalize(scaling="standard", validation_share=0.2), tmp_path / "raw", tmp_path / "normalized"
+    )
     statistics = json.loads((tmp_path / "normalized" / "statistics.json").read_text())
     splits = {name: read_split(tmp_path / "normalized", name, statistics) for name in ("train", "validation", "test")}
 
@@ -224,18 +221,18 @@ def test_normalize_writes_what_the_raw_files_hold(tmp_path: Path, capsys: pytest
     pixels = raw["train-images"][train].astype(np.float64)
     assert statistics["scaling"]["offset"] == pytest.approx(pixels.mean())
     assert statistics["scaling"]["divisor"] == pytest.approx(pixels.std())
-    assert splits["train"].images.mean() == pytest.approx(0, abs=1e-6)
-    assert splits["validation"].images.mean() != pytest.approx(0, abs=1e-6)
+    assert splits["train"].inputs.mean() == pytest.approx(0, abs=1e-6)
+    assert splits["validation"].inputs.mean() != pytest.approx(0, abs=1e-6)
     for name, images, labels in (
         ("train", raw["train-images"][train], raw["train-labels"][train]),
         ("validation", raw["train-images"][validation], raw["train-labels"][validation]),
         ("test", raw["test-images"], raw["test-labels"]),
     ):
-        assert splits[name].images.shape == (len(labels), 28, 28, 1)
-        assert splits[name].images.dtype == np.float32
-        assert splits[name].labels.dtype == np.int64
-        assert (splits[name].labels == labels).all()
-        again = splits[name].images[..., 0] * statistics["scaling"]["divisor"] + statistics["scaling"]["offset"]
+        assert splits[name].inputs.shape == (len(labels), 28, 28, 1)
+        assert splits[name].inputs.dtype == np.float32
+        assert splits[name].targets.dtype == np.int64
+        assert (splits[name].targets == labels).all()
+        again = splits[name].inputs[..., 0] * statistics["scaling"]["divisor"] + statistics["scaling"]["offset"]
         assert (np.round(again) == images).all()
     assert capsys.readouterr().out == (
         "normalize: mnist, 48 train, 12 validation, 20 test images, scaling standard\n"
@@ -247,7 +244,7 @@ def test_normalize_gives_the_same_bytes_twice_and_others_for_another_seed(tmp_pa
     write_raw(tmp_path / "raw")
     contents = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        normalize.run(with_normalize(split_seed=seed), tmp_path / "raw", tmp_path / name / "normalized")
+        normalize.normalize_dataset(with_normalize(split_seed=seed), tmp_path / "raw", tmp_path / name / "normalized")
         paths = (tmp_path / name / "normalized").iterdir()
         contents.append({path.name: path.read_bytes() for path in paths})
     assert contents[0] == contents[1]
@@ -265,7 +262,7 @@ def test_normalize_refuses_raw_files_that_fetch_did_not_write(damage: str, role:
     if damage == "flip":
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(DataError) as refused:
-        normalize.run(SHIPPED, tmp_path / "raw", tmp_path / "normalized")
+        normalize.normalize_dataset(SHIPPED, tmp_path / "raw", tmp_path / "normalized")
     digest = hashlib.sha256(content).hexdigest()[:12]
     assert str(refused.value) == (
         f"{path}: not the file that the stage 'fetch' wrote (its SHA-256 should be {digest}…). "
@@ -287,7 +284,7 @@ def test_normalize_takes_as_many_training_images_as_are_asked_for(tmp_path: Path
 
 def normalized(folder: Path, training_images: object) -> Any:
     chosen = with_normalize(validation_share=0.1, training_images=training_images)
-    normalize.run(chosen, folder / "raw", folder / "normalized")
+    normalize.normalize_dataset(chosen, folder / "raw", folder / "normalized")
     return json.loads((folder / "normalized" / "statistics.json").read_text())
 
 
@@ -295,7 +292,7 @@ def test_normalize_refuses_the_raw_files_of_another_dataset(tmp_path: Path) -> N
     write_raw(tmp_path / "raw")
     chosen = SHIPPED.model_copy(update={"fetch": params.Fetch(dataset="digits")})
     with pytest.raises(DataError) as refused:
-        normalize.run(chosen, tmp_path / "raw", tmp_path / "normalized")
+        normalize.normalize_dataset(chosen, tmp_path / "raw", tmp_path / "normalized")
     assert refused.value.exit_code == 3
     assert str(refused.value) == (
         f"{tmp_path}/raw: holds the dataset mnist, the params say fetch.dataset: digits. "
@@ -306,10 +303,10 @@ def test_normalize_refuses_the_raw_files_of_another_dataset(tmp_path: Path) -> N
 
 def test_normalize_without_raw_files_names_the_stage_that_writes_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dataset.json: not there. The stage 'fetch' writes it: run `dvc repro fetch`"):
-        normalize.run(SHIPPED, tmp_path / "raw", tmp_path / "normalized")
+        normalize.normalize_dataset(SHIPPED, tmp_path / "raw", tmp_path / "normalized")
 
 
 def test_normalize_waits_for_nobody(tmp_path: Path) -> None:
     write_raw(tmp_path / "raw")
-    with files.lock(tmp_path), pytest.raises(BusyError, match="is being written by process"):
-        normalize.run(SHIPPED, tmp_path / "raw", tmp_path / "normalized")
+    with files.lock_folder(tmp_path), pytest.raises(BusyError, match="is being written by process"):
+        normalize.normalize_dataset(SHIPPED, tmp_path / "raw", tmp_path / "normalized")

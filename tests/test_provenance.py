@@ -2,33 +2,38 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from keras_pipeline import params, provenance
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.records import provenance
 
 ROOT = Path(__file__).parents[1]
 PARAMS_MODULES = {
     f"keras_pipeline.{name}"
     for name in (
-        "params", "layers", "optimizers", "strict_yaml", "schema_faults", "schema_words", "yaml_nodes",
-        "yaml_scalars", "yaml_text", "errors", "strategies", "datasets", "engines", "tasks",
+        "config.datasets", "config.layers", "config.optimizers", "config.params", "config.tasks", "core.errors",
+        "strict_yaml.faults", "strict_yaml.nodes",
     )
 }  # fmt: skip
 
 
 def test_imports_are_followed_to_the_end() -> None:
-    assert provenance.imported_modules("keras_pipeline.errors") == {"keras_pipeline.errors"}
-    assert provenance.imported_modules("keras_pipeline.files") == {"keras_pipeline.files", "keras_pipeline.errors"}
-    assert provenance.imported_modules("keras_pipeline.params") == PARAMS_MODULES
+    assert provenance.imported_modules("keras_pipeline.core.errors") == {"keras_pipeline.core.errors"}
+    assert provenance.imported_modules("keras_pipeline.core.files") == {
+        "keras_pipeline.core.files",
+        "keras_pipeline.core.errors",
+    }
+    assert provenance.imported_modules("keras_pipeline.config.params") == PARAMS_MODULES
 
 
 def test_imports_inside_functions_and_under_type_checking_count() -> None:
     found = provenance.imported_modules("keras_pipeline.stages.train")
-    assert {"keras_pipeline.training", "keras_pipeline.model_file"} <= found
+    assert {"keras_pipeline.training.batches", "keras_pipeline.models.model_file"} <= found
     assert "keras_pipeline.stages" not in found
     assert not any(name.startswith("keras_pipeline.tracking") for name in found)
 
@@ -49,15 +54,16 @@ CASES = {
     "unused": "",
 }
 PROGRAM = """\
+CHANGE = "changed = 1\\n"
 import json, sys
 from pathlib import Path
-from keras_pipeline import provenance
+from keras_pipeline.records import provenance
 modules = sorted(provenance.imported_modules("keras_pipeline.a"))
 digests = [provenance.code_digest("keras_pipeline.a")]
 for name in sys.argv[1:]:
     path = provenance.source_file(f"keras_pipeline.{name}")
     before = path.read_text()
-    path.write_text(before + "# changed\\n")
+    path.write_text(before + CHANGE)
     digests.append(provenance.code_digest("keras_pipeline.a"))
     path.write_text(before)
 digests.append(provenance.code_digest("keras_pipeline.a"))
@@ -67,11 +73,10 @@ print(json.dumps([modules, digests]))
 
 def test_the_code_digest_is_that_of_what_is_imported(tmp_path: Path) -> None:
     package = tmp_path / "keras_pipeline"
-    (package / "sub").mkdir(parents=True)
+    shutil.copytree(ROOT / "src" / "keras_pipeline", package)
+    (package / "sub").mkdir()
     for name, source in CASES.items():
         (package / f"{name.replace('.', '/')}.py").write_text(source)
-    for path in (ROOT / "src" / "keras_pipeline").glob("*.py"):
-        (package / path.name).write_bytes(path.read_bytes())
 
     changed = ["a", "sub.e", "d", "unused"]
     done = subprocess.run(
@@ -85,6 +90,48 @@ def test_the_code_digest_is_that_of_what_is_imported(tmp_path: Path) -> None:
     assert modules == [f"keras_pipeline.{name}" for name in ("a", "b", "c", "d", "sub", "sub.e")]
     assert first == last == others[changed.index("unused")]
     assert len({first, *others}) == 4
+
+
+WORDS = {
+    "a comment": ("x = 1\n", "# why\nx = 1  # so\n"),
+    "docstrings": (
+        'def f():\n    return "a"\n\n\nclass A:\n    b = 1\n',
+        '"""M."""\ndef f():\n    """F."""\n    return "a"\n\n\nclass A:\n    """A."""\n\n    b = 1\n    """B."""\n',
+    ),
+    "layout": ("x = [1, 2]\n", "x = [\n    1,\n    2,\n]\n"),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_words_leave_the_code_digest_as_it_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = []
+    for source in (*WORDS[name], WORDS[name][0] + "y = 2\n"):
+        (tmp_path / "module.py").write_text(source)
+        monkeypatch.setattr(provenance, "source_file", lambda module: tmp_path / "module.py")
+        digests.append(provenance.code_digest("keras_pipeline.module"))
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(("package", "counts"), [("strict_yaml", False), ("core", True)])
+def test_the_reader_of_yaml_is_no_code_of_a_training(
+    package: str, counts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, before = provenance.source_file, provenance.code_digest(provenance.TRAINING)
+
+    def changed(module: str) -> Path:
+        if not (module.startswith(f"keras_pipeline.{package}.") and original(module).is_file()):
+            return original(module)
+        path = tmp_path / f"{module}.py"
+        path.write_text(original(module).read_text() + "\nCHANGED = True\n")
+        return path
+
+    monkeypatch.setattr(provenance, "source_file", changed)
+    assert (provenance.code_digest(provenance.TRAINING) != before) == counts
+
+
+def test_a_message_of_params_is_no_code_of_a_training() -> None:
+    found = provenance.imported_modules("keras_pipeline.stages.train")
+    assert not any(name.startswith(("keras_pipeline.checks", "keras_pipeline.cli")) for name in found)
 
 
 @pytest.fixture
@@ -133,7 +180,7 @@ def test_without_git_there_is_no_commit(folder: Path, monkeypatch: pytest.Monkey
 
 
 def test_flat_params_of_blocks_and_single_values() -> None:
-    shipped = params.load(ROOT / "params.yaml")
+    shipped = load_params(ROOT / "params.yaml")
     values = provenance.flat_params({"seed": shipped.seed, "fetch": shipped.fetch, "train": shipped.train})
     assert values["seed"] == shipped.seed
     assert values["fetch.dataset"] == shipped.fetch.dataset
@@ -151,7 +198,7 @@ def test_the_params_digest_is_of_the_values_and_not_of_their_order() -> None:
 
 
 def test_versions_are_those_of_this_interpreter() -> None:
-    versions = provenance.versions()
+    versions = provenance.library_versions()
     assert versions["python"] == platform.python_version()
     assert versions["numpy"] == importlib.metadata.version("numpy")
     assert set(provenance.LIBRARIES) - {"jax", "torch"} == set(versions) - {"python", "system"}
@@ -162,11 +209,11 @@ def test_versions_are_those_of_this_interpreter() -> None:
     [pytest.param("jax", marks=pytest.mark.needs_jax), pytest.param("torch", marks=pytest.mark.needs_torch)],
 )
 def test_an_optional_library_is_among_the_versions_where_it_is_installed(library: str) -> None:
-    assert provenance.versions()[library] == importlib.metadata.version(library)
+    assert provenance.library_versions()[library] == importlib.metadata.version(library)
 
 
 def test_the_environment_is_written_as_requirements() -> None:
-    environment = provenance.environment()
+    environment = provenance.installed_packages()
     assert environment == sorted(set(environment))
     assert f"numpy=={importlib.metadata.version('numpy')}" in environment
     assert all(line.count("==") == 1 and line == line.strip() for line in environment)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_pipeline import commands
+from keras_pipeline.cli import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -33,7 +33,7 @@ def test_each_command_of_ours_exists(capsys: pytest.CaptureFixture[str]) -> None
     assert {"params", "status", "completion", "ui", "doctor", "relocate"} <= named
     for verb in named:
         with pytest.raises(SystemExit) as ended:
-            commands.main([verb, "--help"])
+            main.main([verb, "--help"])
         assert ended.value.code == 0
     capsys.readouterr()
 
@@ -51,4 +51,4 @@ def test_each_file_that_is_linked_is_there() -> None:
 
 def test_each_exit_code_is_explained() -> None:
     explained = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
-    assert explained == {*commands.EXIT_MEANING, 70}
+    assert explained == {*main.EXIT_MEANING, 70}

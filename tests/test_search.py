@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 import small
-from keras_pipeline import params_file, searches, trials
-from keras_pipeline.errors import MachineError, ParamsError
-from keras_pipeline.searches import Search
+from keras_pipeline.core.errors import MachineError, ParamsError
+from keras_pipeline.runs import run
+from keras_pipeline.searches import search, trials
+from keras_pipeline.searches.search import Search, describe_values
 
 GOOD = """\
 goal: Which learning rate?
@@ -36,7 +37,7 @@ space:
 def load(folder: Path, text: str, changes: dict[str, Any] | None = None) -> Search:
     (folder / "s.yaml").write_text(text)
     (folder / "params.yaml").write_bytes(small.params_text({**small.QUICK, **(changes or {})}))
-    return searches.load(folder / "s.yaml", folder / "params.yaml")
+    return search.load_search(folder / "s.yaml", folder / "params.yaml")
 
 
 def test_a_good_file_knows_which_keys_are_whole(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_numbers_and_odd_names_are_refused_before_anything_is_trained(tmp_path: 
         load(tmp_path, GOOD, numbers)
     (tmp_path / "größe 1.yaml").write_text(GOOD)
     with pytest.raises(ParamsError, match=r"größe 1\.yaml: its name is that of its report"):
-        searches.load(tmp_path / "größe 1.yaml", small.SHIPPED)
+        search.load_search(tmp_path / "größe 1.yaml", small.SHIPPED)
 
 
 def test_both_ends_of_a_range_are_tried_with_what_is_fixed(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_both_ends_of_a_range_are_tried_with_what_is_fixed(tmp_path: Path) -> No
 
 
 def test_the_shipped_search_is_good() -> None:
-    found = searches.load(small.SHIPPED.parent / "searches" / "mlp.yaml", small.SHIPPED)
+    found = search.load_search(small.SHIPPED.parent / "searches" / "mlp.yaml", small.SHIPPED)
     assert found.baseline.values["train.epochs"] == 20
 
 
@@ -153,8 +154,8 @@ def test_the_identity_changes_with_what_decides_a_value_only(tmp_path: Path) -> 
 def test_a_drawn_number_is_short_and_within_its_range(text: str, drawn: float, whole: bool, expected: float) -> None:
     low, high = (float(one) for one in re.findall(r"(?:low|high): ([\d.]+)", text))
     step = re.search(r"step: ([\d.]+)", text)
-    dimension = searches.Dimension(low=low, high=high, step=float(step[1]) if step else None)
-    got = searches.rounded(dimension, drawn, whole=whole)
+    dimension = search.Dimension(low=low, high=high, step=float(step[1]) if step else None)
+    got = search.round_number(dimension, drawn, whole=whole)
     assert low <= got <= high
     assert got == expected
 
@@ -173,7 +174,7 @@ def drawn(search: Search, journal: Path, killed: set[int]) -> list[str]:
             made = trials.Trials(search, "one", journal, create=True)
             assert made.recover() == [run.key]
             continue
-        found.append(searches.shown(search, run))
+        found.append(describe_values(search, run))
         rate = run.changes["train.optimizer.learning_rate"]
         made.report(trial, [{"epoch": 1, "val/accuracy": 1 / (1 + rate)}])
         made.complete(trial, 1 / (1 + rate), 1.0)
@@ -201,7 +202,7 @@ def test_what_a_crash_left_half_told_is_neither_lost_nor_doubled(tmp_path: Path)
     made.study.enqueue_trial(params, user_attrs={"instead_of": 0})
     with (tmp_path / "s.journal").open("ab") as file:
         file.write(b'{"op_code":4,"wor')  # and the machine went down
-    trials.mend(tmp_path / "s.journal")
+    trials.mend_journal(tmp_path / "s.journal")
     again = trials.Trials(search, "one", tmp_path / "s.journal", create=True)
     assert again.recover() == [run.key]
     assert [again.ask()[1].key for _ in range(3)].count(run.key) == 1
@@ -213,7 +214,7 @@ def test_what_a_crash_left_half_told_is_neither_lost_nor_doubled(tmp_path: Path)
 def test_every_point_of_a_small_space_is_drawn_once(tmp_path: Path, sampler: str) -> None:
     text = re.sub(r"  train.optimizer.*\n", "", GOOD).replace("trials: 4", f"trials: 6\nsampler: {sampler}")
     made = trials.Trials(search := load(tmp_path, text), "one", tmp_path / "s.journal", create=True)
-    points = {searches.shown(search, made.ask()[1]) for _ in range(6)}
+    points = {describe_values(search, made.ask()[1]) for _ in range(6)}
     assert points == {f"hidden_units=[{units}] batch_size={size}" for units in (16, 32) for size in (50, 100, 150)}
     with pytest.raises(ParamsError, match="no values were found in the space that no trial has"):
         made.ask()
@@ -255,14 +256,14 @@ class Workplace:
         self.folder = folder
         (folder / "searches").mkdir(parents=True)
         (folder / "searches" / "quick.yaml").write_text(search)
-        text = params_file.changed(small.SHIPPED.read_text(), {**small.QUICK, **changes})
+        text = run.change_params(small.SHIPPED.read_text(), {**small.QUICK, **changes})
         (folder / "params.yaml").write_text(text)
         (folder / "dvc.yaml").write_text("stages: {}\n")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "KERAS_"))}
         self.environment = kept | variables
 
     def start(self, *arguments: str, log: Path) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "keras_pipeline.commands", "search", *arguments]
+        command = [sys.executable, "-m", "keras_pipeline.cli.main", "search", *arguments]
         with log.open("wb") as output:
             return subprocess.Popen(
                 command, cwd=self.folder, env=self.environment, stdout=output, stderr=subprocess.STDOUT
@@ -380,7 +381,7 @@ def test_the_winner_is_checked_on_other_seeds_and_offered_as_a_diff(killed: tupl
     assert patch.read_text() in after
     try:
         subprocess.run(["patch", "-p1", "-i", str(patch)], cwd=place.folder, check=True, capture_output=True)
-        assert (place.folder / "params.yaml").read_text() == params_file.changed(before, report["change"])
+        assert (place.folder / "params.yaml").read_text() == run.change_params(before, report["change"])
     finally:
         (place.folder / "params.yaml").write_text(before)
     text = (place.folder / "searches/reports/quick/quick.md").read_text()

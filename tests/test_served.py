@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import architectures
-from keras_pipeline.datasets import DATASETS
+from keras_pipeline.config.datasets import DATASETS
+from keras_pipeline.models import architectures
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,16 +41,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Of images and of a table, what `mlflow.pyfunc.load_model` gives."""
     import mlflow
 
-    from keras_pipeline import backends
+    from keras_pipeline.models import frameworks
     from keras_pipeline.tracking import runs, store
 
-    backends.start()
+    frameworks.start_framework()
     root: Path = tmp_path_factory.mktemp("served")
-    reached = store.connect(store.location(root), "served")
+    reached = store.connect_store(store.store_location(root), "served")
     found = {}
     for name, record in RECORDS.items():
         chosen = small.params({"fetch.dataset": name, **(REGRESSION if record["target"] else {})})
-        network = architectures.build(chosen.model, tuple(record["shape"]), 1 if record["target"] else 10)
+        network = architectures.build_network(chosen.model, tuple(record["shape"]), 1 if record["target"] else 10)
         run_id = reached.client.create_run(reached.experiment).info.run_id
         runs.log_model(reached, run_id, network, record)
         (kept,) = reached.client.get_run(run_id).outputs.model_outputs

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from keras_pipeline import spent
+from keras_pipeline.core import process
 
 
 class Clock:
@@ -21,23 +21,23 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(spent, "_seconds", {})
-    monkeypatch.setattr(spent, "time", SimpleNamespace(monotonic=lambda: made.now, time=lambda: 100 + made.now))
-    process = SimpleNamespace(create_time=lambda: 100 - 2.0)
-    monkeypatch.setattr(psutil, "Process", lambda: process)
+    monkeypatch.setattr(process, "_seconds", {})
+    monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=lambda: made.now, time=lambda: 100 + made.now))
+    started = SimpleNamespace(create_time=lambda: 100 - 2.0)
+    monkeypatch.setattr(psutil, "Process", lambda: started)
     return made
 
 
 def test_what_is_within_a_part_is_not_counted_for_the_part_around_it(clock: Clock) -> None:
-    with spent.on("train"):
+    with process.time_part("train"):
         clock.sleep(3)
-        with spent.on("track"):
+        with process.time_part("track"):
             clock.sleep(5)
-            with spent.on("import"):
+            with process.time_part("import"):
                 clock.sleep(7)
-        spent.took("compile", 1)
-    assert spent.parts() == {"import": 7, "track": 5, "train": 2, "compile": 1, "other": 2}
-    assert spent.line() == "17.0 s: import 7.0, track 5.0, train 2.0, compile 1.0, other 2.0"
+        process.add_time("compile", 1)
+    assert process.part_seconds() == {"import": 7, "track": 5, "train": 2, "compile": 1, "other": 2}
+    assert process.timing_line() == "17.0 s: import 7.0, track 5.0, train 2.0, compile 1.0, other 2.0"
 
 
 def test_a_part_ends_with_a_fault_too_and_may_come_again(clock: Clock) -> None:
@@ -46,13 +46,13 @@ def test_a_part_ends_with_a_fault_too_and_may_come_again(clock: Clock) -> None:
         raise ValueError("broken")
 
     for _ in range(2):
-        with pytest.raises(ValueError, match="broken"), spent.on("data"):
+        with pytest.raises(ValueError, match="broken"), process.time_part("data"):
             fail()
-    assert spent.parts()["data"] == 8
+    assert process.part_seconds()["data"] == 8
 
 
 def test_a_moment_is_no_line_and_a_process_is_as_old_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spent, "_seconds", {"data": 0.01})
+    monkeypatch.setattr(process, "_seconds", {"data": 0.01})
     whole = time.time() - psutil.Process().create_time()
-    assert sum(spent.parts().values()) == pytest.approx(whole, abs=1)
-    assert "data" not in spent.line()
+    assert sum(process.part_seconds().values()) == pytest.approx(whole, abs=1)
+    assert "data" not in process.timing_line()

@@ -3,11 +3,15 @@ from typing import Any
 
 import pytest
 
-from keras_pipeline import files, params, provenance, status
-from keras_pipeline.errors import DataError
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.cli import status
+from keras_pipeline.config import params
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import DataError
+from keras_pipeline.records import provenance
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = params.load(ROOT / "params.yaml")
+SHIPPED = load_params(ROOT / "params.yaml")
 SCORES = {"test/accuracy": 0.98765, "test/accuracy_low": 0.98, "test/accuracy_high": 0.99, "test/loss": 0.04321}
 
 
@@ -34,9 +38,9 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "params": provenance.flat_params(blocks),
         "git": {"commit": "0123456789abcdef" * 2, "dirty": True},
         "sha256": {
-            "data": files.sha256(Path("data/normalized/statistics.json")),
+            "data": files.file_sha256(Path("data/normalized/statistics.json")),
             "code": provenance.code_digest("keras_pipeline.stages.train"),
-            "model": files.sha256(Path("models/model.keras")),
+            "model": files.file_sha256(Path("models/model.keras")),
         },
     }
     files.write_json(Path("models/run.json"), record)
@@ -44,11 +48,11 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def stale(record: dict[str, Any], values: params.Params = SHIPPED) -> list[str]:
-    return status.stale(values, Path("data/normalized"), Path("models"), record)
+    return status.find_stale(values, Path("data/normalized"), Path("models"), record)
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    status.show(SHIPPED, Path("data/normalized"), Path("models"), Path("reports"))
+    status.show_status(SHIPPED, Path("data/normalized"), Path("models"), Path("reports"))
     return capsys.readouterr().out.splitlines()
 
 
@@ -98,7 +102,7 @@ def test_another_model(change: str, record: dict[str, Any]) -> None:
 
 
 def test_the_module_whose_code_counts_is_the_one_that_train_records() -> None:
-    assert provenance.source_file(status.TRAINING) == ROOT / "src" / "keras_pipeline" / "stages" / "train.py"
+    assert provenance.source_file(provenance.TRAINING) == ROOT / "src" / "keras_pipeline" / "stages" / "train.py"
 
 
 def test_show_says_where_the_files_come_from(record: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,4 +130,4 @@ def test_show_lists_the_reasons(record: dict[str, Any], capsys: pytest.CaptureFi
 
 def test_show_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"run\.json: not there\. The stage 'train' writes it"):
-        status.show(SHIPPED, tmp_path, tmp_path, tmp_path)
+        status.show_status(SHIPPED, tmp_path, tmp_path, tmp_path)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import tracking_fixtures
-from keras_pipeline import doctor
-from keras_pipeline.errors import MachineError
+from keras_pipeline.cli import doctor
+from keras_pipeline.core.errors import MachineError
 from keras_pipeline.tracking import database, runs, store, ui
 from keras_pipeline.tracking.database import Condition
 from tracking_fixtures import EXPERIMENT, Checkout, contents
@@ -64,7 +64,7 @@ def newest() -> str:
 
 
 def found(file: Path) -> Condition:
-    return database.condition(f"sqlite:///{file}", file)
+    return database.database_condition(f"sqlite:///{file}", file)
 
 
 def kept(folder: Path) -> dict[str, bytes]:
@@ -129,7 +129,7 @@ def test_one_table_that_is_damaged_is_no_reason_to_take_a_store_for_unreadable(t
     with pytest.raises(sqlite3.DatabaseError, match="malformed"):
         found(file)
     with pytest.raises(sqlite3.DatabaseError, match="malformed"):
-        database.ready(f"sqlite:///{file}", file, own=True)
+        database.ready_database(f"sqlite:///{file}", file, own=True)
     assert file.read_bytes() == content
 
 
@@ -172,12 +172,12 @@ def test_a_server_is_judged_by_mlflow_s_tables_alone(tmp_path: Path) -> None:
 
 def test_damage_is_found_in_a_database_that_opens(tmp_path: Path) -> None:
     file = craft(tmp_path / "x.db", newest(), **WHOLE | {"runs": 9})
-    assert database.damage(file) is None
+    assert database.find_damage(file) is None
     content = bytearray(file.read_bytes())
     content[-4096:] = b"\xff" * 4096
     file.write_bytes(content)
     assert found(file) is Condition.GOOD
-    assert "page" in (database.damage(file) or "").lower()
+    assert "page" in (database.find_damage(file) or "").lower()
 
 
 # Moved aside, or not
@@ -224,7 +224,7 @@ def test_what_holds_something_stays_where_it_is(
         file.write_text("a note of somebody who mistyped MLFLOW_TRACKING_URI " * 9)
     before = file.read_bytes()
     with pytest.raises(ConnectionError, match=f"^it is {said}: `keras-pipeline doctor` says what to do$"):
-        database.ready(f"sqlite:///{file}", file, own=False)
+        database.ready_database(f"sqlite:///{file}", file, own=False)
     assert kept(tmp_path) == {"x.db": before}
 
 
@@ -249,11 +249,11 @@ def test_a_database_that_another_process_is_making_is_left_to_it(
         assert maker.stdout.readline() == "open\n"
         monkeypatch.setattr(database, "WAIT_SECONDS", 0.3)
         with pytest.raises(ConnectionError, match=f"it is half-made .*, and process {maker.pid} .* has it open"):
-            database.ready(f"sqlite:///{file}", file, own=True)
+            database.ready_database(f"sqlite:///{file}", file, own=True)
         monkeypatch.setattr(database, "WAIT_SECONDS", 60)
         maker.stdin.write(f"UPDATE alembic_version SET version_num = '{newest()}'\n")
         maker.stdin.flush()
-        assert database.ready(f"sqlite:///{file}", file, own=True) is Condition.GOOD
+        assert database.ready_database(f"sqlite:///{file}", file, own=True) is Condition.GOOD
         maker.stdin.close()
     assert kept(tmp_path).keys() == {"x.db"}
 
@@ -277,10 +277,10 @@ def test_a_store_that_the_user_named_is_not_our_own_place(
 def test_a_half_made_store_is_not_relocated(made: Checkout) -> None:
     craft(made.database, OLD, **WHOLE | {"experiments": 0})
     with pytest.raises(MachineError, match=r"is not available \(it is half-made"):
-        store.relocate(made.where)
+        store.relocate_artifacts(made.where)
     made.database.write_bytes(b"no database" * 99)
     with pytest.raises(MachineError, match=r"is not available \(it is no database that SQLite can read"):
-        store.relocate(made.where)
+        store.relocate_artifacts(made.where)
 
 
 # What MLflow makes, at each of its statements
@@ -357,7 +357,7 @@ def test_wherever_mlflow_s_making_of_a_store_is_cut_off_it_is_recognised(
     assert set(seen[made:]) == {Condition.GOOD}
     store._start()
     for one in some.values():
-        assert database.ready(f"sqlite:///{one}", one, own=True) is Condition.GOOD
+        assert database.ready_database(f"sqlite:///{one}", one, own=True) is Condition.GOOD
         assert columns(one) == columns(file)
 
 
@@ -416,7 +416,7 @@ def test_an_older_store_is_left_alone_until_the_user_upgrades_it_with_the_comman
     assert capsys.readouterr().err.startswith(f"track: {told}`keras-pipeline doctor` says what to do). Nothing is lost")
     with contextlib.chdir(made.root):
         with pytest.raises(MachineError) as refused:
-            ui.show(EXPERIMENT, 0, browser=False)
+            ui.serve_ui(EXPERIMENT, 0, browser=False)
         good, text = doctor._store()
     assert str(refused.value).startswith(told)
     assert not good
@@ -437,9 +437,9 @@ KILLED = """if True:
     import os, signal, sys
     import mlflow, sqlalchemy
     import mlflow.store.tracking.sqlalchemy_store
-    from keras_pipeline.tracking import database, store
+    from keras_pipeline.tracking import database; from keras_pipeline.tracking import store
 
-    where, number = store.location(store.project_root()), getattr(signal, sys.argv[1])
+    where, number = store.store_location(store.project_root()), getattr(signal, sys.argv[1])
 
     def made(place, count):
         def hit(*arguments):
@@ -454,7 +454,7 @@ KILLED = """if True:
             os.fsync = lambda descriptor: (hit(), flush(descriptor))
         else:
             sqlalchemy.event.listen(sqlalchemy.engine.Engine, "after_cursor_execute", hit)
-        store.connect(where, "keras-pipeline")
+        store.connect_store(where, "keras-pipeline")
 
     for case in sys.argv[2:]:
         place, count = case.split(":")
@@ -468,7 +468,7 @@ KILLED = """if True:
             os._exit(0)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         names = sorted(path.name for path in where.database.parent.iterdir())
-        print(case, code, f"{database.condition(where.uri, where.database).name}:", *names, flush=True)
+        print(case, code, f"{database.database_condition(where.uri, where.database).name}:", *names, flush=True)
 """
 
 
@@ -538,7 +538,7 @@ def test_a_run_comes_back_where_an_earlier_process_left_a_half_made_store(
     assert err.count("\n") == 1
     assert "is in MLflow" in out
     assert made.database.is_symlink() == (named == "link")
-    reached = store.connect(made.where, EXPERIMENT)
+    reached = store.connect_store(made.where, EXPERIMENT)
     [run] = reached.client.search_runs([reached.experiment])
     assert (run.info.status, run.data.tags[runs.KEY]) == ("FINISHED", "a" * 32)
     assert [one.step for one in reached.client.get_metric_history(run.info.run_id, "val/loss")] == [1, 2, 3]

@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import architectures, distribution, files
-from keras_pipeline.datasets import IMAGE_SHAPE
-from keras_pipeline.errors import MachineError, ParamsError
-from keras_pipeline.preprocessing import STATISTICS, read_split
-from keras_pipeline.strategies import REFUSED, STRATEGIES
+from keras_pipeline.checks.params import REFUSED
+from keras_pipeline.config.datasets import IMAGE_SHAPE
+from keras_pipeline.core.errors import MachineError, ParamsError
+from keras_pipeline.data.splits import read_split
+from keras_pipeline.data.statistics import read_statistics
+from keras_pipeline.distribution import strategies
+from keras_pipeline.distribution.strategies import STRATEGIES
+from keras_pipeline.models import architectures
 
 IMAGES = {"train": 1293, "validation": 144, "test": 360}
 EVEN = {**IMAGES, "train": 1200}
@@ -26,7 +29,7 @@ EVEN = {**IMAGES, "train": 1200}
 
 def plan(changes: dict[str, Any], images: dict[str, int] = IMAGES, environ: dict[str, str] | None = None) -> Any:
     chosen = small.params({"normalize.training_images": images["train"], **changes})
-    return distribution.plan(chosen.train, images, environ or {})
+    return strategies.plan_training(chosen.train, images, environ or {})
 
 
 def refusal(changes: dict[str, Any], images: dict[str, int] = IMAGES, environ: dict[str, str] | None = None) -> str:
@@ -45,7 +48,7 @@ def test_validation_batches_are_even_and_not_much_more_than_the_images(validatio
     changes = {"train.strategy": "mirrored", "train.devices": replicas, "train.batch_size": 10 * replicas}
     size = plan(changes, {"train": 100 * replicas, "validation": validation}).validation_batch
     assert size % replicas == 0
-    assert size <= distribution.VALIDATION_BATCH + replicas
+    assert size <= strategies.VALIDATION_BATCH + replicas
     batches = -(-validation // size)
     assert batches * (size - replicas) < validation <= batches * size
 
@@ -124,18 +127,16 @@ def test_a_backend_that_is_not_installed_is_refused_with_the_line_that_installs_
     )
 
 
-def test_every_strategy_is_a_row_and_a_function() -> None:
-    known = type(small.params().train).model_fields["strategy"].annotation.__args__  # type: ignore[union-attr]
-    assert set(known) == set(STRATEGIES) == set(distribution.OPENED)
-    for name, opened in distribution.OPENED.items():
-        assert opened.__name__ == f"_{name}"
+def test_every_strategy_is_a_row_with_a_function() -> None:
+    for name, row in STRATEGIES.items():
+        assert row.open.__name__ == f"_{name}"
     assert not set(REFUSED) & set(STRATEGIES)
 
 
 def test_a_plan_takes_a_moment_and_no_framework() -> None:
     program = (
-        "import sys, os, small; from keras_pipeline import distribution; chosen = small.params();"
-        "distribution.plan(chosen.train, {'train': 1293, 'validation': 144}, os.environ);"
+        "import sys, os, small; from keras_pipeline.distribution import strategies; chosen = small.params();"
+        "strategies.plan_training(chosen.train, {'train': 1293, 'validation': 144}, os.environ);"
         "print([name for name in ('tensorflow', 'keras', 'jax', 'torch', 'mlflow') if name in sys.modules])"
     )
     began = time.monotonic()
@@ -150,15 +151,15 @@ def test_a_plan_takes_a_moment_and_no_framework() -> None:
 
 NOISE = """
 import numpy as np, os, small
-from keras_pipeline import distribution
+from keras_pipeline.distribution import strategies; from keras_pipeline.distribution import strategies
 chosen = small.params({"normalize.training_images": 100, "train.strategy": "mirrored", "train.devices": 2,
     "model.layers": [{"layer": "Flatten"}, {"layer": "Dropout", "rate": 0.5}], "model.architecture": "layers"})
-plan = distribution.plan(chosen.train, {"train": 100, "validation": 10}, os.environ)
-distribution.prepare(plan)
-place = distribution.open_distribution(plan)
+plan = strategies.plan_training(chosen.train, {"train": 100, "validation": 10}, os.environ)
+strategies.set_environment(plan)
+place = strategies.open_strategy(plan)
 import tensorflow as tf
-from keras_pipeline import training
-model = training.new_network(chosen.model, chosen.train, chosen.seed, place, 1, small.TEN_CLASSES)
+from keras_pipeline.training import compilation
+model = compilation.new_network(chosen.model, chosen.train, chosen.seed, place, 1, small.TEN_CLASSES)
 drop = model.layers[1]
 strategy = tf.distribute.MirroredStrategy(place.devices)
 with strategy.scope():
@@ -264,15 +265,15 @@ def test_the_network_written_is_the_one_validated_also_with_statistics_per_repli
     assert "WARNING" not in done.stderr
     import keras
 
-    from keras_pipeline import model_file
+    from keras_pipeline.models import model_file
 
-    network = architectures.build(small.params(changes).model, IMAGE_SHAPE, 10)
+    network = architectures.build_network(small.params(changes).model, IMAGE_SHAPE, 10)
     model_file.load_weights(network, folder / "per_replica/models/model.keras")
-    statistics = files.read_json(folder / "normalized/statistics.json", written_by="normalize", keys=STATISTICS)
+    statistics = read_statistics(folder / "normalized")
     held_out = read_split(folder / "normalized", "validation", statistics)
-    probabilities = network.predict(held_out.images, verbose=0)
+    probabilities = network.predict(held_out.inputs, verbose=0)
     penalty = float(keras.ops.sum(network.losses))
-    loss = -np.mean(np.log(probabilities[np.arange(len(probabilities)), held_out.labels])) + penalty
+    loss = -np.mean(np.log(probabilities[np.arange(len(probabilities)), held_out.targets])) + penalty
     last = json.loads((folder / "per_replica/models/run.json").read_text())["history"][-1]
     assert loss == pytest.approx(last["val/loss"], rel=1e-5)
-    assert np.mean(probabilities.argmax(axis=1) == held_out.labels) == pytest.approx(last["val/accuracy"])
+    assert np.mean(probabilities.argmax(axis=1) == held_out.targets) == pytest.approx(last["val/accuracy"])

@@ -16,9 +16,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 
-from keras_pipeline.errors import ParamsError
-from keras_pipeline.strict_yaml import Block, KeyedError, load, loads
-from keras_pipeline.yaml_nodes import parse
+from keras_pipeline.core.errors import ParamsError
+from keras_pipeline.strict_yaml.faults import Block, KeyedError
+from keras_pipeline.strict_yaml.nodes import parse_nodes
+from keras_pipeline.strict_yaml.reader import load_yaml, parse_yaml
 from yaml_mutants import mutants
 
 
@@ -109,7 +110,7 @@ NAMES = "Allowed: seed, name, layers, train, weights, note."
 def refusal(content: str | bytes, schema: type[Block] = Schema) -> str:
     """The faults of `content`, without the file name, which is checked to stand before each."""
     with pytest.raises(ParamsError) as refused:
-        loads(content.encode() if isinstance(content, str) else content, "params.yaml", schema)
+        parse_yaml(content.encode() if isinstance(content, str) else content, "params.yaml", schema)
     return faults_of(refused.value)
 
 
@@ -128,7 +129,7 @@ def edited(old: str, new: str) -> str:
 
 
 def test_valid_file_is_typed_and_frozen() -> None:
-    params = loads(VALID.encode(), "params.yaml", Schema)
+    params = parse_yaml(VALID.encode(), "params.yaml", Schema)
     assert params.train.optimizer.learning_rate == 0.001
     assert params.layers == (Dense(type="dense", units=64), Dropout(type="dropout", rate=0.5))
     assert params.train.precision is Precision.SINGLE
@@ -152,12 +153,12 @@ def test_valid_file_is_typed_and_frozen() -> None:
     ids=["CRLF", "CR", "trailing spaces", "BOM", "document marks", "quotes", "quoted key", "no end", "JSON"],
 )
 def test_other_spellings_are_the_same(content: str) -> None:
-    assert loads(content.encode(), "params.yaml", Schema) == loads(VALID.encode(), "params.yaml", Schema)
+    assert parse_yaml(content.encode(), "params.yaml", Schema) == parse_yaml(VALID.encode(), "params.yaml", Schema)
 
 
 @pytest.mark.parametrize("rate", ["1e-3", "1E-3", "0.1e-2", "1.0e-03", "+.001", ".1e-2", "0.001"])
 def test_floats_in_every_notation(rate: str) -> None:
-    params = loads(edited("1e-3", rate).encode(), "params.yaml", Schema)
+    params = parse_yaml(edited("1e-3", rate).encode(), "params.yaml", Schema)
     assert params.train.optimizer.learning_rate == 0.001
 
 
@@ -166,7 +167,7 @@ def test_all_faults_at_once_in_the_order_of_the_file() -> None:
         VALID.replace("seed: 1", "seed: 010").replace("adam", "adm").replace("0.5", "1.5").replace("epochs", "epoch")
     )
     with pytest.raises(ParamsError) as refused:
-        loads(content.encode(), "conf/params.yaml", Schema)
+        parse_yaml(content.encode(), "conf/params.yaml", Schema)
     assert str(refused.value) == (
         "conf/params.yaml:2:7: seed: 010 is an ambiguous number: YAML readers differ on its base. "
         "Write a decimal without leading 0.\n"
@@ -358,7 +359,7 @@ def test_scalars_that_readers_read_differently(scalar: str) -> None:
 
 @pytest.mark.parametrize("scalar", ["yes", "010", "12:30:45", "0,001", ".nan", "2024-12-31", "null", "=", "<<"])
 def test_in_quotes_they_are_text(scalar: str) -> None:
-    root, faults = parse(f"a: '{scalar}'".encode())
+    root, faults = parse_nodes(f"a: '{scalar}'".encode())
     assert not faults
     assert root
     assert root.plain() == {"a": scalar}
@@ -528,7 +529,7 @@ def test_what_is_no_plain_text(content: bytes, faults: str) -> None:
 
 def test_64_kib_are_read() -> None:
     content = b"seed: 1\nname: a\n"
-    assert loads(content + b"#" * (65536 - len(content)), "p", Small).seed == 1
+    assert parse_yaml(content + b"#" * (65536 - len(content)), "p", Small).seed == 1
 
 
 DEEP = "nested deeper than 8 levels, which no params are. Take levels away."
@@ -552,7 +553,7 @@ def test_depth_bombs(content: bytes, faults: str) -> None:
 
 
 def test_eight_levels_are_read() -> None:
-    root, faults = parse(b"[" * 8 + b"]" * 8)
+    root, faults = parse_nodes(b"[" * 8 + b"]" * 8)
     assert not faults
     assert root
     assert root.plain() == [[[[[[[[]]]]]]]]
@@ -601,15 +602,15 @@ def test_load_names_the_file_as_given(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     Path("conf").mkdir()
     Path("conf/params.yaml").write_text(VALID)
-    assert load(Path("conf/params.yaml"), Schema).seed == 1
+    assert load_yaml(Path("conf/params.yaml"), Schema).seed == 1
     Path("conf/params.yaml").write_text("seed: x\nname: a\n")
     with pytest.raises(ParamsError, match=r"^conf/params\.yaml:1:7: seed: 'x' is a string\."):
-        load(Path("conf/params.yaml"), Small)
+        load_yaml(Path("conf/params.yaml"), Small)
 
 
 def file_refusal(path: str) -> str:
     with pytest.raises(ParamsError) as refused:
-        load(Path(path), Small)
+        load_yaml(Path(path), Small)
     first, last = str(refused.value).split("\n")
     assert last == "Nothing was changed."
     return first
@@ -652,7 +653,7 @@ SCALARS = st.text(alphabet="0123456789._-+eExob:,ynTrue~<=! '", min_size=1, max_
 @pytest.mark.slow
 def test_what_is_read_is_what_dvc_reads(scalar: str) -> None:
     content = f"a: {scalar}\n"
-    root, faults = parse(content.encode())
+    root, faults = parse_nodes(content.encode())
     if root is not None and not faults:
         theirs = YAML(typ="safe", pure=True).load(content)
         assert repr(root.plain()) == repr(theirs)  # repr: 1 is not 1.0, nor true
@@ -664,7 +665,7 @@ def test_floats_survive_to_the_last_bit(value: float) -> None:
     class Number(Block):
         value: float
 
-    assert loads(f"value: {value!r}".encode(), "p", Number).value == value
+    assert parse_yaml(f"value: {value!r}".encode(), "p", Number).value == value
 
 
 @pytest.mark.parametrize(
@@ -675,12 +676,12 @@ def test_mutants_are_read_as_dvc_reads_them_or_refused(count: int, seed: int) ->
     for mutant in mutants(VALID.encode(), count, seed):
         started = time.thread_time()
         try:
-            loads(mutant, "params.yaml", Schema)
+            parse_yaml(mutant, "params.yaml", Schema)
         except ParamsError as error:
             faults_of(error)
         else:
             valid += 1
-            root, _ = parse(mutant)
+            root, _ = parse_nodes(mutant)
             assert root
             assert root.plain() == YAML(typ="safe", pure=True).load(mutant)
         assert time.thread_time() - started < 1
@@ -693,7 +694,7 @@ def test_mutants_repeat() -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import sys, keras_pipeline.strict_yaml; print(*sys.modules)"
+    code = "import sys, keras_pipeline.strict_yaml.reader; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "pydantic" in loaded
     assert not {"tensorflow", "keras", "mlflow", "numpy", "dvc"} & set(loaded)

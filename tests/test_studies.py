@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 import small
-from keras_pipeline import params, studies
-from keras_pipeline.errors import ParamsError
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.core.errors import ParamsError
+from keras_pipeline.studies import study
+from keras_pipeline.studies.study import Study, load_study
 
 STUDY = """\
 question: Does it matter?
@@ -29,9 +31,9 @@ grid:
 def load(tmp_path: Path) -> Any:
     (tmp_path / "params.yaml").write_text(small.SHIPPED.read_text())
 
-    def load(text: str) -> studies.Study:
+    def load(text: str) -> Study:
         (tmp_path / "asked.yaml").write_text(text)
-        return studies.load(tmp_path / "asked.yaml", tmp_path / "params.yaml")
+        return study.load_study(tmp_path / "asked.yaml", tmp_path / "params.yaml")
 
     return load
 
@@ -57,7 +59,7 @@ def test_every_variant_is_run_with_every_combination_and_every_seed(load: Any) -
 def test_a_run_is_params_yaml_with_its_values(load: Any, tmp_path: Path) -> None:
     run = load(STUDY).runs[-1]
     (tmp_path / "own.yaml").write_text(run.text)
-    assert params.load(tmp_path / "own.yaml") == run.params
+    assert load_params(tmp_path / "own.yaml") == run.params
     assert "# true: many steps as one" in run.text  # comments stay
     asked, made = small.SHIPPED.read_text().splitlines(), run.text.splitlines()
     assert len(asked) == len(made)
@@ -167,7 +169,7 @@ def test_too_many_runs_are_refused_before_anything_is_made(load: Any) -> None:
 
 @pytest.mark.parametrize("path", sorted((small.SHIPPED.parent / "studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_shipped_study_is_good_and_measured_with_five_seeds_and_discussed(path: Path) -> None:
-    study = studies.load(path, small.SHIPPED)
+    study = load_study(path, small.SHIPPED)
     assert len(study.asked.seeds) >= 5
     reports = small.SHIPPED.parent / "docs" / "studies"
     found = json.loads((reports / f"{path.stem}.json").read_text())

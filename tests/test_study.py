@@ -16,10 +16,13 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import answer, comparison, studies, study_report
-from keras_pipeline.errors import ParamsError
-from keras_pipeline.stages import study as stage
-from keras_pipeline.study_folders import Folders
+from keras_pipeline.comparison import statistics
+from keras_pipeline.core.errors import ParamsError
+from keras_pipeline.runs import pool
+from keras_pipeline.runs.folders import Folders
+from keras_pipeline.studies import report, results
+from keras_pipeline.studies.results import VariantResult, compare_variants
+from keras_pipeline.studies.study import Study
 from study_workplace import Workplace
 
 CHANGES = {**small.QUICK, "train.epochs": 3, "train.checkpoint_steps": 5}
@@ -32,7 +35,7 @@ ASKED = {
 VOLATILE = {"started", "ended", "train_seconds", "key", "seconds", "resumed", "history", "git"}
 
 
-def numbers(place: Workplace, study: studies.Study) -> dict[str, object]:
+def numbers(place: Workplace, study: Study) -> dict[str, object]:
     """All that a study's runs are: their files' digests, their records without times, and MLflow's view of them."""
     found: dict[str, object] = {}
     for run in study.runs:
@@ -47,7 +50,7 @@ def numbers(place: Workplace, study: studies.Study) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, studies.Study, str]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, Study, str]:
     place = Workplace(tmp_path_factory.mktemp("undisturbed"), CHANGES)
     study = place.ask("asked", **ASKED)
     code, printed = place.run("study", "run", "asked", "--jobs", "2")
@@ -56,7 +59,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, st
 
 
 @pytest.mark.slow
-def test_every_run_is_told_with_the_time_left(undisturbed: tuple[Workplace, studies.Study, str]) -> None:
+def test_every_run_is_told_with_the_time_left(undisturbed: tuple[Workplace, Study, str]) -> None:
     _, study, printed = undisturbed
     assert "study asked: 4 runs, 0 known; 4 to do, 2 at a time\n" in printed
     told = re.findall(
@@ -67,7 +70,7 @@ def test_every_run_is_told_with_the_time_left(undisturbed: tuple[Workplace, stud
 
 
 @pytest.mark.slow
-def test_the_workspace_stays_as_it_is(undisturbed: tuple[Workplace, studies.Study, str]) -> None:
+def test_the_workspace_stays_as_it_is(undisturbed: tuple[Workplace, Study, str]) -> None:
     place, _, _ = undisturbed
     assert (place.folder / "params.yaml").read_bytes() == small.params_text(CHANGES)
     assert {path.name for path in place.folder.iterdir()} <= {
@@ -77,7 +80,7 @@ def test_the_workspace_stays_as_it_is(undisturbed: tuple[Workplace, studies.Stud
 
 
 @pytest.mark.slow
-def test_a_run_is_what_the_stage_trains(undisturbed: tuple[Workplace, studies.Study, str], tmp_path: Path) -> None:
+def test_a_run_is_what_the_stage_trains(undisturbed: tuple[Workplace, Study, str], tmp_path: Path) -> None:
     """A run is forked from a process that has imported TensorFlow; the stage, begun anew, leaves the same bytes."""
     place, study, _ = undisturbed
     run = study.runs[-1]
@@ -94,7 +97,7 @@ def test_a_run_is_what_the_stage_trains(undisturbed: tuple[Workplace, studies.St
 
 
 @pytest.mark.slow
-def test_runs_are_children_of_the_studys_run(undisturbed: tuple[Workplace, studies.Study, str]) -> None:
+def test_runs_are_children_of_the_studys_run(undisturbed: tuple[Workplace, Study, str]) -> None:
     place, study, _ = undisturbed
     tracked = place.tracked("asked")
     assert set(tracked) == {"study asked", *(run.name for run in study.runs)}
@@ -110,7 +113,7 @@ def test_runs_are_children_of_the_studys_run(undisturbed: tuple[Workplace, studi
 
 
 @pytest.mark.slow
-def test_the_report_says_what_the_files_say(undisturbed: tuple[Workplace, studies.Study, str]) -> None:
+def test_the_report_says_what_the_files_say(undisturbed: tuple[Workplace, Study, str]) -> None:
     place, study, _ = undisturbed
     folder = place.folder / "studies" / "reports" / "asked"
     said = json.loads((folder / "asked.json").read_text())
@@ -135,7 +138,7 @@ def test_the_report_says_what_the_files_say(undisturbed: tuple[Workplace, studie
 
 
 @pytest.mark.slow
-def test_what_is_known_is_not_done_again(undisturbed: tuple[Workplace, studies.Study, str]) -> None:
+def test_what_is_known_is_not_done_again(undisturbed: tuple[Workplace, Study, str]) -> None:
     place, study, _ = undisturbed
     before = {path: path.stat().st_mtime_ns for path in place.folder.glob("studies/runs/*/*/*") if path.name != ".lock"}
     code, printed = place.run("study", "run", "asked")
@@ -158,7 +161,7 @@ def test_what_is_known_is_not_done_again(undisturbed: tuple[Workplace, studies.S
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_runs_and_numbers(
-    undisturbed: tuple[Workplace, studies.Study, str], tmp_path: Path
+    undisturbed: tuple[Workplace, Study, str], tmp_path: Path
 ) -> None:
     """SIGKILL of the study's process alone, as a crash would: its runs must end by themselves."""
     place, study = Workplace(tmp_path, CHANGES), undisturbed[1]
@@ -235,7 +238,7 @@ def _wait_until(done: Callable[[], bool], process: "subprocess.Popen[bytes]", lo
 
 @pytest.mark.slow
 def test_a_run_that_fails_is_told_with_its_log_and_the_rest_is_kept(
-    undisturbed: tuple[Workplace, studies.Study, str],
+    undisturbed: tuple[Workplace, Study, str],
 ) -> None:
     place = undisturbed[0]
     study = place.ask(
@@ -304,7 +307,7 @@ def test_workers_are_refused(tmp_path: Path) -> None:
 
 def result(
     variant: str, seed: int, right: list[bool], folder: Path, validation: float, tuned: str = ""
-) -> answer.Result:
+) -> results.RunResult:
     """A run whose predictions are right where `right` says so."""
     own = folder / f"{variant}{tuned}{seed}"
     (own / "reports").mkdir(parents=True)
@@ -313,7 +316,7 @@ def result(
     np.savez(own / "reports" / "predictions.npz", outputs=outputs, labels=np.ones(len(right), int))
     (own / "reports" / "metrics.json").write_text(json.dumps({"test/accuracy": float(np.mean(right))}))
     record = {"best_epoch": 1, "history": [{"val/accuracy": validation}], "train_seconds": 1.0}
-    return answer.Result(variant, tuned, seed, record, own)
+    return results.RunResult(variant, tuned, seed, record, own)
 
 
 def test_the_verdict_in_words(tmp_path: Path) -> None:
@@ -325,7 +328,7 @@ def test_the_verdict_in_words(tmp_path: Path) -> None:
     results = [
         result(name, seed, list(right[seed]), tmp_path, 0.9) for name, right in rows.items() for seed in range(5)
     ]
-    said = {one.name: one.verdict for one in answer.answered(results, "base")}
+    said = {one.name: one.verdict for one in compare_variants(results, "base")}
     assert said["base"] == "what the others are compared with"
     assert re.fullmatch(r"better by \d\.\d\d points \[\+\d\.\d\d, \+\d\.\d\d\]; larger than seed noise", said["better"])
     assert re.fullmatch(
@@ -336,8 +339,8 @@ def test_the_verdict_in_words(tmp_path: Path) -> None:
 
 
 def test_what_only_the_correction_makes_chance_is_said_so() -> None:
-    versus = comparison.Comparison(5, 0.003, 0.0004, 0.0057, (0.0018, 0.0043), 0.034, 0.069, 2.5, 7, ())
-    assert answer._difference(versus) == (
+    versus = statistics.Comparison(5, 0.003, 0.0004, 0.0057, (0.0018, 0.0043), 0.034, 0.069, 2.5, 7, ())
+    assert results._difference(versus) == (
         "no difference that 5 seeds can show among so many comparisons (+0.30 points [+0.04, +0.57]); "
         "about 7 seeds would be needed for one of this size"
     )
@@ -351,7 +354,7 @@ def test_a_variant_is_represented_by_the_choice_with_the_best_validation(tmp_pat
         *(result("one", seed, bad, tmp_path, 0.7 + seed / 100, "rate=1") for seed in (1, 2)),
         *(result("one", seed, good, tmp_path, 0.6, "rate=2") for seed in (1, 2)),
     ]
-    one = answer.answered(results, "base")[1]
+    one = compare_variants(results, "base")[1]
     assert (one.tuned, one.mean) == ("rate=1", 0.5)  # by the validation images, not by the test images
     assert one.choices == pytest.approx({"rate=1": 0.715, "rate=2": 0.6})
 
@@ -360,18 +363,18 @@ def test_a_seed_without_an_epoch_does_not_hide_the_curves_of_the_others(tmp_path
     results = [result("base", seed, [True, False], tmp_path, 0.5) for seed in (1, 2)]
     (results[0].folder / "models").mkdir()
     (results[0].folder / "models" / "history.csv").write_text("epoch,train/loss\n1,0.5\n2,0.25\n")
-    one = answer.Variant("base", "", tuple(results))
-    assert study_report._curve(one, "train/loss").tolist() == [[0.5, 0.25]]
+    one = VariantResult("base", "", tuple(results))
+    assert report._curve(one, "train/loss").tolist() == [[0.5, 0.25]]
 
 
 def test_only_seeds_that_both_have_are_compared(tmp_path: Path) -> None:
     right = [True] * 8 + [False] * 2
     results = [result("base", seed, right, tmp_path, 0.5) for seed in (1, 2)]
     results += [result("other", seed, right, tmp_path, 0.5) for seed in (2, 3)]
-    versus = answer.answered(results, "base")[1].versus
+    versus = compare_variants(results, "base")[1].versus
     assert versus is not None
     assert versus.seeds == 1
 
 
 def test_jobs_by_default_leave_no_core_idle() -> None:
-    assert 1 <= stage.default_jobs() <= 2 + (os.cpu_count() or 1) // 4
+    assert 1 <= pool.default_jobs() <= 2 + (os.cpu_count() or 1) // 4

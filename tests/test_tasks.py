@@ -13,9 +13,14 @@ import pytest
 from numpy.typing import NDArray
 
 import small
-from keras_pipeline import datasets, files, preprocessing, table, tasks
-from keras_pipeline.errors import DataError, ParamsError
-from keras_pipeline.preprocessing import Question, Scaling, fit_columns, read_split
+from keras_pipeline.config import datasets, tasks
+from keras_pipeline.core.errors import DataError, ParamsError
+from keras_pipeline.data import task_spec
+from keras_pipeline.data.scaling import Scaling, fit_columns
+from keras_pipeline.data.splits import read_split
+from keras_pipeline.data.statistics import read_statistics
+from keras_pipeline.data.task_spec import TaskSpec
+from keras_pipeline.sources import formats, made
 from keras_pipeline.stages import fetch, normalize
 
 BINARY = {"normalize.positive_class": 3, "model.output_activation": "sigmoid", "train.loss": "binary_crossentropy"}
@@ -31,9 +36,9 @@ LINE = {
 def normalized(folder: Path, changes: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """What `fetch` and `normalize` leave with these params: the folder, and statistics.json."""
     chosen = small.params(changes)
-    fetch.run(chosen, folder / "raw", folder / "downloads")
-    normalize.run(chosen, folder / "raw", folder / "normalized")
-    statistics = files.read_json(folder / "normalized" / "statistics.json", "normalize", preprocessing.STATISTICS)
+    fetch.fetch_dataset(chosen, folder / "raw", folder / "downloads")
+    normalize.normalize_dataset(chosen, folder / "raw", folder / "normalized")
+    statistics = read_statistics(folder / "normalized")
     return folder / "normalized", statistics
 
 
@@ -118,9 +123,9 @@ def test_a_table_needs_no_flatten() -> None:
 
 def test_tables_survive_the_disk_exactly() -> None:
     rows = np.array([[0.1, 1 / 3], [-1e-300, 1e300], [5, -0.0]])
-    content = table.write(("a", "b"), rows)
+    content = formats.write_csv(("a", "b"), rows)
     assert content.startswith(b"a,b\n0.1,0.3333333333333333\n")
-    assert table.read(content, "t", ("a", "b")).tobytes() == rows.tobytes()
+    assert formats.read_csv(content, "t", ("a", "b")).tobytes() == rows.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -137,14 +142,14 @@ def test_tables_survive_the_disk_exactly() -> None:
 )
 def test_what_is_no_such_table_is_refused(content: bytes, fault: str) -> None:
     with pytest.raises(DataError) as refused:
-        table.read(content, "data/raw/train.csv", ("a", "b"))
+        formats.read_csv(content, "data/raw/train.csv", ("a", "b"))
     assert str(refused.value).startswith("data/raw/train.csv: got ")
     assert fault in str(refused.value)
 
 
 def test_the_line_is_the_same_bytes_everywhere_and_is_y_2x() -> None:
-    arrays = datasets.line()
-    digest = hashlib.sha256(b"".join(table.write(("x", "y"), rows) for rows in arrays.values())).hexdigest()
+    arrays = made.line()
+    digest = hashlib.sha256(b"".join(formats.write_csv(("x", "y"), rows) for rows in arrays.values())).hexdigest()
     assert digest == "bc5d394dfe61ef9c365c804eb19cfcbefa1a5aad5d2edb4825fb957bbaf93c9a"
     rows = np.concatenate(list(arrays.values()))
     slope, intercept = np.polyfit(rows[:, 0], rows[:, 1], 1)
@@ -156,7 +161,7 @@ def test_the_line_is_the_same_bytes_everywhere_and_is_y_2x() -> None:
 def test_diabetes_are_scikit_learn_s_rows_unscaled() -> None:
     from sklearn.datasets import load_diabetes
 
-    arrays = datasets.diabetes()
+    arrays = made.diabetes()
     assert [rows.shape for rows in arrays.values()] == [(353, 11), (89, 11)]
     bunch = load_diabetes(scaled=False)
     assert tuple(bunch.feature_names) == datasets.DATASETS["diabetes"].columns[:-1]
@@ -194,29 +199,29 @@ def test_normalize_writes_scaled_features_and_targets(tmp_path: Path) -> None:
     assert {path.name for path in folder.glob("*.npy")} == {
         f"{split}_{kind}.npy" for split in splits for kind in ("features", "targets")
     }
-    assert (train.images.dtype, train.images.shape) == (np.float32, (720, 1))
-    assert (train.labels.dtype, train.labels.shape) == (np.float32, (720,))
-    assert (train.images.mean(), train.labels.mean()) == pytest.approx((0, 0), abs=1e-6)
-    assert (train.images.std(), train.labels.std()) == pytest.approx((1, 1), abs=1e-6)
+    assert (train.inputs.dtype, train.inputs.shape) == (np.float32, (720, 1))
+    assert (train.targets.dtype, train.targets.shape) == (np.float32, (720,))
+    assert (train.inputs.mean(), train.targets.mean()) == pytest.approx((0, 0), abs=1e-6)
+    assert (train.inputs.std(), train.targets.std()) == pytest.approx((1, 1), abs=1e-6)
     inputs, target = Scaling(**statistics["scaling"]), Scaling(**statistics["target"])
     with (tmp_path / "raw" / "test.csv").open() as file:
         rows = [(float(row["x"]), float(row["y"])) for row in csv.DictReader(file)]
     test = splits["test"]
-    back = np.column_stack([inputs.undo(test.images)[:, 0], target.undo(test.labels)])
+    back = np.column_stack([inputs.undo(test.inputs)[:, 0], target.undo(test.targets)])
     np.testing.assert_allclose(back, rows, atol=1e-6)
-    question = preprocessing.question(statistics)
-    assert question == Question("regression", (1,), 1, target)
+    question = task_spec.task_spec_from(statistics)
+    assert question == TaskSpec("regression", (1,), 1, target)
     assert question.outputs == 1
 
 
 def test_a_damaged_table_is_noticed_and_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chosen = small.params(LINE)
-    fetch.run(chosen, tmp_path / "raw", tmp_path / "downloads")
+    fetch.fetch_dataset(chosen, tmp_path / "raw", tmp_path / "downloads")
     before = (tmp_path / "raw" / "train.csv").read_bytes()
     (tmp_path / "raw" / "train.csv").write_bytes(before.replace(b"1", b"2"))
     with pytest.raises(DataError, match="not the file that the stage 'fetch' wrote"):
-        normalize.run(chosen, tmp_path / "raw", tmp_path / "normalized")
-    fetch.run(chosen, tmp_path / "raw", tmp_path / "downloads")
+        normalize.normalize_dataset(chosen, tmp_path / "raw", tmp_path / "normalized")
+    fetch.fetch_dataset(chosen, tmp_path / "raw", tmp_path / "downloads")
     assert "not as fetch wrote it (train.csv). It is made anew." in capsys.readouterr().out
     assert (tmp_path / "raw" / "train.csv").read_bytes() == before
 
@@ -228,7 +233,7 @@ def test_another_dataset_leaves_nothing_of_the_one_before(tmp_path: Path) -> Non
         ({}, {*fetch._IMAGES}),
         (LINE, {"train.csv", "test.csv"}),
     ):
-        fetch.run(small.params(changes), tmp_path / "raw", tmp_path / "downloads")
+        fetch.fetch_dataset(small.params(changes), tmp_path / "raw", tmp_path / "downloads")
         assert {path.name for path in (tmp_path / "raw").iterdir()} == {*names, "dataset.json"}
 
 
@@ -237,24 +242,24 @@ def test_one_class_against_the_rest_has_the_images_of_all_classes(tmp_path: Path
     own, statistics = normalized(tmp_path / "binary", BINARY)
     every, of_all = normalized(tmp_path / "classes", {})
     assert (statistics["task"], statistics["class_names"]) == ("binary", ["not 3", "3"])
-    assert preprocessing.question(statistics) == Question("binary", (28, 28, 1), 2)
-    assert preprocessing.question(statistics).outputs == 1
+    assert task_spec.task_spec_from(statistics) == TaskSpec("binary", (28, 28, 1), 2)
+    assert task_spec.task_spec_from(statistics).outputs == 1
     for name in ("train", "validation", "test"):
         one, other = read_split(own, name, statistics), read_split(every, name, of_all)
-        np.testing.assert_array_equal(one.images, other.images)
-        np.testing.assert_array_equal(one.labels, other.labels == 3)
-        assert statistics["class_counts"][name] == [(one.labels == 0).sum(), (one.labels == 1).sum()]
+        np.testing.assert_array_equal(one.inputs, other.inputs)
+        np.testing.assert_array_equal(one.targets, other.targets == 3)
+        assert statistics["class_counts"][name] == [(one.targets == 0).sum(), (one.targets == 1).sum()]
 
 
 def test_targets_and_what_outputs_mean() -> None:
     labels = np.array([2, 0, 1])
-    np.testing.assert_array_equal(preprocessing.targets(labels, 3), np.eye(3)[labels])
-    np.testing.assert_array_equal(preprocessing.targets(labels[1:], 2), [[0], [1]])
-    np.testing.assert_array_equal(preprocessing.targets(np.array([0.5, -2], np.float32), 1), [[0.5], [-2]])
+    np.testing.assert_array_equal(task_spec.make_targets(labels, 3), np.eye(3)[labels])
+    np.testing.assert_array_equal(task_spec.make_targets(labels[1:], 2), [[0], [1]])
+    np.testing.assert_array_equal(task_spec.make_targets(np.array([0.5, -2], np.float32), 1), [[0.5], [-2]])
     for classes in (1, 2, 3):
-        assert preprocessing.targets(labels[1:], classes).dtype == np.float32
-    assert preprocessing.predicted(preprocessing.targets(labels, 3)).tolist() == [2, 0, 1]
-    assert preprocessing.predicted(np.array([[0.5], [0.51], [0.0]])).tolist() == [0, 1, 0]
+        assert task_spec.make_targets(labels[1:], classes).dtype == np.float32
+    assert task_spec.predicted_classes(task_spec.make_targets(labels, 3)).tolist() == [2, 0, 1]
+    assert task_spec.predicted_classes(np.array([[0.5], [0.51], [0.0]])).tolist() == [0, 1, 0]
 
 
 # Their names.
@@ -262,16 +267,16 @@ def test_targets_and_what_outputs_mean() -> None:
 
 def test_the_headline_is_of_the_metrics_that_are_there() -> None:
     accuracy = {"test/loss": 1.0, "test/accuracy": 0.5, "test/accuracy_low": 0.4, "test/accuracy_high": 0.6}
-    assert tasks.headline(accuracy) == "test/accuracy 0.5000 [0.4000, 0.6000]"
-    assert tasks.headline({**accuracy, "test/roc_auc": 0.75}).endswith("0.6000], test/roc_auc 0.7500")
+    assert tasks.format_headline(accuracy) == "test/accuracy 0.5000 [0.4000, 0.6000]"
+    assert tasks.format_headline({**accuracy, "test/roc_auc": 0.75}).endswith("0.6000], test/roc_auc 0.7500")
     number = {"test/r2": 0.5, "test/mean_absolute_error": 2.0, "test/mean_squared_error": 9.0}
-    assert tasks.headline(number) == "test/r2 0.5000, test/mean_absolute_error 2.0000"
+    assert tasks.format_headline(number) == "test/r2 0.5000, test/mean_absolute_error 2.0000"
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "mean_absolute_error"])
 def test_the_history_tells_its_metric(metric: str) -> None:
     columns = ["epoch", "train/loss", f"train/{metric}", "val/loss", f"val/{metric}", "train/learning_rate"]
-    assert tasks.beside_the_loss(dict.fromkeys(columns)) == metric
+    assert tasks.metric_beside_loss(dict.fromkeys(columns)) == metric
 
 
 # Their numbers, against scikit-learn.
@@ -289,11 +294,11 @@ def drawn(count: int = 400) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 def test_binary_scores_are_scikit_learn_s() -> None:
     from sklearn import metrics as reference
 
-    from keras_pipeline import binary_metrics
+    from keras_pipeline.evaluation import binary
 
     outputs, labels = drawn()
     share, said = outputs[:, 0].astype(float), outputs[:, 0] > 0.5
-    scores = binary_metrics.scores(outputs, labels, "binary_crossentropy", 0.25, 10)
+    scores = binary.binary_scores(outputs, labels, "binary_crossentropy", 0.25, 10)
     expected = {
         "accuracy": reference.accuracy_score(labels, said),
         "balanced_accuracy": reference.balanced_accuracy_score(labels, said),
@@ -310,42 +315,42 @@ def test_binary_scores_are_scikit_learn_s() -> None:
         assert scores[f"test/{name}"] == pytest.approx(value, rel=1e-6), name
     assert 0 < scores["test/calibration_error"] < 1
     assert scores["test/accuracy_low"] < scores["test/accuracy"] < scores["test/accuracy_high"]
-    squared = binary_metrics.scores(outputs, labels, "mean_squared_error", 0.0, 10)
+    squared = binary.binary_scores(outputs, labels, "mean_squared_error", 0.0, 10)
     assert squared["test/loss"] == pytest.approx(squared["test/brier_score"], rel=1e-6)
 
 
 @pytest.mark.slow
 def test_the_curves_enclose_the_areas() -> None:
-    from keras_pipeline import binary_metrics
+    from keras_pipeline.evaluation import binary
 
     outputs, labels = drawn()
-    scores = binary_metrics.scores(outputs, labels, "binary_crossentropy", 0.0, 10)
-    roc = binary_metrics.roc(outputs, labels)
+    scores = binary.binary_scores(outputs, labels, "binary_crossentropy", 0.0, 10)
+    roc = binary.roc_curve(outputs, labels)
     false, true = ([row[key] for row in roc] for key in ("false_positive_rate", "true_positive_rate"))
     assert ((false[0], true[0]), (false[-1], true[-1])) == ((0, 0), (1, 1))
     assert np.trapezoid(true, false) == pytest.approx(scores["test/roc_auc"], abs=1e-12)
-    curve = binary_metrics.precision_recall(outputs, labels)
+    curve = binary.precision_recall_curve(outputs, labels)
     recall, precision = (np.array([row[key] for row in curve]) for key in ("recall", "precision"))
     area = -np.sum(np.diff(recall) * precision[:-1])
     assert area == pytest.approx(scores["test/average_precision"], abs=1e-12)
     assert (roc[0]["threshold"], curve[-1]["threshold"]) == (None, None)
     json.dumps([roc, curve], allow_nan=False)
     many = drawn(20_000)
-    assert len(binary_metrics.precision_recall(*many)) == binary_metrics.MOST_POINTS
+    assert len(binary.precision_recall_curve(*many)) == binary.MOST_POINTS
 
 
 @pytest.mark.slow
 def test_binary_intervals_hold_what_other_images_would_give() -> None:
     """Of 200 test splits of one network, about 95 % have an interval around the network's own value."""
-    from keras_pipeline import binary_metrics
+    from keras_pipeline.evaluation import binary
 
     many, labels = drawn(100_000)
-    truth = binary_metrics.scores(many, labels, "binary_crossentropy", 0.0, 10)
+    truth = binary.binary_scores(many, labels, "binary_crossentropy", 0.0, 10)
     random = np.random.default_rng(1)
     held: dict[str, list[bool]] = {}
     for _ in range(200):
         chosen = random.integers(len(labels), size=300)
-        for name, (low, high) in binary_metrics.intervals(many[chosen], labels[chosen]).items():
+        for name, (low, high) in binary.binary_intervals(many[chosen], labels[chosen]).items():
             held.setdefault(name, []).append(low <= truth[name] <= high)
     assert set(held) == {
         f"test/{name}" for name in ("accuracy", "precision", "recall", "roc_auc", "log_loss", "brier_score")
@@ -357,22 +362,22 @@ def test_binary_intervals_hold_what_other_images_would_give() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("value", [0, 1])
 def test_a_test_split_of_one_class_is_refused(value: int) -> None:
-    from keras_pipeline import binary_metrics
+    from keras_pipeline.evaluation import binary
 
     with pytest.raises(DataError, match=f"all 5 test images are of class {value}; expected both"):
-        binary_metrics.scores(np.full((5, 1), 0.5, np.float32), np.full(5, value), "binary_crossentropy", 0.0, 10)
+        binary.binary_scores(np.full((5, 1), 0.5, np.float32), np.full(5, value), "binary_crossentropy", 0.0, 10)
 
 
 @pytest.mark.slow
 def test_regression_scores_are_scikit_learn_s() -> None:
     from sklearn import metrics as reference
 
-    from keras_pipeline import regression_metrics
+    from keras_pipeline.evaluation import regression
 
     random = np.random.default_rng(0)
     true = random.normal(5, 3, 500)
     predicted = true + random.normal(0, 1, 500)
-    scores = regression_metrics.scores(predicted, true)
+    scores = regression.regression_scores(predicted, true)
     assert scores == pytest.approx(
         {
             "test/r2": reference.r2_score(true, predicted),
@@ -382,41 +387,41 @@ def test_regression_scores_are_scikit_learn_s() -> None:
         },
         rel=1e-12,
     )
-    intervals = regression_metrics.intervals(predicted, true, seed=1)
+    intervals = regression.regression_intervals(predicted, true, seed=1)
     assert set(intervals) == set(scores)
     for name, (low, high) in intervals.items():
         assert low < scores[name] < high, name
-    assert intervals == regression_metrics.intervals(predicted, true, seed=1)
+    assert intervals == regression.regression_intervals(predicted, true, seed=1)
     assert intervals["test/r2"][1] - intervals["test/r2"][0] < 0.1
 
 
 @pytest.mark.slow
 def test_regression_without_numbers_or_spread_is_refused() -> None:
-    from keras_pipeline import regression_metrics
-    from keras_pipeline.errors import DivergedError
+    from keras_pipeline.core.errors import DivergedError
+    from keras_pipeline.evaluation import regression
 
     with pytest.raises(DivergedError, match="1 of 3 predictions are not finite"):
-        regression_metrics.scores(np.array([1, np.nan, 2]), np.arange(3.0))
+        regression.regression_scores(np.array([1, np.nan, 2]), np.arange(3.0))
     with pytest.raises(DataError, match="the 3 test targets do not differ"):
-        regression_metrics.scores(np.arange(3.0), np.ones(3))
+        regression.regression_scores(np.arange(3.0), np.ones(3))
 
 
 @pytest.mark.slow
 def test_the_figures_say_what_is_in_them() -> None:
-    from keras_pipeline import binary_metrics, figures, task_figures
+    from keras_pipeline.evaluation import binary, figures
 
     outputs, labels = drawn()
     random = np.random.default_rng(0)
     true = random.normal(5, 3, 50)
     drawings = {
-        "ROC curve of '$x$ & y' against the rest: area 0.9000": task_figures.roc(
-            binary_metrics.roc(outputs, labels), 0.9, "$x$ & y"
+        "ROC curve of '$x$ & y' against the rest: area 0.9000": figures.draw_roc(
+            binary.roc_curve(outputs, labels), 0.9, "$x$ & y"
         ),
-        "average precision 0.8000": task_figures.precision_recall(
-            binary_metrics.precision_recall(outputs, labels), 0.8, 0.2, "3"
+        "average precision 0.8000": figures.draw_precision_recall(
+            binary.precision_recall_curve(outputs, labels), 0.8, 0.2, "3"
         ),
-        "R² 0.5000": task_figures.predicted(true + 1, true, "y", 0.5),
-        "over 50 test rows": task_figures.residuals(true + random.normal(0, 1, 50), true, "y"),
+        "R² 0.5000": figures.draw_predicted(true + 1, true, "y", 0.5),
+        "over 50 test rows": figures.draw_residuals(true + random.normal(0, 1, 50), true, "y"),
     }
     for text, figure in drawings.items():
         titles = [axes.get_title() for axes in figure.axes] + [figure.get_suptitle()]

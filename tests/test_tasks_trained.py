@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import files, status
-from keras_pipeline.errors import ParamsError
-from keras_pipeline.observer import Observer
-from keras_pipeline.params import Params
-from keras_pipeline.preprocessing import Scaling, Split, read_split
-from keras_pipeline.stages import debug, evaluate, fetch, normalize, track, train
+from keras_pipeline.cli import status
+from keras_pipeline.config.params import Params
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import ParamsError
+from keras_pipeline.data.scaling import Scaling
+from keras_pipeline.data.splits import Split, read_split
+from keras_pipeline.debugging import modes
+from keras_pipeline.records.observer import Observer
+from keras_pipeline.stages import evaluate, fetch, normalize, track, train
 from test_tasks import BINARY, LINE
 
 pytestmark = [
@@ -81,10 +84,10 @@ def run(folder: Path, changes: dict[str, Any]) -> Params:
     """The stages fetch to evaluate in a folder."""
     chosen = small.params(changes)
     data, models = folder / "data", folder / "models"
-    fetch.run(chosen, data / "raw", folder / "downloads")
-    normalize.run(chosen, data / "raw", data / "normalized")
-    train.run(chosen, data / "normalized", models, Observer(), folder / "checkpoints")
-    evaluate.run(chosen, data / "normalized", models, folder / "reports")
+    fetch.fetch_dataset(chosen, data / "raw", folder / "downloads")
+    normalize.normalize_dataset(chosen, data / "raw", data / "normalized")
+    train.train_network(chosen, data / "normalized", models, Observer(), folder / "checkpoints")
+    evaluate.evaluate_network(chosen, data / "normalized", models, folder / "reports")
     return chosen
 
 
@@ -132,18 +135,19 @@ def test_the_numbers_are_those_of_keras_over_all_images(trained: Trained) -> Non
     up with images that do not count."""
     import keras
 
-    from keras_pipeline import architectures, model_file, preprocessing
+    from keras_pipeline.data import task_spec
+    from keras_pipeline.models import architectures, model_file
 
-    question = preprocessing.question(trained.statistics)
-    model = architectures.build(trained.params.model, question.shape, question.outputs)
+    question = task_spec.task_spec_from(trained.statistics)
+    model = architectures.build_network(trained.params.model, question.shape, question.outputs)
     model_file.load_weights(model, trained.folder / "models" / "model.keras")
     binary = trained.name == "binary"
     metric = keras.metrics.BinaryAccuracy() if binary else keras.metrics.MeanAbsoluteError()
     model.compile(loss=trained.params.train.loss, metrics=[metric])
     test, validation = trained.split("test"), trained.split("validation")
-    loss, _ = model.evaluate(test.images, test.labels[:, np.newaxis].astype(np.float32), verbose=0)
+    loss, _ = model.evaluate(test.inputs, test.targets[:, np.newaxis].astype(np.float32), verbose=0)
     assert trained.scores["test/loss"] == pytest.approx(loss, rel=1e-5)
-    loss, value = model.evaluate(validation.images, validation.labels[:, np.newaxis].astype(np.float32), verbose=0)
+    loss, value = model.evaluate(validation.inputs, validation.targets[:, np.newaxis].astype(np.float32), verbose=0)
     record = files.read_json(trained.folder / "models" / "run.json", "train")
     best = record["history"][record["best_epoch"] - 1]
     assert best["val/loss"] == pytest.approx(loss, rel=1e-5)
@@ -155,14 +159,14 @@ def test_the_numbers_are_those_of_keras_over_all_images(trained: Trained) -> Non
 
 def test_a_binary_network_filled_up_counts_its_images_only() -> None:
     """Most of the batch is filling, whose target 0 an idle network would have right."""
-    from keras_pipeline import epoch_metrics
+    from keras_pipeline.training import compilation
 
     weights = np.array([0.1, 0.2, 0, 0, 0, 0], np.float32)
     targets, outputs = np.array([[1], [1], [0], [0], [0], [0]], np.float32), np.full((6, 1), 0.2, np.float32)
-    accuracy = epoch_metrics.BinaryAccuracy(name="accuracy")
+    accuracy = compilation.BinaryAccuracy(name="accuracy")
     accuracy.update_state(targets, outputs, weights)
     assert float(accuracy.result()) == 0
-    error = epoch_metrics.MeanAbsoluteError("mean_absolute_error", unit=10.0)
+    error = compilation.MeanAbsoluteError("mean_absolute_error", unit=10.0)
     error.update_state(targets, outputs, weights)
     assert float(error.result()) == pytest.approx(8)
 
@@ -197,15 +201,15 @@ def test_other_ways_to_compute_give_the_same_network(trained: Trained, tmp_path:
     chosen = small.params({**CHANGES[trained.name], **other})
     if "train.backend" in other:
         code = (
-            "import small, sys; from pathlib import Path; from keras_pipeline.observer import Observer; "
+            "import small, sys; from pathlib import Path; from keras_pipeline.records.observer import Observer; "
             "from keras_pipeline.stages import train; from test_tasks_trained import CHANGES; "
             f"chosen = small.params({{**CHANGES[{trained.name!r}], **{other!r}}}); "
-            f"train.run(chosen, Path({str(trained.folder / 'data/normalized')!r}), Path({str(tmp_path)!r}), "
+            f"train.train_network(chosen, Path({str(trained.folder / 'data/normalized')!r}), Path({str(tmp_path)!r}), "
             f"Observer(), Path({str(tmp_path / 'checkpoints')!r}))"
         )
         _in_a_process(code)
     else:
-        train.run(chosen, trained.folder / "data/normalized", tmp_path, Observer(), tmp_path / "checkpoints")
+        train.train_network(chosen, trained.folder / "data/normalized", tmp_path, Observer(), tmp_path / "checkpoints")
     before, after = (_history(folder) for folder in (trained.folder / "models", tmp_path))
     np.testing.assert_allclose(after[:2], before[:2], rtol=2e-3)  # later rounding grows
 
@@ -237,10 +241,10 @@ def alone(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_run_in_mlflow_says_what_the_files_say(alone: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     from keras_pipeline.tracking import store
 
-    track.run(alone.params, Path("params.yaml"), Path("models"), Path("reports"), Path(".checkpoints"))
+    track.track_run(alone.params, Path("params.yaml"), Path("models"), Path("reports"), Path(".checkpoints"))
     assert "is in MLflow" in capsys.readouterr().out
-    where = store.location(alone.folder)
-    reached = store.connect(where, alone.params.tracking.experiment)
+    where = store.store_location(alone.folder)
+    reached = store.connect_store(where, alone.params.tracking.experiment)
     [found] = reached.client.search_runs([reached.experiment])
     assert found.info.status == "FINISHED"
     assert found.data.metrics.items() >= alone.scores.items()
@@ -261,7 +265,7 @@ def test_a_run_in_mlflow_says_what_the_files_say(alone: Trained, capsys: pytest.
     assert ("metrics.`test/accuracy`" in view, "metrics.`test/r2`" in view) == (
         (True, False) if alone.name == "binary" else (False, True)
     )
-    status.show(alone.params, Path("data/normalized"), Path("models"), Path("reports"))
+    status.show_status(alone.params, Path("data/normalized"), Path("models"), Path("reports"))
     shown = capsys.readouterr().out
     assert ("test/roc_auc" if alone.name == "binary" else "result:   test/r2 ") in shown
 
@@ -271,9 +275,9 @@ def test_what_mlflow_serves_takes_what_is_raw(alone: Trained) -> None:
 
     from keras_pipeline.tracking import store
 
-    track.run(alone.params, Path("params.yaml"), Path("models"), Path("reports"), Path(".checkpoints"))
-    where = store.location(alone.folder)
-    reached = store.connect(where, alone.params.tracking.experiment)
+    track.track_run(alone.params, Path("params.yaml"), Path("models"), Path("reports"), Path(".checkpoints"))
+    where = store.store_location(alone.folder)
+    reached = store.connect_store(where, alone.params.tracking.experiment)
     [found] = reached.client.search_runs([reached.experiment])
     mlflow.set_tracking_uri(where.uri)
     served = mlflow.pyfunc.load_model(f"runs:/{found.info.run_id}/model")
@@ -281,34 +285,34 @@ def test_what_mlflow_serves_takes_what_is_raw(alone: Trained) -> None:
     with np.load("reports/predictions.npz") as saved:
         outputs = saved["outputs"][:20]
     if alone.name == "binary":
-        raw: Any = (test.images[:20, ..., 0] * 255).round().astype(np.uint8)
+        raw: Any = (test.inputs[:20, ..., 0] * 255).round().astype(np.uint8)
         expected: Any = outputs
     else:
-        raw = Scaling(**statistics["scaling"]).undo(test.images[:20]).astype(np.float32)
+        raw = Scaling(**statistics["scaling"]).undo(test.inputs[:20]).astype(np.float32)
         expected = Scaling(**statistics["target"]).undo(outputs)
     np.testing.assert_allclose(served.predict(raw), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_debug_says_what_it_can_and_what_not(trained: Trained, tmp_path: Path) -> None:
     normalized = trained.folder / "data" / "normalized"
-    debug.run(trained.params, normalized, tmp_path, Observer(), "one-batch", 1.0)
+    modes.run_mode(trained.params, normalized, tmp_path, Observer(), "one-batch", 1.0)
     assert (tmp_path / "one-batch" / "model.keras").is_file()
     assert (tmp_path / "one-batch" / "images.png").is_file() == (trained.name == "binary")
-    debug.run(trained.params, normalized, tmp_path, Observer(), "limited", 0.5)
+    modes.run_mode(trained.params, normalized, tmp_path, Observer(), "limited", 0.5)
     if trained.name == "binary":
-        debug.run(trained.params, normalized, tmp_path, Observer(), "overfit", 1.0)
+        modes.run_mode(trained.params, normalized, tmp_path, Observer(), "overfit", 1.0)
     else:
         with pytest.raises(ParamsError, match="debug overfit looks whether all answers are right"):
-            debug.run(trained.params, normalized, tmp_path, Observer(), "overfit", 1.0)
+            modes.run_mode(trained.params, normalized, tmp_path, Observer(), "overfit", 1.0)
 
 
 def test_balanced_weights_count_both_classes_alike() -> None:
-    from keras_pipeline import training
+    from keras_pipeline.training import batches
 
     labels = np.array([0] * 9 + [1])
-    weights = training.class_weights(labels, 2, "balanced")
+    weights = batches.class_weights(labels, 2, "balanced")
     np.testing.assert_allclose(weights, [10 / 18, 5])
     splits = [Split(np.zeros((len(own), 2), np.float32), own) for own in (labels, labels[:1])]
-    data = training.Data(*splits, weights, seed=1, batch_size=10, validation_batch=1)
+    data = batches.Data(*splits, weights, seed=1, batch_size=10, validation_batch=1)
     assert data.training_weights().sum() == pytest.approx(10)
     assert data.training_weights()[labels == 1].sum() == pytest.approx(5)

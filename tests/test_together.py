@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import memory, params, preparation, studies
-from keras_pipeline.errors import ParamsError
-from keras_pipeline.stages import together as stage
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.core.errors import ParamsError
+from keras_pipeline.models import frameworks
+from keras_pipeline.runs.run import Run
+from keras_pipeline.runs.together import group_runs
+from keras_pipeline.studies.study import Study
+from keras_pipeline.training import prepared
 from study_workplace import Workplace
 
 JAX = {"train.backend": "jax"}
@@ -23,7 +27,7 @@ def normalized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small.normalized_digits(tmp_path_factory.mktemp("normalized"))
 
 
-def asked(folder: Path, seeds: list[int], grid: Mapping[str, list[Any]], **fixed: Any) -> studies.Study:
+def asked(folder: Path, seeds: list[int], grid: Mapping[str, list[Any]], **fixed: Any) -> Study:
     """A study of the shipped params.yaml with JAX; `fixed`: by keys with `__` for the dot."""
     baseline = " ".join(f"{key.rpartition('.')[2]}={values[0]}" for key, values in grid.items())
     changes = {**JAX, **DIGITS, **{key.replace("__", "."): value for key, value in fixed.items()}}
@@ -34,7 +38,7 @@ def asked(folder: Path, seeds: list[int], grid: Mapping[str, list[Any]], **fixed
 def test_one_program_has_one_shape(normalized: Path, tmp_path: Path) -> None:
     def sizes(seeds: list[int], grid: Mapping[str, list[Any]]) -> list[int]:
         runs = asked(tmp_path, seeds, grid).runs
-        groups = stage.grouped([(run, normalized) for run in runs])
+        groups = group_runs([(run, normalized) for run in runs])
         assert {run.key for group in groups for run in group} == {run.key for run in runs}
         return [len(group) for group in groups]
 
@@ -49,9 +53,9 @@ def test_half_of_the_memory_is_for_what_trains_together(
     normalized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = asked(tmp_path, list(range(7)), {"model.l2": [0.1]}).runs
-    needed = preparation.least_memory(params.load(tmp_path / "params.yaml"), (28, 28, 1), 256)
-    monkeypatch.setattr(memory, "limit", lambda: 7 * needed)
-    assert [len(group) for group in stage.grouped([(run, normalized) for run in runs])] == [3, 3, 1]
+    needed = prepared.least_memory(load_params(tmp_path / "params.yaml"), (28, 28, 1), 256)
+    monkeypatch.setattr(frameworks, "memory_limit", lambda: 7 * needed)
+    assert [len(group) for group in group_runs([(run, normalized) for run in runs])] == [3, 3, 1]
 
 
 @pytest.mark.usefixtures("installed")
@@ -70,7 +74,7 @@ def test_what_cannot_train_together_is_said(
 ) -> None:
     runs = asked(tmp_path, [1], {"model.l2": [0.1]}, **fixed).runs
     with pytest.raises(ParamsError) as fault:
-        stage.grouped([(run, normalized) for run in runs])
+        group_runs([(run, normalized) for run in runs])
     assert str(fault.value).startswith(expected)
 
 
@@ -107,7 +111,7 @@ def trained_alone(place: Workplace, params: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, dict[str, studies.Run]]:
+def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, dict[str, Run]]:
     place = Workplace(tmp_path_factory.mktemp("together"), CHANGES)
     study = place.ask("asked", seeds=[1, 2], baseline="dropout=0.2 learning_rate=0.01", grid=GRID)
     code, printed = place.run("study", "run", "asked", "--together")
@@ -119,7 +123,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, dict[
 @pytest.mark.slow
 @pytest.mark.needs_jax
 @pytest.mark.parametrize("name", ALONE)
-def test_a_run_is_what_its_training_alone_is(together: tuple[Workplace, dict[str, studies.Run]], name: str) -> None:
+def test_a_run_is_what_its_training_alone_is(together: tuple[Workplace, dict[str, Run]], name: str) -> None:
     """A wrong first weight, batch, mask, deformation or learning rate would show in the first row."""
     place, runs = together
     (place.folder / "alone.yaml").write_bytes(small.params_text({**CHANGES, **ALONE[name]}))
@@ -136,14 +140,14 @@ def test_a_run_is_what_its_training_alone_is(together: tuple[Workplace, dict[str
 
 @pytest.mark.slow
 @pytest.mark.needs_jax
-def test_each_is_evaluated_and_a_run_of_its_own(together: tuple[Workplace, dict[str, studies.Run]]) -> None:
+def test_each_is_evaluated_and_a_run_of_its_own(together: tuple[Workplace, dict[str, Run]]) -> None:
     place, runs = together
     tracked = place.tracked("asked")
     assert set(tracked) == {*runs, "study asked"}
-    for name, run in runs.items():
-        scores = json.loads((place.own(run) / "reports" / "metrics.json").read_text())
+    for name, one in runs.items():
+        scores = json.loads((place.own(one) / "reports" / "metrics.json").read_text())
         assert tracked[name][:3] == ("FINISHED", scores["test/accuracy"], "study asked")
-        assert (place.own(run) / "models" / "model.keras").is_file()
+        assert (place.own(one) / "models" / "model.keras").is_file()
     assert len({one.accuracy for one in tracked.values()}) > 2
     assert not (place.folder / "models").exists()
     assert not (place.folder / "reports").exists()

@@ -22,10 +22,11 @@ from PIL import Image
 
 import fault_server
 import tracking_fixtures
-from keras_pipeline import files, params
-from keras_pipeline.datasets import IMAGE_SHAPE
-from keras_pipeline.errors import DataError, MachineError
-from keras_pipeline.tracking import live, mirror, runs, store, ui
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.config.datasets import IMAGE_SHAPE
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import DataError, MachineError
+from keras_pipeline.tracking import live_run, mirror, runs, store, ui
 from tracking_fixtures import EXPERIMENT, SECRET, STARTED, Checkout, TrackingServer, contents
 
 pytestmark = pytest.mark.filterwarnings(
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 KEY = "a" * 32
 CURVES = runs.epoch_metrics(tracking_fixtures.history(1)[0])
-TRACK = "import sys; from keras_pipeline import commands; code = commands.main(['track']); "
+TRACK = "import sys; from keras_pipeline.cli import main; code = main.main(['track']); "
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,7 @@ def made(tmp_path: Path) -> Checkout:
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the experiment and no run, made once: copying it takes a tenth of making it."""
     template = tracking_fixtures.checkout(tmp_path_factory.mktemp("template"))
-    store.connect(template.where, EXPERIMENT)
+    store.connect_store(template.where, EXPERIMENT)
     return template.database
 
 
@@ -90,7 +91,7 @@ def output(process: "subprocess.Popen[str]") -> str:
 
 def run_of(checkout: Checkout, key: str = KEY) -> Any:
     """MLflow's run."""
-    reached = store.connect(checkout.where, EXPERIMENT)
+    reached = store.connect_store(checkout.where, EXPERIMENT)
     found = reached.client.search_runs([reached.experiment], f"tags.`pipeline.key` = '{key}'")
     assert len(found) == 1
     return found[0]
@@ -98,7 +99,7 @@ def run_of(checkout: Checkout, key: str = KEY) -> Any:
 
 def series(checkout: Checkout, run: Any) -> dict[str, list[tuple[int, float, int]]]:
     """Each of the training's metrics as (step, value, milliseconds)."""
-    client = store.connect(checkout.where, EXPERIMENT).client
+    client = store.connect_store(checkout.where, EXPERIMENT).client
     return {
         name: [(one.step, one.value, one.timestamp) for one in client.get_metric_history(run.info.run_id, name)]
         for name in CURVES
@@ -107,7 +108,7 @@ def series(checkout: Checkout, run: Any) -> dict[str, list[tuple[int, float, int
 
 def artifacts(checkout: Checkout, run: Any, folder: str | None = None) -> list[str]:
     """Every file that MLflow lists, except the images with a key, whose names are random."""
-    found = store.connect(checkout.where, EXPERIMENT).client.list_artifacts(run.info.run_id, folder)
+    found = store.connect_store(checkout.where, EXPERIMENT).client.list_artifacts(run.info.run_id, folder)
     paths: list[str] = []
     for one in found:
         paths += artifacts(checkout, run, one.path) if one.is_dir else [one.path]
@@ -118,7 +119,7 @@ def artifacts(checkout: Checkout, run: Any, folder: str | None = None) -> list[s
 
 
 def test_the_store_is_in_mlruns_by_default(tmp_path: Path) -> None:
-    where = store.location(tmp_path)
+    where = store.store_location(tmp_path)
     assert where.uri == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
     assert where.database == tmp_path / "mlruns" / "mlflow.db"
     assert where.artifacts == tmp_path / "mlruns" / "artifacts"
@@ -138,7 +139,7 @@ def test_the_store_is_in_mlruns_by_default(tmp_path: Path) -> None:
 )
 def test_the_environment_names_another_store(given: str, uri: str, artifacts: Path | None) -> None:
     os.environ["MLFLOW_TRACKING_URI"] = given
-    where = store.location(Path("/main"))
+    where = store.store_location(Path("/main"))
     assert (where.uri, where.artifacts, where.state) == (uri, artifacts, Path("/main/mlruns"))
     assert (where.database is None) == (not uri.startswith("sqlite"))
 
@@ -158,13 +159,13 @@ def test_no_decision_needs_mlflow(made: Checkout) -> None:
     code = """if True:
         import sys
         from pathlib import Path
-        from keras_pipeline import params
-        from keras_pipeline.tracking import live, mirror, store
-        where = store.location(store.project_root())
+        from keras_pipeline.checks.params import load_params
+        from keras_pipeline.tracking import live_run, mirror, store
+        where = store.store_location(store.project_root())
         paths = Path("params.yaml"), Path("models/run.json"), Path("reports")
-        now = mirror.state(where, params.load(paths[0]).tracking.experiment, *paths)
-        told = mirror.in_line(where, "keras-pipeline", "a", now)
-        print(told, live.repair(where), {"mlflow", "tensorflow"} & set(sys.modules))
+        now = mirror.mirror_state(where, load_params(paths[0]).tracking.experiment, *paths)
+        told = mirror.is_mirrored(where, "keras-pipeline", "a", now)
+        print(told, live_run.close_dead_runs(where), {"mlflow", "tensorflow"} & set(sys.modules))
     """
     assert output(python(code, made.root)) == "False 0 set()\n"
 
@@ -182,8 +183,10 @@ def fake_store(checkout: Checkout, key: str = KEY) -> None:
 
 def state_of(checkout: Checkout) -> str:
     models, reports = checkout.root / "models", checkout.root / "reports"
-    values = params.load(checkout.params_file)
-    return mirror.state(checkout.where, values.tracking.experiment, checkout.params_file, models / "run.json", reports)
+    values = load_params(checkout.params_file)
+    return mirror.mirror_state(
+        checkout.where, values.tracking.experiment, checkout.params_file, models / "run.json", reports
+    )
 
 
 @pytest.mark.parametrize(
@@ -205,18 +208,18 @@ def test_the_stamp_says_what_was_sent_last(made: Checkout, stamp: str, experimen
     files.write_atomically(mirror._stamp(made.where, "mine", KEY), stamp.encode())
     if experiment:
         os.environ["DVC_EXP_NAME"] = experiment
-    assert mirror.in_line(made.where, "mine", KEY, "now") is expected
+    assert mirror.is_mirrored(made.where, "mine", KEY, "now") is expected
 
 
 def test_a_stamp_is_not_believed_where_the_run_is_gone(made: Checkout) -> None:
     files.write_atomically(mirror._stamp(made.where, "mine", KEY), b'{"state": "now", "experiment": null}')
-    assert not mirror.in_line(made.where, "mine", KEY, "now")
+    assert not mirror.is_mirrored(made.where, "mine", KEY, "now")
     fake_store(made, key="b" * 32)
-    assert not mirror.in_line(made.where, "mine", KEY, "now")
+    assert not mirror.is_mirrored(made.where, "mine", KEY, "now")
     made.database.write_bytes(b"no database")
-    assert not mirror.in_line(made.where, "mine", KEY, "now")
+    assert not mirror.is_mirrored(made.where, "mine", KEY, "now")
     os.environ["MLFLOW_TRACKING_URI"] = "http://mlflow.example"
-    assert mirror.in_line(made.where, "mine", KEY, "now")
+    assert mirror.is_mirrored(made.where, "mine", KEY, "now")
 
 
 def test_the_state_is_of_everything_that_is_sent(made: Checkout) -> None:
@@ -272,20 +275,20 @@ def write_mark(checkout: Checkout, text: str, key: str = KEY) -> Path:
 )
 def test_a_process_is_known_by_number_start_and_host(made: Checkout, changes: dict[str, Any], dead: bool) -> None:
     path = write_mark(made, json.dumps(mark(**changes)))
-    assert live.needs_repair(made.where) == ([path] if dead else [])
+    assert live_run.find_dead_runs(made.where) == ([path] if dead else [])
 
 
 def test_a_process_that_nobody_took_note_of_is_dead(made: Checkout) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     started = psutil.Process(process.pid).create_time()
     path = write_mark(made, json.dumps(mark(pid=process.pid, process_started=started)))
-    assert live.needs_repair(made.where) == []
+    assert live_run.find_dead_runs(made.where) == []
     process.kill()
     deadline = time.monotonic() + 10
-    while live.needs_repair(made.where) != [path] and time.monotonic() < deadline:
+    while live_run.find_dead_runs(made.where) != [path] and time.monotonic() < deadline:
         time.sleep(0.01)
     assert psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE
-    assert live.needs_repair(made.where) == [path]
+    assert live_run.find_dead_runs(made.where) == [path]
     process.communicate()
 
 
@@ -304,7 +307,7 @@ def test_a_request_to_end_waits_until_the_store_has_answered(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runs, "log_epochs", asked_to_end)
-    tracker = live.LiveTracker(made.where, EXPERIMENT)
+    tracker = live_run.LiveTracker(made.where, EXPERIMENT)
     tracker.store = store.Store(client=None, experiment="1", location=made.where)  # type: ignore[arg-type]
     tracker.system_metrics = "begun"
     before = signal.signal(number, handler)
@@ -325,7 +328,7 @@ def test_a_second_request_to_end_does_not_wait(made: Checkout, monkeypatch: pyte
         pytest.fail("still waiting")
 
     monkeypatch.setattr(runs, "log_epochs", asked_twice)
-    tracker = live.LiveTracker(made.where, EXPERIMENT)
+    tracker = live_run.LiveTracker(made.where, EXPERIMENT)
     tracker.store = store.Store(client=None, experiment="1", location=made.where)  # type: ignore[arg-type]
     tracker.system_metrics = "begun"
     with pytest.raises(KeyboardInterrupt):
@@ -336,7 +339,7 @@ def test_a_second_request_to_end_does_not_wait(made: Checkout, monkeypatch: pyte
 def test_a_torn_mark_is_removed(made: Checkout, text: str) -> None:
     path = write_mark(made, "")
     path.write_bytes(text.encode(errors="surrogateescape"))
-    assert live.repair(made.where) == 0
+    assert live_run.close_dead_runs(made.where) == 0
     assert not path.exists()
 
 
@@ -363,11 +366,11 @@ def test_a_long_param_keeps_its_beginning_and_differs_from_every_other() -> None
 
 def test_only_a_local_database_can_be_relocated(made: Checkout) -> None:
     with pytest.raises(MachineError, match=r"mlruns/mlflow\.db is not an SQLite file on this machine"):
-        store.relocate(made.where)
+        store.relocate_artifacts(made.where)
     assert not made.database.exists()
     os.environ["MLFLOW_TRACKING_URI"] = "http://mlflow.example"
     with pytest.raises(MachineError, match=r"http://mlflow\.example is not an SQLite file"):
-        store.relocate(made.where)
+        store.relocate_artifacts(made.where)
 
 
 @pytest.mark.parametrize("port", [70000, -1])
@@ -402,7 +405,8 @@ def test_four_first_processes_at_once_make_one_experiment(made: Checkout, left: 
             if not (child := os.fork()):
                 while not Path("go").exists():
                     pass
-                print(store.connect(store.location(store.project_root()), "keras-pipeline").experiment, flush=True)
+                where = store.store_location(store.project_root())
+                print(store.connect_store(where, "keras-pipeline").experiment, flush=True)
                 os._exit(0)
             children.append(child)
         Path("go").touch()
@@ -511,8 +515,8 @@ def test_mlflow_follows_an_evaluation_there_and_back(stored: Checkout) -> None:
         stored.set_params({"evaluate.calibration_bins": bins})
         stored.write(accuracy=accuracy, shade=shade)
         stored.track()
-        experiment = params.load(stored.params_file).tracking.experiment
-        assert mirror.in_line(stored.where, experiment, KEY, state_of(stored))
+        experiment = load_params(stored.params_file).tracking.experiment
+        assert mirror.is_mirrored(stored.where, experiment, KEY, state_of(stored))
         return run_of(stored)
 
     first, second, third = (evaluated(*values) for values in ((15, 0.95, 0), (7, 0.5, 255), (15, 0.95, 0)))
@@ -542,7 +546,7 @@ def test_a_run_carries_the_names_of_every_experiment_that_gave_it(stored: Checko
 
 @pytest.mark.slow
 def test_a_run_that_was_only_begun_is_completed(stored: Checkout) -> None:
-    reached = store.connect(stored.where, EXPERIMENT)
+    reached = store.connect_store(stored.where, EXPERIMENT)
     reached.client.create_run(reached.experiment, tags={runs.KEY: KEY}, run_name="begun")
     stored.track()
     run = run_of(stored)
@@ -580,13 +584,13 @@ def test_nothing_to_do_needs_no_mlflow_and_a_deleted_database_is_made_again(stor
 
 @pytest.mark.slow
 def test_the_table_shows_what_differs(stored: Checkout) -> None:
-    reached = store.connect(stored.where, EXPERIMENT)
+    reached = store.connect_store(stored.where, EXPERIMENT)
     for number, (dropout, units) in enumerate([(0.3, "[512]"), (0.5, "[512]"), (0.5, "[64]")]):
         record = tracking_fixtures.record(stored.params_file, key=str(number))
         record["params"] |= {"model.dropout": dropout, "model.hidden_units": units}
         if number == 2:
             del record["params"]["seed"]
-        runs.ensure(reached, record, None)
+        runs.ensure_run(reached, record, None)
         store.prepare_table(reached)
         experiment = reached.client.get_experiment(reached.experiment)
         table = json.loads(experiment.tags["mlflow.sharedViewState.main"])
@@ -615,9 +619,9 @@ def test_relocate_brings_a_moved_stores_artifacts_back(stored: Checkout) -> None
         connection.execute("UPDATE experiments SET artifact_location = '/kept/elsewhere' WHERE name = 'Default'")
     moved = Checkout(stored.root.rename(stored.root.with_name("with 100% new name")))
     assert artifacts(moved, run_of(moved)) == []
-    assert store.relocate(moved.where) == 3  # the experiment, the run and the model
+    assert store.relocate_artifacts(moved.where) == 3  # the experiment, the run and the model
     assert artifacts(moved, run_of(moved)) == expected
-    assert store.relocate(moved.where) == 0
+    assert store.relocate_artifacts(moved.where) == 0
     rows = contents(moved.database)
     assert rows["logged_models"][0][3].endswith("/with%20100%25%20new%20name/mlruns/artifacts/models/m-1/artifacts")
     assert "/kept/elsewhere" in [row[2] for row in rows["experiments"]]
@@ -627,25 +631,27 @@ def test_relocate_brings_a_moved_stores_artifacts_back(stored: Checkout) -> None
 def test_a_deleted_experiment_is_said_and_hurts_no_training(
     stored: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reached = store.connect(stored.where, EXPERIMENT)
+    reached = store.connect_store(stored.where, EXPERIMENT)
     reached.client.delete_experiment(reached.experiment)
     dead = write_mark(stored, json.dumps(mark(pid=2**22 + 1)), "b" * 32)
     stored.track()
     assert "the MLflow experiment 'keras-pipeline' was deleted. Restore it" in capsys.readouterr().err
     assert not dead.exists()
-    tracker = live.LiveTracker(stored.where, EXPERIMENT)
+    tracker = live_run.LiveTracker(stored.where, EXPERIMENT)
     observe(tracker, tracking_fixtures.record(stored.params_file))
     assert capsys.readouterr().err.count("\n") == 1
     stored.set_params({"tracking.experiment": "another"})
     stored.track()
-    reached = store.connect(stored.where, "another")
+    reached = store.connect_store(stored.where, "another")
     assert [run.data.tags[runs.KEY] for run in reached.client.search_runs([reached.experiment])] == [KEY]
 
 
 # While a network trains
 
 
-def observe(tracker: live.LiveTracker, record: dict[str, Any], status: str = "FINISHED", at_epoch: Any = None) -> None:
+def observe(
+    tracker: live_run.LiveTracker, record: dict[str, Any], status: str = "FINISHED", at_epoch: Any = None
+) -> None:
     """A training as the stage train reports it: the record grows as it goes."""
     known = {key: value for key, value in record.items() if key not in ("ended", "train_seconds", "best_epoch")}
     tracker.started(known)
@@ -670,9 +676,9 @@ def test_a_training_is_seen_while_it_goes(stored: Checkout, status: str, capsys:
         assert run.info.run_name.startswith("digits mlp ")
         assert len(series(stored, run)["val/loss"]) == epoch - 1
         assert [path.stem for path in marks.iterdir()] == [KEY]
-        assert live.needs_repair(stored.where) == []
+        assert live_run.find_dead_runs(stored.where) == []
 
-    observe(live.LiveTracker(stored.where, EXPERIMENT), record, status, look)
+    observe(live_run.LiveTracker(stored.where, EXPERIMENT), record, status, look)
     run = run_of(stored)
     assert run.info.status == status
     assert len(run.data.params) == len(record["params"])
@@ -686,12 +692,12 @@ def test_a_training_is_seen_while_it_goes(stored: Checkout, status: str, capsys:
 def test_a_training_that_goes_on_counts_its_machine_s_steps_on_and_has_the_tags_of_now(
     stored: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "SYSTEM_METRICS_SECONDS", 0.1)
+    monkeypatch.setattr(live_run, "SYSTEM_METRICS_SECONDS", 0.1)
     first = tracking_fixtures.record(stored.params_file)
     second = {**first, "resumed": ["epoch 2 step 1"], "git": {"commit": "d" * 40, "dirty": True}}
     for record, status in ((first, "KILLED"), (second, "FINISHED")):
         before = len(machine_steps(stored))
-        tracker = live.LiveTracker(stored.where, EXPERIMENT)
+        tracker = live_run.LiveTracker(stored.where, EXPERIMENT)
         tracker.started(record)
         tracker.epoch(record["history"][0])
         time.sleep(1)
@@ -716,7 +722,7 @@ def machine_steps(checkout: Checkout) -> list[int]:
 def test_a_live_run_and_a_rebuilt_one_are_equal(stored: Checkout, tmp_path: Path, empty_database: Path) -> None:
     record = stored.write()
     without_model = {**record, "sha256": {key: value for key, value in record["sha256"].items() if key != "model"}}
-    observe(live.LiveTracker(stored.where, EXPERIMENT), without_model)
+    observe(live_run.LiveTracker(stored.where, EXPERIMENT), without_model)
     stored.track()
     fresh = tracking_fixtures.checkout(tmp_path / "fresh", empty_database)
     fresh.write()
@@ -773,7 +779,7 @@ def test_a_faulty_server_costs_one_line_and_little_time(
             SERVER_FAULTS[fault](server)
         began = time.monotonic()
         observe(
-            live.LiveTracker(made.where, EXPERIMENT),
+            live_run.LiveTracker(made.where, EXPERIMENT),
             record,
             at_epoch=lambda epoch: SERVER_FAULTS[fault](server) if epoch == moment else None,
         )
@@ -792,7 +798,7 @@ def test_after_a_failure_the_store_is_left_alone(made: Checkout, capsys: pytest.
     with TrackingServer() as server:
         os.environ |= {"MLFLOW_TRACKING_URI": server.uri, "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.05"}
         record = tracking_fixtures.record(made.params_file)
-        tracker = live.LiveTracker(made.where, EXPERIMENT)
+        tracker = live_run.LiveTracker(made.where, EXPERIMENT)
         tracker.started(record)
         tracker.epoch(record["history"][0])
         wait_until(lambda: server.calls.count("log-batch") > 2)  # params, the epoch, the machine's metrics
@@ -829,7 +835,7 @@ def test_an_unreachable_server_stops_neither_training_nor_track(
     made.write()
     os.environ["MLFLOW_TRACKING_URI"] = f"http://somebody:{SECRET}@{host}:{port}"
     began = time.monotonic()
-    observe(live.LiveTracker(made.where, EXPERIMENT), tracking_fixtures.record(made.params_file))
+    observe(live_run.LiveTracker(made.where, EXPERIMENT), tracking_fixtures.record(made.params_file))
     made.track()
     assert time.monotonic() - began < 15
     out, err = capsys.readouterr()
@@ -873,7 +879,7 @@ def test_a_server_that_accepts_and_never_answers_costs_ten_seconds(
     with socket.create_server(("127.0.0.1", 0)) as server:
         os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{server.getsockname()[1]}"
         began = time.monotonic()
-        observe(live.LiveTracker(made.where, EXPERIMENT), tracking_fixtures.record(made.params_file))
+        observe(live_run.LiveTracker(made.where, EXPERIMENT), tracking_fixtures.record(made.params_file))
         assert 9 < time.monotonic() - began < 15
     assert "timed out" in capsys.readouterr().err
 
@@ -892,9 +898,9 @@ def test_a_killed_training_is_closed_by_the_next_track(stored: Checkout, capsys:
         import time
         import tracking_fixtures
         from pathlib import Path
-        from keras_pipeline.tracking import live
+        from keras_pipeline.tracking import live_run
         checkout = tracking_fixtures.Checkout(Path.cwd())
-        tracker = live.LiveTracker(checkout.where, "keras-pipeline")
+        tracker = live_run.LiveTracker(checkout.where, "keras-pipeline")
         record = tracking_fixtures.record(checkout.params_file, key="b" * 32)
         tracker.started(record)
         tracker.epoch(record["history"][0])
@@ -921,7 +927,7 @@ def test_a_killed_training_is_closed_by_the_next_track(stored: Checkout, capsys:
 
 @pytest.mark.slow
 def test_a_dead_process_may_have_said_how_it_ended(stored: Checkout) -> None:
-    reached = store.connect(stored.where, EXPERIMENT)
+    reached = store.connect_store(stored.where, EXPERIMENT)
     for key, status, said in (("b", "RUNNING", "FAILED"), ("c", "FINISHED", "RUNNING"), ("d", "RUNNING", "RUNNING")):
         run_id = reached.client.create_run(reached.experiment, tags={runs.KEY: key}).info.run_id
         reached.client.set_terminated(run_id, status)
@@ -929,10 +935,10 @@ def test_a_dead_process_may_have_said_how_it_ended(stored: Checkout) -> None:
     write_mark(stored, json.dumps(mark(pid=2**22 + 1)), "gone")
     write_mark(stored, "{", "torn")
     other = write_mark(stored, json.dumps(mark(pid=2**22 + 1, host="another")), "e")
-    assert live.repair(stored.where) == 2
+    assert live_run.close_dead_runs(stored.where) == 2
     assert [run_of(stored, key).info.status for key in "bcd"] == ["FAILED", "FINISHED", "KILLED"]
     assert list(other.parent.iterdir()) == [other]
-    assert live.repair(stored.where) == 0
+    assert live_run.close_dead_runs(stored.where) == 0
 
 
 # The network
@@ -943,7 +949,7 @@ def test_a_network_is_kept_as_it_is_served_and_comes_back_with_a_new_store(made:
     made.set_params({"model.hidden_units": [8]})
     record = tracking_fixtures.record(made.params_file)
     network, outputs = train_and_save(made, record)
-    tracker = live.LiveTracker(made.where, EXPERIMENT)
+    tracker = live_run.LiveTracker(made.where, EXPERIMENT)
     tracker.started(record)
     for row in record["history"]:
         tracker.epoch(row)
@@ -969,21 +975,22 @@ def test_a_network_is_kept_as_it_is_served_and_comes_back_with_a_new_store(made:
 
 def train_and_save(checkout: Checkout, record: dict[str, Any]) -> tuple[Any, Callable[[Any], Any]]:
     """A network of the params with random weights everywhere, also in BatchNormalization, and its file."""
-    from keras_pipeline import architectures, backends, files
+    from keras_pipeline.core import files
+    from keras_pipeline.models import architectures, frameworks
 
-    backends.start()
-    from keras_pipeline import model_file
-    from keras_pipeline.preprocessing import Scaling
+    frameworks.start_framework()
+    from keras_pipeline.data.scaling import Scaling
+    from keras_pipeline.models import model_file
 
     random = np.random.default_rng(0)
-    network = architectures.build(params.load(checkout.params_file).model, IMAGE_SHAPE, 10)
+    network = architectures.build_network(load_params(checkout.params_file).model, IMAGE_SHAPE, 10)
     weights = [
         random.uniform(*((0.1, 1) if one.ndim == 1 else (-0.1, 0.1)), one.shape) for one in network.get_weights()
     ]
     network.set_weights(weights)
     file = checkout.root / "models" / "model.keras"
-    model_file.save(network, file)
-    record["sha256"]["model"] = files.sha256(file)
+    model_file.save_network(network, file)
+    record["sha256"]["model"] = files.file_sha256(file)
     scaling = Scaling(**record["dataset"]["scaling"])
     # The formula of Scaling, written out.
     return network, lambda pixels: network(
@@ -994,7 +1001,7 @@ def train_and_save(checkout: Checkout, record: dict[str, Any]) -> tuple[Any, Cal
 def assert_served(checkout: Checkout, run: Any, outputs: Callable[[Any], Any]) -> None:
     import mlflow
 
-    reached = store.connect(checkout.where, EXPERIMENT)
+    reached = store.connect_store(checkout.where, EXPERIMENT)
     (kept,) = run.outputs.model_outputs
     model = reached.client.get_logged_model(kept.model_id)
     assert model.status == "READY"
@@ -1081,7 +1088,7 @@ def test_a_server_is_told_as_a_file_is_and_no_password_is_kept(
     root = address.partition("/#")[0]
     os.environ["MLFLOW_TRACKING_URI"] = root.replace("://", f"://somebody:{SECRET}@")
     record = made.write(tracking_fixtures.record(made.params_file, "c" * 32, started=STARTED - 99), accuracy=0.5)
-    observe(live.LiveTracker(made.where, EXPERIMENT), record)
+    observe(live_run.LiveTracker(made.where, EXPERIMENT), record)
     made.track()
     run = run_of(made, "c" * 32)
     assert run.info.status == "FINISHED"
@@ -1089,7 +1096,7 @@ def test_a_server_is_told_as_a_file_is_and_no_password_is_kept(
     assert len(series(made, run)["val/loss"]) == 3
     assert "run.json" in artifacts(made, run)
     made.track()
-    ui.show(EXPERIMENT, 0, browser=False)
+    ui.serve_ui(EXPERIMENT, 0, browser=False)
     masked = root.replace("://", "://***@")
     out, err = capsys.readouterr()
     assert out.splitlines() == [

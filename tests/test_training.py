@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline import architectures
-from keras_pipeline.datasets import IMAGE_SHAPE
-from keras_pipeline.errors import DivergedError
-from keras_pipeline.preprocessing import Split, read_split
-from keras_pipeline.stages import train as stage
+from keras_pipeline.config.datasets import IMAGE_SHAPE
+from keras_pipeline.core.errors import DivergedError
+from keras_pipeline.data.splits import Split, read_split
+from keras_pipeline.models import architectures
+from keras_pipeline.stages import train
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ def normalized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def splits(normalized: Path) -> dict[str, Split]:
-    from keras_pipeline import files
+    from keras_pipeline.core import files
 
     statistics = files.read_json(normalized / "statistics.json", "normalize")
     return {name: read_split(normalized, name, statistics) for name in ("train", "validation")}
@@ -33,36 +33,37 @@ def splits(normalized: Path) -> dict[str, Split]:
 
 def parts(changes: dict[str, Any], splits: dict[str, Split]) -> tuple[Any, Any, Any, Any]:
     """The params, the device, the data and the new network that these changes ask for."""
-    from keras_pipeline import distribution, training
+    from keras_pipeline.distribution import strategies
+    from keras_pipeline.training import batches, compilation
 
     chosen = small.params(changes)
-    place = distribution.Distribution("none", ("/cpu:0",))
-    images = {name: len(split.labels) for name, split in splits.items()}
-    plan = distribution.plan(chosen.train, images, {})
-    weights = training.class_weights(splits["train"].labels, 10, chosen.train.class_weights)
-    data = training.Data(
+    place = strategies.Distribution("none", ("/cpu:0",))
+    images = {name: len(split.targets) for name, split in splits.items()}
+    plan = strategies.plan_training(chosen.train, images, {})
+    weights = batches.class_weights(splits["train"].targets, 10, chosen.train.class_weights)
+    data = batches.Data(
         splits["train"], splits["validation"], weights, chosen.seed, plan.batch_size, plan.validation_batch
     )
     return (
         chosen,
         place,
         data,
-        training.new_network(chosen.model, chosen.train, chosen.seed, place, data.steps, small.TEN_CLASSES),
+        compilation.new_network(chosen.model, chosen.train, chosen.seed, place, data.steps, small.TEN_CLASSES),
     )
 
 
 def fitted(changes: dict[str, Any], splits: dict[str, Split]) -> tuple[Any, list[dict[str, float]]]:
     """A network trained with these params, and its history without times."""
-    from keras_pipeline import fitting
+    from keras_pipeline.training import fit
 
     chosen, place, data, model = parts(changes, splits)
-    progress = fitting.Progress()
-    fitting.fit(model, place, data, chosen.train, fitting.Watcher(quiet=True), progress)
+    progress = fit.Progress()
+    fit.fit_network(model, place, data, chosen.train, fit.FitHooks(quiet=True), progress)
     return model, [{name: row[name] for name in row if name != "time"} for row in progress.history]
 
 
 def test_batch_order_is_a_new_permutation_in_every_epoch() -> None:
-    from keras_pipeline.training import batch_order
+    from keras_pipeline.training.batches import batch_order
 
     orders = [batch_order(1000, seed, epoch) for seed in (1, 2) for epoch in (0, 1, 2)]
     for order in orders:
@@ -72,14 +73,14 @@ def test_batch_order_is_a_new_permutation_in_every_epoch() -> None:
 
 
 def test_batches_are_the_images_in_that_order_with_a_smaller_last_one() -> None:
-    from keras_pipeline import distribution
-    from keras_pipeline.training import Data, batch_order
+    from keras_pipeline.distribution import strategies
+    from keras_pipeline.training.batches import Data, batch_order
 
     images = np.arange(25, dtype=np.float32).reshape(-1, 1, 1, 1)
     split = Split(images, np.arange(25) % 3)
     class_weights = np.array([1, 2, 3], np.float32)
     data = Data(split, split, class_weights, seed=5, batch_size=10, validation_batch=10)
-    place = distribution.Distribution("none", ("/cpu:0",))
+    place = strategies.Distribution("none", ("/cpu:0",))
     assert data.steps == 3
     taken = list(itertools.islice(data.batches(place, 0, 0), 6))
     assert [len(labels) for _, labels, _ in taken] == [10, 10, 5, 10, 10, 5]
@@ -96,13 +97,13 @@ def test_batches_are_the_images_in_that_order_with_a_smaller_last_one() -> None:
 
 
 def test_workers_share_each_batch() -> None:
-    from keras_pipeline import distribution
-    from keras_pipeline.training import Data
+    from keras_pipeline.distribution import strategies
+    from keras_pipeline.training.batches import Data
 
     split = Split(np.arange(26, dtype=np.float32).reshape(-1, 1, 1, 1), np.arange(26) % 3)
     data = Data(split, split, np.ones(3, np.float32), seed=5, batch_size=10, validation_batch=10)
-    whole = list(itertools.islice(data.batches(distribution.Distribution("none", ("/cpu:0",)), 0, 0), 3))
-    places = [distribution.Distribution("x", ("/cpu:0",), rank=rank, workers=2, loss_parts=2) for rank in (0, 1)]
+    whole = list(itertools.islice(data.batches(strategies.Distribution("none", ("/cpu:0",)), 0, 0), 3))
+    places = [strategies.Distribution("x", ("/cpu:0",), rank=rank, workers=2, loss_parts=2) for rank in (0, 1)]
     shared = [list(itertools.islice(data.batches(place, 0, 0), 3)) for place in places]
     for step, (images, labels, weights) in enumerate(whole):
         halves = [half[step] for half in shared]
@@ -112,14 +113,14 @@ def test_workers_share_each_batch() -> None:
 
 
 def test_validation_is_filled_up_to_batches_of_one_size_and_weighs_each_image_alike() -> None:
-    from keras_pipeline import distribution
-    from keras_pipeline.training import Data
+    from keras_pipeline.distribution import strategies
+    from keras_pipeline.training.batches import Data
 
     split = Split(np.arange(25, dtype=np.float32).reshape(-1, 1, 1, 1), np.arange(25) % 3)
     data = Data(split, split, np.full(3, 7, np.float32), seed=5, batch_size=10, validation_batch=10)
-    images, labels, weights = data.held_out(distribution.Distribution("none", ("/cpu:0",))).arrays()
+    images, labels, weights = data.held_out(strategies.Distribution("none", ("/cpu:0",))).arrays()
     assert (len(images), data.validation_batches) == (30, 3)
-    np.testing.assert_array_equal(images[:25], split.images)
+    np.testing.assert_array_equal(images[:25], split.inputs)
     assert not images[25:].any()
     assert not labels[25:].any()
     np.testing.assert_allclose(weights, [3 / 25] * 25 + [0] * 5)  # the mean over 3 batches of sums
@@ -129,23 +130,24 @@ def test_the_fit_is_stock_keras_on_the_same_batches(splits: dict[str, Split]) ->
     """Three epochs against `train_on_batch` of the same network on batches cut by NumPy."""
     import keras
 
-    from keras_pipeline import backends, training
+    from keras_pipeline.models import frameworks
+    from keras_pipeline.training import batches, compilation
 
     changes = {"train.epochs": 3, "train.schedule.name": "constant", "model.dropout": 0.0}
     model, history = fitted(changes, splits)
     chosen = small.params(changes)
-    backends.seed_everything(chosen.seed, "float32")
-    stock = architectures.build(chosen.model, IMAGE_SHAPE, 10)
-    training.draw_weights(stock, chosen.seed)
+    frameworks.seed_everything(chosen.seed, "float32")
+    stock = architectures.build_network(chosen.model, IMAGE_SHAPE, 10)
+    compilation.draw_weights(stock, chosen.seed)
     stock.compile(keras.optimizers.Adam(0.003), "categorical_crossentropy", metrics=["accuracy"])
-    targets = np.eye(10, dtype=np.float32)[splits["train"].labels]
+    targets = np.eye(10, dtype=np.float32)[splits["train"].targets]
     for epoch in range(3):
-        order = training.batch_order(len(targets), chosen.seed, epoch)
+        order = batches.batch_order(len(targets), chosen.seed, epoch)
         seen = np.zeros(2)
         for start in range(0, len(order), 100):
             indices = order[start : start + 100]
             stock.reset_metrics()
-            one = stock.train_on_batch(splits["train"].images[indices], targets[indices], return_dict=True)
+            one = stock.train_on_batch(splits["train"].inputs[indices], targets[indices], return_dict=True)
             seen += np.array([one["loss"], one["accuracy"]]) * len(indices) / len(order)
         assert history[epoch]["train/loss"] == pytest.approx(seen[0], rel=1e-5)
         assert history[epoch]["train/accuracy"] == pytest.approx(seen[1], rel=1e-5)
@@ -159,7 +161,7 @@ def test_the_fit_is_stock_keras_on_the_same_batches(splits: dict[str, Split]) ->
 def stock_scores(model: Any, split: Split) -> tuple[float, float]:
     """Loss and accuracy as Keras' own evaluate has them, compiled as in any tutorial."""
     model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
-    loss, accuracy = model.evaluate(split.images, np.eye(10)[split.labels], verbose=0)
+    loss, accuracy = model.evaluate(split.inputs, np.eye(10)[split.targets], verbose=0)
     return loss, accuracy
 
 
@@ -168,14 +170,14 @@ def test_the_first_weights_are_glorot_s(layer: str) -> None:
     """Against Keras' own initializer: the same limits and spread; biases 0, scales 1."""
     import keras
 
-    from keras_pipeline import training
+    from keras_pipeline.training import compilation
 
     shape = (200, 300) if layer == "Dense" else (3, 3, 64, 128)
     made = keras.layers.Dense(300) if layer == "Dense" else keras.layers.Conv2D(128, 3)
     model = keras.Sequential(
         [keras.Input((200,) if layer == "Dense" else (9, 9, 64)), made, keras.layers.BatchNormalization()]
     )
-    training.draw_weights(model, seed=3)
+    compilation.draw_weights(model, seed=3)
     stock = np.asarray(keras.initializers.GlorotUniform(seed=1)(shape))
     drawn = made.get_weights()[0]
     assert drawn.shape == shape
@@ -184,16 +186,16 @@ def test_the_first_weights_are_glorot_s(layer: str) -> None:
     assert abs(drawn.mean()) < 1e-3
     assert not made.get_weights()[1].any()
     again = made.get_weights()[0].copy()
-    training.draw_weights(model, seed=3)
+    compilation.draw_weights(model, seed=3)
     np.testing.assert_array_equal(made.get_weights()[0], again)
-    training.draw_weights(model, seed=4)
+    compilation.draw_weights(model, seed=4)
     assert (made.get_weights()[0] != again).mean() > 0.99
 
 
 def test_balanced_class_weights_are_scikit_learn_s() -> None:
     from sklearn.utils.class_weight import compute_class_weight
 
-    from keras_pipeline.training import class_weights
+    from keras_pipeline.training.batches import class_weights
 
     labels = np.array([0] * 70 + [1] * 20 + [2] * 10)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
@@ -205,7 +207,7 @@ def test_the_plateau_rule_is_keras_own() -> None:
     """Against keras.callbacks.ReduceLROnPlateau, fed with the same losses."""
     import keras
 
-    from keras_pipeline.training import stands_still
+    from keras_pipeline.training.fit import stands_still
 
     random = np.random.default_rng(0)
     for patience in (1, 2, 3):
@@ -229,7 +231,7 @@ def test_the_end_by_early_stopping_is_keras_own(monitor: str) -> None:
     """Against keras.callbacks.EarlyStopping, fed with the same values."""
     import keras
 
-    from keras_pipeline.training import best_epoch, finished
+    from keras_pipeline.training.fit import best_epoch, finished
 
     random = np.random.default_rng(1)
     for patience in (1, 2, 4):
@@ -263,7 +265,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(splits: dic
 
 
 def test_a_network_learns_its_training_images_by_heart(splits: dict[str, Split]) -> None:
-    few = {"train": Split(splits["train"].images[:50], splits["train"].labels[:50]), "validation": splits["validation"]}
+    few = {
+        "train": Split(splits["train"].inputs[:50], splits["train"].targets[:50]),
+        "validation": splits["validation"],
+    }
     changes = {
         "train.epochs": 60,
         "train.batch_size": 10,
@@ -277,7 +282,7 @@ def test_a_network_learns_its_training_images_by_heart(splits: dict[str, Split])
 
 
 def test_schedules_follow_their_formulas() -> None:
-    from keras_pipeline.training import learning_rate
+    from keras_pipeline.training.compilation import learning_rate
 
     def rates(epochs: int = 10, **changes: Any) -> list[float]:
         schedule = small.params(
@@ -316,7 +321,7 @@ def test_the_learning_rate_falls_on_a_plateau(splits: dict[str, Split]) -> None:
 
 @pytest.mark.parametrize("monitor", ["val/loss", "val/accuracy"])
 def test_early_stopping_leaves_the_weights_of_the_best_epoch(splits: dict[str, Split], monitor: str) -> None:
-    from keras_pipeline.training import best_epoch
+    from keras_pipeline.training.fit import best_epoch
 
     changes = {
         "train.epochs": 40,
@@ -338,7 +343,7 @@ def test_early_stopping_leaves_the_weights_of_the_best_epoch(splits: dict[str, S
 
 
 def test_without_early_stopping_the_last_epoch_counts(splits: dict[str, Split]) -> None:
-    from keras_pipeline.training import best_epoch
+    from keras_pipeline.training.fit import best_epoch
 
     rule = small.params({"train.early_stopping.patience": 0}).train.early_stopping
     rows = [{"val/loss": 0.1, "val/accuracy": 0.9}, {"val/loss": 0.5, "val/accuracy": 0.8}]
@@ -391,14 +396,14 @@ class Witness:
 
 
 def test_the_stage_tells_its_observer_and_writes_the_contract(normalized: Path, tmp_path: Path) -> None:
-    from keras_pipeline import files
+    from keras_pipeline.core import files
 
     witness = Witness()
-    stage.run(small.params(), normalized, tmp_path, witness, tmp_path / "checkpoints")
+    train.train_network(small.params(), normalized, tmp_path, witness, tmp_path / "checkpoints")
     assert witness.told == ["started", "epoch 1", "epoch 2", "FINISHED with model"]
     record = files.read_json(tmp_path / "run.json", "train")
-    assert record["sha256"]["model"] == files.sha256(tmp_path / "model.keras")
-    assert record["sha256"]["data"] == files.sha256(normalized / "statistics.json")
+    assert record["sha256"]["model"] == files.file_sha256(tmp_path / "model.keras")
+    assert record["sha256"]["data"] == files.file_sha256(normalized / "statistics.json")
     assert record["params"]["train.optimizer.name"] == "adam"
     lines = (tmp_path / "history.csv").read_text().splitlines()
     assert lines[0] == "epoch,train/loss,train/accuracy,val/loss,val/accuracy,train/learning_rate"
@@ -414,17 +419,17 @@ def test_a_training_that_fails_is_told_as_failed(
         def fail(*arguments: object, error: type[BaseException] = error) -> None:
             raise error
 
-        monkeypatch.setattr("keras_pipeline.fitting.fit", fail)
+        monkeypatch.setattr("keras_pipeline.training.fit.fit_network", fail)
         with pytest.raises(error):
-            stage.run(small.params(), normalized, tmp_path, witness, tmp_path / "checkpoints")
+            train.train_network(small.params(), normalized, tmp_path, witness, tmp_path / "checkpoints")
         assert witness.told == ["started", f"{status} without model"]
         assert not (tmp_path / "model.keras").exists()
 
 
 def test_a_network_beyond_this_machine_is_refused(normalized: Path) -> None:
-    from keras_pipeline import preparation
-    from keras_pipeline.errors import MachineError
+    from keras_pipeline.core.errors import MachineError
+    from keras_pipeline.training import prepared
 
     huge = small.params({"model.hidden_units": [65536] * 20})
     with pytest.raises(MachineError, match=r"params.yaml: model: a training step needs at least [\d.]+ GB of memory"):
-        preparation.check(huge, normalized)
+        prepared.check_training(huge, normalized)

@@ -15,8 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from keras_pipeline import clusters, roll_call, workers
-from keras_pipeline.errors import MachineError, ParamsError
+from keras_pipeline.core.errors import MachineError, ParamsError
+from keras_pipeline.distribution import cluster, launcher
+from keras_pipeline.distribution.cluster import Cluster, cluster_environment, cluster_from_environment, meet_workers
 
 LIMIT = 60
 NAMES = {
@@ -31,18 +32,18 @@ NAMES = {
 
 WORKER = """\
 import json, os, signal, subprocess, sys, time
-from keras_pipeline import clusters, errors, roll_call, workers
+from keras_pipeline.core import errors; from keras_pipeline.distribution import cluster, launcher
 
 if "KERAS_PIPELINE_PARENT" in os.environ:
-    workers.end_with_parent(int(os.environ["KERAS_PIPELINE_PARENT"]))
+    launcher.end_with_parent(int(os.environ["KERAS_PIPELINE_PARENT"]))
 settings = json.loads(sys.argv[1])
 rank = int(os.environ["RANK"])
-roll_call.ROLL_CALL_SECONDS = settings.get("roll_call", 40)
-roll_call.SILENCE_SECONDS = settings.get("silence_of", [settings.get("silence", 25)] * 9)[rank]
+cluster.ROLL_CALL_SECONDS = settings.get("roll_call", 40)
+cluster.SILENCE_SECONDS = settings.get("silence_of", [settings.get("silence", 25)] * 9)[rank]
 print("pid", os.getpid(), flush=True)
 print("a word on standard error", file=sys.stderr)
 try:
-    watch = roll_call.attend(clusters.from_environment("ddp", os.environ), settings["digests"][rank])
+    watch = cluster.meet_workers(cluster.cluster_from_environment("ddp", os.environ), settings["digests"][rank])
 except errors.PipelineError as error:
     print(type(error).__name__, error, file=sys.stderr)
     sys.exit(error.exit_code)
@@ -77,8 +78,8 @@ def free_port() -> int:
 
 
 def place(rank: int, count: int, meeting: str) -> dict[str, str]:
-    cluster = clusters.Cluster(rank, count, ("127.0.0.1:9",), meeting)
-    return clusters.environment("ddp", cluster)
+    cluster = Cluster(rank, count, ("127.0.0.1:9",), meeting)
+    return cluster_environment("ddp", cluster)
 
 
 class Started:
@@ -143,7 +144,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 LAUNCHER = """\
 import json, os, signal, sys
-from keras_pipeline import workers
+from keras_pipeline.distribution import launcher
 class Terminated(KeyboardInterrupt):
     number = signal.SIGTERM
 def terminate(number, frame):
@@ -151,9 +152,9 @@ def terminate(number, frame):
 signal.signal(signal.SIGTERM, terminate)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 count, settings = json.loads(sys.argv[2])
-vars(workers).update(settings.get("launcher", {}))
+vars(launcher).update(settings.get("launcher", {}))
 try:
-    code = workers.launch([sys.executable, sys.argv[1], json.dumps(settings)], count, "ddp", os.environ)
+    code = launcher.launch_workers([sys.executable, sys.argv[1], json.dumps(settings)], count, "ddp", os.environ)
 except KeyboardInterrupt as interruption:
     print("interrupted", type(interruption).__name__)
     sys.exit(99)
@@ -205,25 +206,25 @@ def pids(launcher: Started, count: int) -> list[int]:
 @pytest.mark.parametrize(("rank", "count"), [(0, 1), (0, 2), (2, 3)])
 def test_a_place_in_the_cluster_survives_the_variables(strategy: str, rank: int, count: int) -> None:
     addresses = tuple(f"host-{number}.example:{4000 + number}" for number in range(1 if strategy == "ddp" else count))
-    cluster = clusters.Cluster(rank, count, addresses, "host-0.example:5000")
-    environ = clusters.environment(strategy, cluster)
+    cluster = Cluster(rank, count, addresses, "host-0.example:5000")
+    environ = cluster_environment(strategy, cluster)
     assert list(environ) == [*NAMES[strategy], "KERAS_PIPELINE_ROLL_CALL"]
-    assert clusters.from_environment(strategy, {"PATH": "/bin", **environ}) == cluster
+    assert cluster_from_environment(strategy, {"PATH": "/bin", **environ}) == cluster
 
 
 def test_the_variables_are_those_of_the_frameworks() -> None:
-    cluster = clusters.Cluster(1, 2, ("a:1", "b:2"), "a:3")
-    assert json.loads(clusters.environment("multi_worker", cluster)["TF_CONFIG"]) == {
+    cluster = Cluster(1, 2, ("a:1", "b:2"), "a:3")
+    assert json.loads(cluster_environment("multi_worker", cluster)["TF_CONFIG"]) == {
         "cluster": {"worker": ["a:1", "b:2"]},
         "task": {"type": "worker", "index": 1},
     }
-    assert clusters.environment("data_parallel", cluster) == {
+    assert cluster_environment("data_parallel", cluster) == {
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": "a:1,b:2",
         "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
         "KERAS_DISTRIBUTION_PROCESS_ID": "1",
         "KERAS_PIPELINE_ROLL_CALL": "a:3",
     }
-    assert clusters.environment("ddp", clusters.Cluster(1, 2, ("[::1]:1",), "a:3")) == {
+    assert cluster_environment("ddp", Cluster(1, 2, ("[::1]:1",), "a:3")) == {
         "MASTER_ADDR": "[::1]",
         "MASTER_PORT": "1",
         "WORLD_SIZE": "2",
@@ -234,18 +235,22 @@ def test_the_variables_are_those_of_the_frameworks() -> None:
 
 def test_without_variables_and_without_workers_there_is_no_cluster() -> None:
     for strategy in (*NAMES, "none", "mirrored"):
-        assert clusters.from_environment(strategy, {"LOCAL_RANK": "0", "KERAS_PIPELINE_ROLL_CALL": "a:1"}) is None
-    assert clusters.from_environment("mirrored", {"TF_CONFIG": "nonsense"}) is None
+        assert (
+            cluster.cluster_from_environment(strategy, {"LOCAL_RANK": "0", "KERAS_PIPELINE_ROLL_CALL": "a:1"}) is None
+        )
+    assert cluster.cluster_from_environment("mirrored", {"TF_CONFIG": "nonsense"}) is None
 
 
 def test_the_roll_call_is_by_default_beside_the_chief() -> None:
     environ = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "WORLD_SIZE": "2", "RANK": "1"}
-    assert clusters.from_environment("ddp", environ) == clusters.Cluster(1, 2, ("10.0.0.1:29500",), "10.0.0.1:29501")
+    assert cluster.cluster_from_environment("ddp", environ) == cluster.Cluster(
+        1, 2, ("10.0.0.1:29500",), "10.0.0.1:29501"
+    )
 
 
 def test_the_chief_alone_may_be_known() -> None:
     environ = dict(zip(NAMES["data_parallel"], ("a:1", "3", "2"), strict=True))
-    assert clusters.from_environment("data_parallel", environ) == clusters.Cluster(2, 3, ("a:1",), "a:2")
+    assert cluster.cluster_from_environment("data_parallel", environ) == cluster.Cluster(2, 3, ("a:1",), "a:2")
 
 
 def task(workers: object, index: object = 0, **more: object) -> str:
@@ -311,7 +316,7 @@ KERAS = dict(zip(NAMES["data_parallel"], ("a:1,b:1", "2", "1"), strict=True))
 )  # fmt: skip
 def test_variables_that_make_no_sense_are_refused_by_name(strategy: str, environ: dict[str, str], message: str) -> None:
     with pytest.raises(ParamsError, match=f"^{message}") as caught:
-        clusters.from_environment(strategy, environ)
+        cluster.cluster_from_environment(strategy, environ)
     assert "Mend it where this worker is started" in str(caught.value)
     assert len(str(caught.value)) < 800
 
@@ -320,16 +325,16 @@ def test_variables_that_make_no_sense_are_refused_by_name(strategy: str, environ
 
 
 def test_a_chief_without_workers_need_not_wait() -> None:
-    roll_call.attend(clusters.Cluster(0, 1, ("a:1",), f"127.0.0.1:{free_port()}"), {"params": "a"}).leave()
+    cluster.meet_workers(cluster.Cluster(0, 1, ("a:1",), f"127.0.0.1:{free_port()}"), {"params": "a"}).leave()
 
 
 def test_a_taken_or_foreign_address_of_the_roll_call_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         meeting = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(MachineError, match=rf"^{meeting}: the chief cannot listen .*Address already in use"):
-            roll_call.attend(clusters.Cluster(0, 2, ("a:1",), meeting), {})
+            cluster.meet_workers(cluster.Cluster(0, 2, ("a:1",), meeting), {})
     with pytest.raises(MachineError, match=r"^192\.0\.2\.1:4000: the chief cannot listen .*assign requested address"):
-        roll_call.attend(clusters.Cluster(0, 2, ("a:1",), "192.0.2.1:4000"), {})
+        cluster.meet_workers(cluster.Cluster(0, 2, ("a:1",), "192.0.2.1:4000"), {})
 
 
 @contextmanager
@@ -359,21 +364,21 @@ def stranger(answer: bytes) -> Iterator[str]:
 def test_a_worker_is_not_fooled_by_a_stranger_at_the_chiefs_address(
     answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(roll_call, "ROLL_CALL_SECONDS", 0.1)
-    monkeypatch.setattr(roll_call, "HELLO_SECONDS", 0.1)
+    monkeypatch.setattr(cluster, "ROLL_CALL_SECONDS", 0.1)
+    monkeypatch.setattr(cluster, "HELLO_SECONDS", 0.1)
     with (
         stranger(answer) as meeting,
         pytest.raises(MachineError, match=rf"^{meeting}: the chief did not answer there within 0.1 s \(\w"),
     ):
-        roll_call.attend(clusters.Cluster(1, 2, ("a:1",), meeting), {})
+        cluster.meet_workers(cluster.Cluster(1, 2, ("a:1",), meeting), {})
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "no-such-host.invalid"])
 def test_a_worker_names_the_chief_that_is_not_there(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "ROLL_CALL_SECONDS", 0.1)
+    monkeypatch.setattr(cluster, "ROLL_CALL_SECONDS", 0.1)
     meeting = f"{host}:{free_port()}"
     with pytest.raises(MachineError, match=rf"^{re.escape(meeting)}: the chief did not answer .*Expected: worker 0"):
-        roll_call.attend(clusters.Cluster(1, 2, ("a:1",), meeting), {})
+        cluster.meet_workers(cluster.Cluster(1, 2, ("a:1",), meeting), {})
 
 
 def test_a_port_that_tcp_connects_to_itself_is_no_chief(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,10 +391,10 @@ def test_a_port_that_tcp_connects_to_itself_is_no_chief(monkeypatch: pytest.Monk
         connection.connect(("127.0.0.1", port))
         return connection
 
-    monkeypatch.setattr(roll_call, "ROLL_CALL_SECONDS", 0.1)
+    monkeypatch.setattr(cluster, "ROLL_CALL_SECONDS", 0.1)
     monkeypatch.setattr(socket, "create_connection", connect)
     with pytest.raises(MachineError, match="something else answers"):
-        roll_call.attend(clusters.Cluster(1, 2, ("a:1",), f"127.0.0.1:{port}"), {})
+        cluster.meet_workers(cluster.Cluster(1, 2, ("a:1",), f"127.0.0.1:{port}"), {})
     socket.create_server(("127.0.0.1", port)).close()
 
 
@@ -471,10 +476,10 @@ def test_workers_that_never_come_are_named_to_all(start: Start) -> None:
 
 
 def test_a_worker_that_never_comes_is_named_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "ROLL_CALL_SECONDS", 0.1)
-    cluster = clusters.Cluster(0, 2, ("a:1", "b:2"), f"127.0.0.1:{free_port()}")
+    monkeypatch.setattr(cluster, "ROLL_CALL_SECONDS", 0.1)
+    here = Cluster(0, 2, ("a:1", "b:2"), f"127.0.0.1:{free_port()}")
     with pytest.raises(MachineError, match=r"^worker 1 of 2 \(b:2\) did not come to the roll call at 127"):
-        roll_call.attend(cluster, {})
+        meet_workers(here, {})
 
 
 @pytest.mark.slow
@@ -609,8 +614,8 @@ def test_a_death_is_told_although_standard_error_is_withheld_or_full(tmp_path: P
                     os.write(writing, b"x" * 4096)
             os.set_blocking(writing, True)
         code = (
-            "import os, time; from keras_pipeline import workers\n"
-            "parents = iter([7])\nos.getppid = lambda: next(parents, 1)\nworkers.end_with_parent(7)\n"
+            "import os, time; from keras_pipeline.distribution import launcher\n"
+            "parents = iter([7])\nos.getppid = lambda: next(parents, 1)\nlauncher.end_with_parent(7)\n"
             f"os.dup2(os.open({str(tmp_path / 'withheld')!r}, os.O_CREAT | os.O_WRONLY), 2)\n"
             "time.sleep(60)"
         )
@@ -637,14 +642,14 @@ def test_launch_runs_all_and_marks_the_lines_of_all_but_the_chief(launch: Launch
 @pytest.mark.parametrize("strategy", NAMES)
 def test_launch_tells_every_worker_its_place(strategy: str, capfd: pytest.CaptureFixture[str]) -> None:
     code = "import json, os; print(json.dumps(dict(os.environ)))"
-    assert workers.launch([sys.executable, "-I", "-c", code], 2, strategy, {"KEPT": "yes", "RANK": "9"}) == 0
+    assert launcher.launch_workers([sys.executable, "-I", "-c", code], 2, strategy, {"KEPT": "yes", "RANK": "9"}) == 0
     lines = sorted(capfd.readouterr().out.splitlines())
     assert lines[0].startswith("[worker 1] {")
     chief, other = json.loads(lines[1]), json.loads(lines[0].removeprefix("[worker 1] "))
     for rank, environ in enumerate([chief, other]):
         assert (environ["KEPT"], environ["LOCAL_RANK"]) == ("yes", str(rank))
         assert environ["KERAS_PIPELINE_PARENT"] == str(os.getpid())
-        place = clusters.from_environment(strategy, environ)
+        place = cluster.cluster_from_environment(strategy, environ)
         assert place is not None
         assert (place.rank, place.count, len(place.addresses)) == (rank, 2, 1 if strategy == "ddp" else 2)
         assert len({*place.addresses, place.roll_call}) == len(place.addresses) + 1
@@ -673,10 +678,10 @@ def in_rank(*codes: str) -> list[str]:
 def test_launch_returns_the_code_that_matters(
     codes: tuple[str, str], line: str, code: int, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "MOMENT_SECONDS", 1.0)
-    monkeypatch.setattr(workers, "STOP_SECONDS", 0.5)
+    monkeypatch.setattr(launcher, "MOMENT_SECONDS", 1.0)
+    monkeypatch.setattr(launcher, "STOP_SECONDS", 0.5)
     began = time.monotonic()
-    assert workers.launch(in_rank(*codes), 2, "ddp", {}) == code
+    assert launcher.launch_workers(in_rank(*codes), 2, "ddp", {}) == code
     assert time.monotonic() - began < 10
     assert re.fullmatch(f"{line} workers are stopped\n", capfd.readouterr().err)
     assert not psutil.Process().children(recursive=True)
@@ -684,15 +689,15 @@ def test_launch_returns_the_code_that_matters(
 
 @pytest.mark.slow
 def test_launch_asks_before_it_kills(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "MOMENT_SECONDS", 1.0)
+    monkeypatch.setattr(launcher, "MOMENT_SECONDS", 1.0)
     polite = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit('asked')); time.sleep(60)"
-    assert workers.launch(in_rank("time.sleep(0.5); sys.exit(3)", polite), 2, "ddp", {}) == 3
+    assert launcher.launch_workers(in_rank("time.sleep(0.5); sys.exit(3)", polite), 2, "ddp", {}) == 3
     assert "[worker 1] asked\n" in capfd.readouterr().err
 
 
 def test_launch_without_a_program_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError):
-        workers.launch(["no-such-program"], 2, "ddp", {})
+        launcher.launch_workers(["no-such-program"], 2, "ddp", {})
     begun = []
 
     def start(command: object, rank: int, environ: Mapping[str, str]) -> subprocess.Popen[str]:
@@ -701,15 +706,15 @@ def test_launch_without_a_program_leaves_nothing(monkeypatch: pytest.MonkeyPatch
         begun.append(subprocess.Popen(["sleep", "60"], text=True, start_new_session=True))
         return begun[0]
 
-    monkeypatch.setattr(workers, "_start", start)
+    monkeypatch.setattr(launcher, "_start", start)
     with pytest.raises(OSError, match="no more processes"):
-        workers.launch(["anything"], 2, "ddp", {})
+        launcher.launch_workers(["anything"], 2, "ddp", {})
     assert begun[0].returncode == -signal.SIGKILL
 
 
 def test_broken_text_and_endless_lines_are_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
     code = r"import os; os.environ['RANK'] == '1' and os.write(1, b'\xff\n' + b'x' * 200_000 + b'\nlast')"
-    assert workers.launch([sys.executable, "-I", "-c", code], 2, "ddp", {}) == 0
+    assert launcher.launch_workers([sys.executable, "-I", "-c", code], 2, "ddp", {}) == 0
     lines = capfd.readouterr().out.splitlines()
     assert all(line.startswith("[worker 1] ") for line in lines)
     assert (lines[0], lines[-1]) == ("[worker 1] \ufffd", "[worker 1] last")

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from keras_pipeline import idx
-from keras_pipeline.datasets import Dataset, RemoteFile
+from keras_pipeline.config.datasets import Dataset, RemoteFile
+from keras_pipeline.sources import formats
 
 NAMES = {
     "train-images": "train-images-idx3-ubyte.gz",
@@ -21,7 +21,7 @@ def payloads(seed: int = 0) -> dict[str, bytes]:
     """IDX files by role: 6 train and 3 test images of noise, which gzip cannot make smaller."""
     random = np.random.default_rng(seed)
     return {
-        f"{split}-{kind}": idx.write(random.integers(0, top, shape, dtype=np.uint8))
+        f"{split}-{kind}": formats.write_idx(random.integers(0, top, shape, dtype=np.uint8))
         for split, count in (("train", 6), ("test", 3))
         for kind, top, shape in (("images", 256, (count, 28, 28)), ("labels", 10, (count,)))
     }

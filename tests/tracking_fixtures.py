@@ -12,7 +12,8 @@ from PIL import Image
 
 import fault_server
 import small
-from keras_pipeline import params, provenance
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.records import provenance
 from keras_pipeline.stages import track
 from keras_pipeline.tracking import store
 
@@ -63,7 +64,7 @@ def history(epochs: int = 3) -> list[dict[str, float]]:
 
 def record(params_file: Path, key: str = "a" * 32, **changes: Any) -> dict[str, Any]:
     """models/run.json of a finished training."""
-    values = params.load(params_file)
+    values = load_params(params_file)
     blocks = {name: getattr(values, name) for name in ("seed", "fetch", "normalize", "model", "train")}
     return {
         "key": key,
@@ -129,7 +130,7 @@ class Checkout:
 
     @property
     def where(self) -> store.Location:
-        return store.location(self.root)
+        return store.store_location(self.root)
 
     @property
     def database(self) -> Path:
@@ -158,10 +159,10 @@ class Checkout:
 
     def track(self, *, again: bool = False) -> None:
         """What `keras-pipeline track` does."""
-        values = params.load(self.params_file)
+        values = load_params(self.params_file)
         with contextlib.chdir(self.root):
             models, reports, checkpoints = (self.root / name for name in ("models", "reports", ".checkpoints"))
-            track.run(values, self.params_file, models, reports, checkpoints, again=again)
+            track.track_run(values, self.params_file, models, reports, checkpoints, again=again)
 
 
 def checkout(folder: Path, template: Path | None = None) -> Checkout:
@@ -173,7 +174,7 @@ def checkout(folder: Path, template: Path | None = None) -> Checkout:
     if template:
         made.database.parent.mkdir()
         shutil.copy(template, made.database)
-        store.relocate(made.where)
+        store.relocate_artifacts(made.where)
     return made
 
 

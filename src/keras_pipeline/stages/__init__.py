@@ -1,1 +1,1 @@
-"""One module a stage: read files, call the modules above, write files."""
+"""What DVC calls, one module a stage: read files, call the packages, write files. Open first: `train`."""

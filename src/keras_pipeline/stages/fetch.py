@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_pipeline import files, idx, spent, table
-from keras_pipeline.datasets import DATASETS, MADE, Dataset
-from keras_pipeline.download import download
-from keras_pipeline.errors import DataError
+from keras_pipeline.config.datasets import DATASETS, Dataset
+from keras_pipeline.core import files, process
+from keras_pipeline.core.errors import DataError
+from keras_pipeline.sources import formats
+from keras_pipeline.sources.download import download_dataset
+from keras_pipeline.sources.made import MADE
 
 if TYPE_CHECKING:
-    from keras_pipeline.params import Params
+    from keras_pipeline.config.params import Params
+
 
 _IMAGES = ("train-images", "train-labels", "test-images", "test-labels")
 _TABLES = ("train.csv", "test.csv")
 
 
-def run(params: "Params", raw: Path, downloads: Path) -> None:
+def fetch_dataset(params: "Params", raw: Path, downloads: Path) -> None:
     """Make `raw` hold the four IDX files of `params.fetch.dataset`, or the two CSV files of a table, and dataset.json,
     written last.
 
@@ -27,15 +30,15 @@ def run(params: "Params", raw: Path, downloads: Path) -> None:
     the network and nothing is written. Raises DownloadError, DataError, BusyError, or OSError (disk).
     """
     dataset = DATASETS[params.fetch.dataset]
-    with files.lock(raw.parent):
+    with files.lock_folder(raw.parent):
         if _in_place(dataset, raw):
             print(f"{dataset.name}: already in {raw}/, verified.")
             return
         payloads = _payloads(dataset, downloads)
-        with spent.on("verify"):
+        with process.time_part("verify"):
             for split, count in (("train", dataset.train_count), ("test", dataset.test_count)):
                 _check(dataset, split, count, payloads)
-        with spent.on("write"):
+        with process.time_part("write"):
             _write(dataset, payloads, raw)
         things = "rows" if dataset.columns else "images"
         print(f"{dataset.name}: {dataset.train_count} train and {dataset.test_count} test {things} in {raw}/.")
@@ -47,7 +50,7 @@ def download_only(params: "Params", raw: Path, downloads: Path) -> None:
     Nothing is done for a dataset without files, nor where `raw` is in place. Raises as `run` does.
     """
     dataset = DATASETS[params.fetch.dataset]
-    with files.lock(raw.parent):
+    with files.lock_folder(raw.parent):
         if dataset.files and not _in_place(dataset, raw):
             _payloads(dataset, downloads)
 
@@ -60,25 +63,25 @@ def _payloads(dataset: Dataset, downloads: Path) -> dict[str, bytes]:
     if not dataset.files:
         arrays = MADE[dataset.name]()
         if dataset.columns:
-            return {role: table.write(dataset.columns, rows) for role, rows in arrays.items()}
-        return {role: idx.write(array) for role, array in arrays.items()}
+            return {role: formats.write_csv(dataset.columns, rows) for role, rows in arrays.items()}
+        return {role: formats.write_idx(array) for role, array in arrays.items()}
     mirrors = [mirror.strip() for mirror in os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",")]
-    with spent.on("download"):
-        return download(dataset, downloads / dataset.name, [mirror for mirror in mirrors if mirror])
+    with process.time_part("download"):
+        return download_dataset(dataset, downloads / dataset.name, [mirror for mirror in mirrors if mirror])
 
 
 def _check(dataset: Dataset, split: str, count: int, payloads: Mapping[str, bytes]) -> None:
     name = f"{dataset.name}, {split}"
     if dataset.columns:
-        rows = table.read(payloads[f"{split}.csv"], name, dataset.columns)
+        rows = formats.read_csv(payloads[f"{split}.csv"], name, dataset.columns)
         if len(rows) != count:
             raise DataError(
                 f"{name}: got {len(rows)} rows. Expected: {count}, as datasets.py has it. Correct the row there."
             )
         return
-    images = idx.read(payloads[f"{split}-images"], f"{name} images")
-    labels = idx.read(payloads[f"{split}-labels"], f"{name} labels")
-    idx.check_pair(images, labels, len(dataset.class_names), name)
+    images = formats.read_idx(payloads[f"{split}-images"], f"{name} images")
+    labels = formats.read_idx(payloads[f"{split}-labels"], f"{name} labels")
+    formats.check_pair(images, labels, len(dataset.class_names), name)
     expected = (count, *dataset.shape[:2])
     if images.shape != expected:
         raise DataError(
@@ -104,7 +107,7 @@ def _description(dataset: Dataset, found: Mapping[str, tuple[str, int]]) -> dict
 def _in_place(dataset: Dataset, raw: Path) -> bool:
     try:
         recorded = files.read_json(raw / "dataset.json", written_by="fetch")
-        found = {role: (files.sha256(raw / role), (raw / role).stat().st_size) for role in _roles(dataset)}
+        found = {role: (files.file_sha256(raw / role), (raw / role).stat().st_size) for role in _roles(dataset)}
     except (DataError, FileNotFoundError):
         return False
     expected = _description(dataset, found)

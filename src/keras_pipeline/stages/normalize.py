@@ -9,20 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_pipeline import files, idx, spent, table, tasks
-from keras_pipeline.datasets import DATASETS, Dataset
-from keras_pipeline.errors import DataError
-from keras_pipeline.params import Normalize, Params, refuse
-from keras_pipeline.preprocessing import (
-    Scaling,
-    blocks,
-    fit_columns,
-    fit_scaling,
-    overlap,
-    stratified_part,
-    stratified_split,
-    write_split,
-)
+from keras_pipeline.config import tasks
+from keras_pipeline.config.datasets import DATASETS, Dataset
+from keras_pipeline.config.params import Normalize, Params, refuse_params
+from keras_pipeline.core import files, process
+from keras_pipeline.core.errors import DataError
+from keras_pipeline.data.scaling import Scaling, fit_columns, fit_scaling, read_blocks
+from keras_pipeline.data.splits import count_overlap, stratified_part, stratified_split, write_split
+from keras_pipeline.data.statistics import Statistics, write_statistics
+from keras_pipeline.sources import formats
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ class _Data:
     target: Scaling | None = None
 
 
-def run(params: Params, raw: Path, normalized: Path) -> None:
+def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
     """Write {train,validation,test}_{images,labels}.npy (of a table features and targets) and, last, statistics.json.
 
     Images are float32 (n, height, width, 1), labels int64 (n,): 1 for the positive class and 0 for the rest, if
@@ -45,7 +40,7 @@ def run(params: Params, raw: Path, normalized: Path) -> None:
     training split only. Raises DataError when a raw file is not the one that fetch wrote, or of another dataset than
     the params say, ParamsError where more is asked for than there is.
     """
-    with files.lock(normalized.parent):
+    with files.lock_folder(normalized.parent):
         recorded = files.read_json(raw / "dataset.json", written_by="fetch", keys=("name", "files"))
         if recorded["name"] != params.fetch.dataset:
             raise DataError(
@@ -53,18 +48,18 @@ def run(params: Params, raw: Path, normalized: Path) -> None:
                 "Run `dvc repro normalize`, which fetches it first, or `keras-pipeline fetch`."
             )
         dataset = DATASETS[params.fetch.dataset]
-        with spent.on("data"):
+        with process.time_part("data"):
             found = {role: _checked(raw / role, one["sha256"]) for role, one in recorded["files"].items()}
             data = (_rows if dataset.columns else _images)(dataset, found, params.normalize)
-        task = tasks.of(dataset.class_names, params.normalize.positive_class)
-        duplicates = overlap(data.inputs["train"], data.inputs["test"])
+        task = tasks.select_task(dataset.class_names, params.normalize.positive_class)
+        duplicates = count_overlap(data.inputs["train"], data.inputs["test"])
         digests: dict[str, str] = {}
         for name, chosen in data.chosen.items():
             source = "test" if name == "test" else "train"
-            with spent.on("write"):
-                pixels, labels = blocks(data.inputs[source], chosen), data.labels[source][chosen]
+            with process.time_part("write"):
+                pixels, labels = read_blocks(data.inputs[source], chosen), data.labels[source][chosen]
                 digests |= write_split(normalized, name, pixels, labels, data.scaling)
-        statistics: dict[str, Any] = {
+        statistics: Statistics = {
             "dataset": dataset.name,
             "normalize": params.normalize.model_dump(),
             "task": task.name,
@@ -77,7 +72,7 @@ def run(params: Params, raw: Path, normalized: Path) -> None:
             "test_images_also_in_train": duplicates,
             "sha256": digests,
         }
-        files.write_json(normalized / "statistics.json", statistics)
+        write_statistics(normalized, statistics)
     sizes = ", ".join(f"{count:,} {split}" for split, count in statistics["images"].items())
     print(f"normalize: {dataset.name}, {sizes} {task.things}, scaling {data.scaling.name}")
     if task.name == "binary":
@@ -92,7 +87,7 @@ def _images(dataset: Dataset, found: Mapping[str, Path], asked: Normalize) -> _D
         {split: arrays[f"{split}-{kind}"] for split in ("train", "test")} for kind in ("images", "labels")
     )
     chosen = _chosen(labels["train"], len(labels["test"]), asked)
-    scaling = fit_scaling(asked.scaling, blocks(inputs["train"], chosen["train"]))
+    scaling = fit_scaling(asked.scaling, read_blocks(inputs["train"], chosen["train"]))
     names = list(dataset.class_names)
     if asked.positive_class != "none":
         name = names[asked.positive_class]
@@ -104,7 +99,7 @@ def _images(dataset: Dataset, found: Mapping[str, Path], asked: Normalize) -> _D
 def _rows(dataset: Dataset, found: Mapping[str, Path], asked: Normalize) -> _Data:
     """The target is scaled as the features are, each column by constants of its own."""
     rows = {
-        split: table.read(found[f"{split}.csv"].read_bytes(), str(found[f"{split}.csv"]), dataset.columns)
+        split: formats.read_csv(found[f"{split}.csv"].read_bytes(), str(found[f"{split}.csv"]), dataset.columns)
         for split in ("train", "test")
     }
     inputs = {split: np.ascontiguousarray(own[:, :-1]) for split, own in rows.items()}
@@ -117,7 +112,7 @@ def _rows(dataset: Dataset, found: Mapping[str, Path], asked: Normalize) -> _Dat
 
 def _chosen(labels: NDArray[np.uint8], tested: int, asked: Normalize) -> dict[str, NDArray[np.int64]]:
     """Which inputs of the training file, and then of the test file, each split has."""
-    refuse(asked.size_faults(len(labels)))
+    refuse_params(asked.size_faults(len(labels)))
     train, validation = stratified_split(labels, asked.validation_share, asked.split_seed)
     if asked.training_images != "all":
         train = train[stratified_part(labels[train], asked.training_images, asked.split_seed)]
@@ -137,7 +132,7 @@ def _class_counts(data: _Data) -> dict[str, list[int]]:
 
 
 def _checked(path: Path, sha256: str) -> Path:
-    if not path.is_file() or files.sha256(path) != sha256:
+    if not path.is_file() or files.file_sha256(path) != sha256:
         raise DataError(
             f"{path}: not the file that the stage 'fetch' wrote (its SHA-256 should be {sha256[:12]}…). "
             "Run `dvc repro fetch` to have it written again."
@@ -147,4 +142,4 @@ def _checked(path: Path, sha256: str) -> Path:
 
 def _mapped(path: Path) -> NDArray[np.uint8]:
     with path.open("rb") as file:
-        return idx.read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), str(path))
+        return formats.read_idx(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), str(path))

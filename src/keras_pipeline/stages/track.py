@@ -3,17 +3,16 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from keras_pipeline import files, provenance
-from keras_pipeline.checkpoints import forget
-from keras_pipeline.errors import DataError, masked
-from keras_pipeline.params import Params
-from keras_pipeline.studies import Member
-from keras_pipeline.tracking import live, lookup, members, mirror, store
+from keras_pipeline.config.params import Params
+from keras_pipeline.core.errors import DataError, masked
+from keras_pipeline.records.observer import ChildRun
+from keras_pipeline.records.record import RunRecord, read_record
+from keras_pipeline.tracking import live_run, lookup, mirror, runs, store
+from keras_pipeline.training.checkpoints import remove_checkpoints
 
 
-def run(
+def track_run(
     params: Params,
     params_file: Path,
     models: Path,
@@ -21,7 +20,7 @@ def run(
     checkpoints: Path,
     *,
     again: bool = False,
-    member: Member | None = None,
+    member: ChildRun | None = None,
 ) -> None:
     """Bring MLflow's run of the trained model in line with the files, if it is not (or `again`).
 
@@ -30,15 +29,15 @@ def run(
     folder `checkpoints` has of this training is removed: nothing that DVC ran before this stage is run again.
     A `member` of a study or search is a run in an experiment of its own.
     """
-    where, experiment = store.location(store.project_root()), _experiment(params, member)
+    where, experiment = store.store_location(store.project_root()), _experiment(params, member)
     try:
-        closed = live.repair(where)
+        closed = live_run.close_dead_runs(where)
         if closed:
             print(f"track: {closed} unfinished run(s) of ended processes closed")
         record = _record(models, member)
-        forget(checkpoints, record["key"])
-        now = mirror.state(where, experiment, params_file, models / "run.json", reports)
-        if not again and mirror.in_line(where, experiment, record["key"], now):
+        remove_checkpoints(checkpoints, record["key"])
+        now = mirror.mirror_state(where, experiment, params_file, models / "run.json", reports)
+        if not again and mirror.is_mirrored(where, experiment, record["key"], now):
             print(f"track: MLflow has '{record['name']}' as it is here")
             return
         mirror.synchronise(where, experiment, params, params_file, models, reports, record, now, member)
@@ -47,58 +46,58 @@ def run(
         raise
     except Exception as error:  # whatever MLflow raises
         print(
-            f"track: MLflow at {masked(where.uri)} is not available ({store.reason(error)}). Nothing is lost: run "
-            f"`keras-pipeline {f'{member.kind} run {member.whole}' if member else 'track'}`"
+            f"track: MLflow at {masked(where.uri)} is not available ({store.failure_reason(error)}). Nothing is lost: "
+            f"run `keras-pipeline {f'{member.kind} run {member.whole}' if member else 'track'}`"
             f"{'' if member else ', or the next `dvc repro`,'} when the store is back.",
             file=sys.stderr,
         )
 
 
-def in_line(params: Params, params_file: Path, models: Path, reports: Path, member: Member) -> bool:
+def is_tracked(params: Params, params_file: Path, models: Path, reports: Path, member: ChildRun) -> bool:
     """Whether nothing would be sent of this member of a study or search."""
-    where, experiment = store.location(store.project_root()), _experiment(params, member)
-    now = mirror.state(where, experiment, params_file, models / "run.json", reports)
-    return mirror.in_line(where, experiment, _record(models, member)["key"], now)
+    where, experiment = store.store_location(store.project_root()), _experiment(params, member)
+    now = mirror.mirror_state(where, experiment, params_file, models / "run.json", reports)
+    return mirror.is_mirrored(where, experiment, _record(models, member)["key"], now)
 
 
-def answer(
+def track_report(
     params: Params, kind: str, name: str, question: str, metrics: Mapping[str, float], paths: Sequence[Path]
 ) -> None:
     """Keep the report of a study or search with its run: these files, of which the Markdown is its note too. Where
     the store cannot be reached, one line says so.
     """
-    where = store.location(store.project_root())
+    where = store.store_location(store.project_root())
     try:
         note = next(path for path in paths if path.suffix == ".md").read_text(encoding="utf-8")
-        members.log_answer(where, params.tracking.experiment, kind, name, question, note, metrics, paths)
+        runs.log_report(where, params.tracking.experiment, kind, name, question, note, metrics, paths)
     except Exception as error:  # whatever MLflow raises
         print(
-            f"{kind}: MLflow at {masked(where.uri)} is not available ({store.reason(error)}). "
+            f"{kind}: MLflow at {masked(where.uri)} is not available ({store.failure_reason(error)}). "
             f"`keras-pipeline {kind} report {name}` sends the report when it is back.",
             file=sys.stderr,
         )
 
 
-def comparison(params: Params, key: str, paths: Sequence[Path], folder: str) -> None:
+def track_comparison(params: Params, key: str, paths: Sequence[Path], folder: str) -> None:
     """Keep what a comparison wrote with the run of this key, if MLflow has it; a store that cannot be reached is said
     in one line."""
-    where = store.location(store.project_root())
+    where = store.store_location(store.project_root())
     try:
-        if lookup.keep(where, params.tracking.experiment, key, paths, folder):
+        if lookup.keep_artifacts(where, params.tracking.experiment, key, paths, folder):
             print(f"MLflow:   an artifact of B's run, {folder}/{paths[0].name}")
     except Exception as error:  # whatever MLflow raises
         print(
-            f"compare: MLflow at {masked(where.uri)} is not available ({store.reason(error)}). "
+            f"compare: MLflow at {masked(where.uri)} is not available ({store.failure_reason(error)}). "
             "The same command keeps the page there when it is back.",
             file=sys.stderr,
         )
 
 
-def _experiment(params: Params, member: Member | None) -> str:
+def _experiment(params: Params, member: ChildRun | None) -> str:
     name = params.tracking.experiment
-    return members.experiment(name, member.kind, member.whole) if member else name
+    return runs.parent_experiment(name, member.kind, member.whole) if member else name
 
 
-def _record(models: Path, member: Member | None) -> dict[str, Any]:
-    record: dict[str, Any] = files.read_json(models / "run.json", written_by="train", keys=provenance.RECORD)
+def _record(models: Path, member: ChildRun | None) -> RunRecord:
+    record = read_record(models / "run.json")
     return record | {"name": member.name} if member else record

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import psutil
 
-from keras_pipeline import signals
+from keras_pipeline.core import process
 
 SERVERS = ("postgresql", "mysql", "mssql")
 WAIT_SECONDS = 20
@@ -43,7 +43,7 @@ class Condition(Enum):
     FOREIGN = "the database of another program"
 
 
-def condition(uri: str, file: Path | None) -> Condition:
+def database_condition(uri: str, file: Path | None) -> Condition:
     """What stands at `uri`; `file`: the SQLite database that it names, if it names one. Changes nothing there.
 
     An address that is no database's is GOOD: MLflow will tell. Raises what SQLite or SQLAlchemy do where it cannot
@@ -110,7 +110,7 @@ def _schemas() -> tuple[str, set[str]]:
     return newest, known
 
 
-def damage(file: Path) -> str | None:
+def find_damage(file: Path) -> str | None:
     """What SQLite finds wrong in a database that it can open, in one line. Raises what it does where nobody may write
     there, or another process does for 20 s."""
     with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=WAIT_SECONDS)) as connection:
@@ -119,7 +119,7 @@ def damage(file: Path) -> str | None:
         return None if said == "ok" else said.split("\n")[-1]
 
 
-def ready(uri: str, file: Path | None, *, own: bool) -> Condition:
+def ready_database(uri: str, file: Path | None, *, own: bool) -> Condition:
     """See to it that MLflow finds a database that it can use; its condition. The caller holds a lock.
 
     An SQLite database that is missing is made. A half-made one is moved aside first, and so is an unreadable file
@@ -128,7 +128,7 @@ def ready(uri: str, file: Path | None, *, own: bool) -> Condition:
     """
     movable = {Condition.HALF_MADE, Condition.UNREADABLE} if own else {Condition.HALF_MADE}
     deadline = time.monotonic() + WAIT_SECONDS
-    found = condition(uri, file)
+    found = database_condition(uri, file)
     while file and found in movable | {Condition.ABSENT}:
         if found is Condition.ABSENT:
             _make(file.resolve())
@@ -138,13 +138,13 @@ def ready(uri: str, file: Path | None, *, own: bool) -> Condition:
             raise ConnectionError(f"it is {found.value}, and process {user.pid} ({user.name()}) has it open")
         else:
             time.sleep(0.2)  # MLflow may be making it there
-        found = condition(uri, file)
+        found = database_condition(uri, file)
     if found is Condition.GOOD or (file is None and found in (Condition.ABSENT, Condition.HALF_MADE)):
         return found
-    raise unusable(found)
+    raise unusable_error(found)
 
 
-def unusable(found: Condition) -> ConnectionError:
+def unusable_error(found: Condition) -> ConnectionError:
     """What is raised where MLflow cannot use a database of this condition."""
     return ConnectionError(f"it is {found.value}: `keras-pipeline doctor` says what to do")
 
@@ -158,7 +158,7 @@ def _make(file: Path) -> None:
     from mlflow.store.db.utils import _initialize_tables
 
     # An interruption in the middle would end as an error of SQLAlchemy's, and pass for a store that is not available.
-    with signals.deferred(), closing(sqlite3.connect(":memory:")) as memory:
+    with process.defer_signals(), closing(sqlite3.connect(":memory:")) as memory:
         engine = sqlalchemy.create_engine("sqlite://", creator=lambda: memory, poolclass=sqlalchemy.StaticPool)
         _initialize_tables(engine)  # type: ignore[no-untyped-call]
         content = memory.serialize()
@@ -191,8 +191,8 @@ def _move_aside(file: Path, what: str) -> None:
 
 def _user(file: Path) -> psutil.Process | None:
     """A process that has `file` open, if one that can be seen has."""
-    for process in psutil.process_iter():
+    for one in psutil.process_iter():
         with suppress(psutil.Error):
-            if any(one.path == str(file) for one in process.open_files()):
-                return process
+            if any(opened.path == str(file) for opened in one.open_files()):
+                return one
     return None

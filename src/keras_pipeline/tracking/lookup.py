@@ -5,54 +5,55 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from keras_pipeline import files, provenance
-from keras_pipeline.errors import DataError, ParamsError, masked
-from keras_pipeline.tracking.runs import KEY, stored
-from keras_pipeline.tracking.store import Location, connect, reached
+from keras_pipeline.core.errors import DataError, ParamsError, masked
+from keras_pipeline.records.record import RunRecord, read_record
+from keras_pipeline.tracking.runs import KEY, is_stored
+from keras_pipeline.tracking.store import Location, connect_store, required_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+
 SHORTEST_KEY = 6
 
 
-def recorded(where: Location, experiment: str, wanted: str) -> tuple[dict[str, Any], list[dict[str, float]]]:
+def load_recorded_run(where: Location, experiment: str, wanted: str) -> tuple[RunRecord, list[dict[str, float]]]:
     """The record of the run `wanted`, from its artifact run.json, and the epochs that were logged with it.
 
     `wanted`: a run's name, its key, at least 6 characters that its key begins with, or MLflow's id of it, in any
     experiment of the store. Raises ParamsError where none or several match, DataError where the run has no record or
     MLflow was told other digests than the record has, MachineError where the store cannot be reached.
     """
-    with reached(where):
+    with required_store(where):
         client, run = _one(where, experiment, wanted)
         return _record(client, run), _epochs(client, run)
 
 
-def fetched(
+def download_run(
     where: Location, experiment: str, wanted: str, artifacts: Iterable[str], folder: Path
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[str, RunRecord]:
     """The name and the record of the run `wanted`, and these artifacts of it in `folder`, by their paths.
 
-    Finds it and raises as `recorded`; DataError where an artifact is lacking.
+    Finds it and raises as `load_recorded_run`; DataError where an artifact is lacking.
     """
-    with reached(where):
+    with required_store(where):
         client, run = _one(where, experiment, wanted)
         for path in artifacts:
             _download(client, run, path, folder)
         return str(run.info.run_name), _record(client, run)
 
 
-def keep(where: Location, experiment: str, key: str, paths: Sequence[Path], folder: str) -> bool:
+def keep_artifacts(where: Location, experiment: str, key: str, paths: Sequence[Path], folder: str) -> bool:
     """Keep files as artifacts below `folder` with the run of this key, wherever it is; whether it is anywhere.
 
     Raises whatever MLflow does.
     """
-    if where.database and not stored(where.database, key):
+    if where.database and not is_stored(where.database, key):
         return False
-    client = connect(where, experiment).client
+    client = connect_store(where, experiment).client
     found = _matching(client, key)
     for run in found:
         for path in paths:
@@ -63,7 +64,7 @@ def keep(where: Location, experiment: str, key: str, paths: Sequence[Path], fold
 def _one(where: Location, experiment: str, wanted: str) -> tuple["MlflowClient", "Run"]:
     if where.database and not where.database.exists():
         raise ParamsError(f"{where.uri}: there is no store yet, so no run '{wanted}'. Expected: `dvc repro` before.")
-    client = connect(where, experiment).client
+    client = connect_store(where, experiment).client
     found = _matching(client, wanted)
     if not found:
         raise ParamsError(
@@ -92,10 +93,10 @@ def _matching(client: "MlflowClient", wanted: str) -> list["Run"]:
     )
 
 
-def _record(client: "MlflowClient", run: "Run") -> dict[str, Any]:
+def _record(client: "MlflowClient", run: "Run") -> RunRecord:
     with tempfile.TemporaryDirectory() as folder:
         path = _download(client, run, "run.json", Path(folder))
-        record: dict[str, Any] = files.read_json(path, written_by="track", keys=provenance.RECORD)
+        record = read_record(path, "track")
     for digest, value in dict(record["sha256"]).items():
         if run.data.tags.get(f"sha256.{digest}", value) != value:
             raise DataError(

@@ -1,25 +1,33 @@
-"""One MLflow run for one training, found by the key that the training gave itself."""
+"""One MLflow run for one training, found by the key that the training gave itself; the parent runs of studies."""
 
 import hashlib
 import json
 import sqlite3
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import numpy as np
+from filelock import FileLock
 
-from keras_pipeline.datasets import DATASETS
-from keras_pipeline.preprocessing import Scaling, question, split_files
-from keras_pipeline.tasks import beside_the_loss
-from keras_pipeline.tracking.store import Store
+from keras_pipeline.config.datasets import DATASETS
+from keras_pipeline.config.tasks import metric_beside_loss
+from keras_pipeline.data.scaling import Scaling
+from keras_pipeline.data.splits import split_files
+from keras_pipeline.data.statistics import DatasetDescription
+from keras_pipeline.data.task_spec import task_spec_from
+from keras_pipeline.records.observer import ChildRun
+from keras_pipeline.records.record import RunRecord
+from keras_pipeline.tracking.store import Location, Store, connect_store
+from keras_pipeline.tracking.tags import tags_of_record
 
 if TYPE_CHECKING:
     import keras
+
 
 KEY = "pipeline.key"
 LONGEST_VALUE = 500
@@ -27,13 +35,13 @@ SERVING = ("tensorflow", "keras", "numpy")
 """What a logged model needs where it is served: named, because guessing costs MLflow ten seconds."""
 
 
-def find(store: Store, key: str) -> str | None:
+def find_run_id(store: Store, key: str) -> str | None:
     """MLflow's id of the run with this key in the store's experiment."""
     runs = store.client.search_runs([store.experiment], f"tags.`{KEY}` = '{key}'", max_results=1)
     return runs[0].info.run_id if runs else None
 
 
-def stored(database: Path, key: str) -> bool:
+def is_stored(database: Path, key: str) -> bool:
     """Whether an SQLite store has the key's run, read without importing MLflow."""
     question = "SELECT 1 FROM tags WHERE key = ? AND value = ?"
     try:
@@ -43,14 +51,14 @@ def stored(database: Path, key: str) -> bool:
         return False
 
 
-def ensure(store: Store, record: dict[str, Any], experiment_name: str | None) -> str:
+def ensure_run(store: Store, record: RunRecord, experiment_name: str | None) -> str:
     """The id of the record's run, created where it is missing, with all its params and datasets.
 
     A store that ended between two calls may know the run and not its params: they are sent now.
     """
     from mlflow.entities import Param
 
-    run_id = find(store, record["key"]) or _create(store, record, experiment_name)
+    run_id = find_run_id(store, record["key"]) or _create(store, record, experiment_name)
     known = store.client.get_run(run_id)
     missing = {key: value for key, value in record["params"].items() if key not in known.data.params}
     if missing:
@@ -60,26 +68,26 @@ def ensure(store: Store, record: dict[str, Any], experiment_name: str | None) ->
     return run_id
 
 
-def _create(store: Store, record: dict[str, Any], experiment_name: str | None) -> str:
+def _create(store: Store, record: RunRecord, experiment_name: str | None) -> str:
     moment = time.strftime("%m-%d %H:%M:%S", time.localtime(record["started"]))
     # Never MLflow's own names: they repeat when Python's random generator is seeded.
     name = f"{record['name']} {experiment_name or moment}"
     run_id: str = store.client.create_run(
         store.experiment,
         start_time=_milliseconds(record["started"]),
-        tags={KEY: record["key"], **_tags(record)},
+        tags={KEY: record["key"], **tags_of_record(record)},
         run_name=name,
     ).info.run_id
     return run_id
 
 
-def reopen(store: Store, run_id: str, record: dict[str, Any]) -> None:
+def reopen_run(store: Store, run_id: str, record: RunRecord) -> None:
     """Let a run that was closed with its interrupted training go on, with every epoch that it has by now, and with the
     tags of now: the interruption may have been for a commit."""
     from mlflow.entities import RunTag
 
     store.client.update_run(run_id, status="RUNNING")
-    tags = {**_tags(record), "resumed": ", ".join(record["resumed"])}
+    tags = {**tags_of_record(record), "resumed": ", ".join(record["resumed"])}
     store.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     if record["history"]:
         log_epochs(store, run_id, record["history"])
@@ -100,11 +108,11 @@ def log_epochs(store: Store, run_id: str, rows: list[dict[str, float]]) -> None:
 
 def epoch_metrics(row: Mapping[str, float]) -> tuple[str, ...]:
     """What is sent of an epoch, in the order in which MLflow's page offers it; it compares runs by the first."""
-    metric = beside_the_loss(row)
+    metric = metric_beside_loss(row)
     return f"val/{metric}", "val/loss", f"train/{metric}", "train/loss", "train/learning_rate"
 
 
-def log_model(store: Store, run_id: str, model: "keras.Sequential", dataset: Mapping[str, Any]) -> None:
+def log_model(store: Store, run_id: str, model: "keras.Sequential", dataset: DatasetDescription) -> None:
     """Keep the network with the run, as MLflow serves it: see `served`. `dataset`: as the record of the run has it."""
     import importlib.metadata
 
@@ -112,17 +120,17 @@ def log_model(store: Store, run_id: str, model: "keras.Sequential", dataset: Map
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    from keras_pipeline import model_file
+    from keras_pipeline.models import model_file
     from keras_pipeline.tracking import served
 
-    network = model_file.serving_model(model, Scaling(**dataset["scaling"]), question(dataset).target)
+    network = model_file.serving_model(model, Scaling(**dataset["scaling"]), task_spec_from(dataset).target)
     raw, shape = np.dtype(network.inputs[0].dtype), network.input_shape[1:]
     names = DATASETS[dataset["dataset"]].columns[:-1]
     expected = served.expected_features(names) if names else served.expected_pixels(*shape)
     mlflow.set_tracking_uri(store.location.uri)
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id, log_system_metrics=False):
         file = Path(folder) / "network.keras"
-        model_file.save(network, file)
+        model_file.save_network(network, file)
         mlflow.pyfunc.log_model(
             name="model",
             python_model=served.__file__,
@@ -165,30 +173,7 @@ def shortened(value: object) -> str:
     return f"{text[: LONGEST_VALUE - 20]}… {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _tags(record: dict[str, Any]) -> dict[str, str]:
-    git = record["git"]
-    tags = {
-        "mlflow.source.name": "dvc repro",
-        "mlflow.source.type": "PROJECT",
-        "dataset": record["dataset"]["dataset"],
-        "strategy": record["strategy"]["name"],
-        "devices": ", ".join(record["strategy"]["devices"]),
-        "backend": record["strategy"]["backend"],
-        "replicas": str(record["strategy"]["replicas"]),
-        "batch_per_replica": str(record["strategy"]["batch_per_replica"]),
-        "reproducibility": record["reproducibility"],
-        "host": record["host"],
-        "weights": str(record["weights"]),
-        "git.dirty": str(git["dirty"]).lower(),
-        **{f"sha256.{name}": digest for name, digest in record["sha256"].items()},
-        **{f"version.{name}": version for name, version in record["versions"].items()},
-    }
-    if git["commit"]:
-        tags["mlflow.source.git.commit"] = git["commit"]
-    return tags
-
-
-def _log_datasets(store: Store, run_id: str, dataset: dict[str, Any]) -> None:
+def _log_datasets(store: Store, run_id: str, dataset: DatasetDescription) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     contexts = {"train": "training", "validation": "validation", "test": "testing"}
@@ -210,3 +195,53 @@ def _log_datasets(store: Store, run_id: str, dataset: dict[str, Any]) -> None:
 
 def _milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
+
+
+def parent_experiment(base: str, kind: str, name: str) -> str:
+    """MLflow's experiment of a study or search, `kind`: one of its own, so that its table and charts hold nothing
+    else."""
+    return f"{base} {kind} {name}"
+
+
+def child_tags(store: Store, member: ChildRun) -> dict[str, str]:
+    """What makes a run the child of its study's or search's run, which is created where it is missing."""
+    tags = {
+        "mlflow.parentRunId": _parent(store, member.kind, member.whole, member.question),
+        member.kind: member.whole,
+        "variant": member.variant,
+        "seed": str(member.seed),
+    }
+    return tags | ({"tuned": member.tuned} if member.tuned else {})
+
+
+def log_report(
+    where: Location,
+    base: str,
+    kind: str,
+    name: str,
+    question: str,
+    note: str,
+    metrics: Mapping[str, float],
+    paths: Sequence[Path],
+) -> None:
+    """Keep the report of a study or search, these files, with its run; raises whatever MLflow does."""
+    store = connect_store(where, parent_experiment(base, kind, name))
+    run_id = _parent(store, kind, name, question)
+    store.client.set_tag(run_id, "mlflow.note.content", note)
+    for metric, value in metrics.items():
+        store.client.log_metric(run_id, metric, value)
+    for path in paths:
+        store.client.log_artifact(run_id, str(path), "report")
+    store.client.set_terminated(run_id, "FINISHED")
+
+
+def _parent(store: Store, kind: str, name: str, question: str) -> str:
+    with FileLock(store.location.state / ".studies.lock", timeout=60):  # several runs may end at once
+        found = store.client.search_runs([store.experiment], f"tags.`pipeline.{kind}` = '{name}'", max_results=1)
+        if found:
+            run_id: str = found[0].info.run_id
+            return run_id
+        tags = {f"pipeline.{kind}": name, kind: name, "mlflow.note.content": question}
+        tags["mlflow.source.name"] = f"{kind} run"
+        created = store.client.create_run(store.experiment, tags=tags, run_name=f"{kind} {name}")
+        return str(created.info.run_id)

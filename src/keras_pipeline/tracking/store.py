@@ -13,13 +13,14 @@ from urllib.parse import quote
 
 from filelock import FileLock
 
-from keras_pipeline import spent
-from keras_pipeline.errors import MachineError, PipelineError, masked
+from keras_pipeline.core import process
+from keras_pipeline.core.errors import MachineError, PipelineError, masked
 from keras_pipeline.tracking import database
 from keras_pipeline.tracking.database import Condition
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
 
 # Read by MLflow when it is imported or at each call: fail soon, tell nobody, print nothing.
 ENVIRONMENT = {
@@ -75,7 +76,7 @@ def project_root() -> Path:
     return next((folder for folder in (here, *here.parents) if (folder / "dvc.yaml").exists()), here).resolve()
 
 
-def location(root: Path) -> Location:
+def store_location(root: Path) -> Location:
     """MLFLOW_TRACKING_URI (a relative SQLite path is taken from `root`), else mlruns/mlflow.db under `root`."""
     folder = root / "mlruns"
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///mlruns/{DATABASE}"
@@ -85,7 +86,7 @@ def location(root: Path) -> Location:
     return Location(uri, None if uri.startswith(("http://", "https://")) else folder / "artifacts", folder)
 
 
-def connect(where: Location, experiment: str) -> Store:
+def connect_store(where: Location, experiment: str) -> Store:
     """Reach the store, creating database and experiment where they are missing.
 
     Raises whatever MLflow or the file system does; ConnectionError when what stands there is no store of the
@@ -97,7 +98,7 @@ def connect(where: Location, experiment: str) -> Store:
         where.database.parent.mkdir(parents=True, exist_ok=True)
     # The lock covers the constructor too: it makes a server's tables, and two first processes kill each other.
     with _lock(where):
-        found = database.ready(where.uri, where.database, own=where.own)
+        found = database.ready_database(where.uri, where.database, own=where.own)
         client = _client(where, found)
         known = client.get_experiment_by_name(experiment)
         if known is None:
@@ -114,7 +115,7 @@ def connect(where: Location, experiment: str) -> Store:
 
 
 @contextmanager
-def reached(where: Location) -> Iterator[None]:
+def required_store(where: Location) -> Iterator[None]:
     """For a command that is nothing without the store: raises MachineError for whatever MLflow raises."""
     try:
         yield
@@ -122,12 +123,12 @@ def reached(where: Location) -> Iterator[None]:
         raise
     except Exception as error:
         raise MachineError(
-            f"MLflow at {masked(where.uri)} is not available ({reason(error)}). Start it or correct "
+            f"MLflow at {masked(where.uri)} is not available ({failure_reason(error)}). Start it or correct "
             "MLFLOW_TRACKING_URI; what is in files needs no store."
         ) from None
 
 
-def experiments(where: Location) -> int:
+def count_experiments(where: Location) -> int:
     """How many experiments a store has that MLflow itself can open; raises whatever it does."""
     _start()
     return len(_client(where, Condition.GOOD).search_experiments())
@@ -137,7 +138,7 @@ def _start() -> None:
     """Import MLflow, quiet and soon tired."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    with spent.on("import"):
+    with process.time_part("import"):
         import mlflow  # noqa: F401
 
     for name in ("mlflow", "sqlalchemy", "alembic", "urllib3"):
@@ -152,7 +153,7 @@ def _client(where: Location, found: Condition) -> "MlflowClient":
         return MlflowClient(where.uri)
     with suppress(Exception):  # a server that takes unfinished tables back, as PostgreSQL does, can go on
         return MlflowClient(where.uri)
-    raise database.unusable(found)
+    raise database.unusable_error(found)
 
 
 def _lock(where: Location) -> FileLock:
@@ -163,7 +164,7 @@ def _lock(where: Location) -> FileLock:
     return FileLock(beside.with_name(f".{beside.name}-lock"), timeout=60)
 
 
-def reason(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """Why a store failed, in one line without passwords: what the system, network or database said at the bottom of
     MLflow's exceptions, else MLflow's own words."""
     from urllib3.exceptions import HTTPError
@@ -204,7 +205,7 @@ def table_path(experiment: str) -> str:
     return f"/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
-def relocate(where: Location) -> int:
+def relocate_artifacts(where: Location) -> int:
     """Make a local store's artifact paths point into the folder where it now is; how many were changed.
 
     MLflow stores absolute paths; after a move or copy of the checkout it finds no artifact and says nothing.
@@ -217,10 +218,10 @@ def relocate(where: Location) -> int:
         )
     new = f"file://{quote(str(where.artifacts))}"
     changed = 0
-    with reached(where), closing(sqlite3.connect(where.database)) as connection, connection:
-        found = database.condition(where.uri, where.database)
+    with required_store(where), closing(sqlite3.connect(where.database)) as connection, connection:
+        found = database.database_condition(where.uri, where.database)
         if found is not Condition.GOOD:
-            raise database.unusable(found)
+            raise database.unusable_error(found)
         old_roots = [row[0] for row in connection.execute("SELECT artifact_location FROM experiments")]
         for table, column in _paths(connection):
             for old in old_roots:

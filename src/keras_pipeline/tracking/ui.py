@@ -9,21 +9,21 @@ import webbrowser
 
 import requests
 
-from keras_pipeline.errors import MachineError, masked
+from keras_pipeline.core.errors import MachineError, masked
 from keras_pipeline.tracking import store
 
 START_SECONDS = 120
 
 
-def show(experiment: str, port: int, *, browser: bool) -> None:
+def serve_ui(experiment: str, port: int, *, browser: bool) -> None:
     """Serve the page on this machine only until Ctrl-C, and print its address (and open a browser).
 
     With MLFLOW_TRACKING_URI at a server, only print that server's address. Raises MachineError when the
     store is not available or the page does not come up.
     """
-    where = store.location(store.project_root())
-    with store.reached(where):
-        connected = store.connect(where, experiment)
+    where = store.store_location(store.project_root())
+    with store.required_store(where):
+        connected = store.connect_store(where, experiment)
         if where.artifacts:
             store.prepare_table(connected)
     path = store.table_path(connected.experiment)
@@ -56,6 +56,8 @@ def _command(where: store.Location, port: int) -> list[str]:
         "--workers", "1", "--allowed-hosts", ",".join(names),
         "--cors-allowed-origins", ",".join(f"http://{name}" for name in names),
     ]
+
+
     # fmt: on
 
 

@@ -1,0 +1,120 @@
+"""The training side of the conformance check: one process that trains its jobs and leaves their results as .npz."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_pipeline.checks.params import CheckedParams
+from keras_pipeline.config.datasets import IMAGE_SHAPE
+from keras_pipeline.config.params import Model, Params
+from keras_pipeline.core import files
+from keras_pipeline.data.splits import Split, read_split
+from keras_pipeline.data.statistics import read_statistics
+from keras_pipeline.data.task_spec import TaskSpec
+from keras_pipeline.distribution import cluster, strategies
+from keras_pipeline.strict_yaml import reader
+
+Results = Mapping[str, NDArray[Any]]
+"""Of one training: a history's columns by name (epochs,); weights/0 … of the last epoch; best/0 … where sought."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: all params, and the training images, the first `images` of all or of `uneven_classes`."""
+
+    values: dict[str, Any]
+    images: int
+    uneven_classes: bool
+
+    def params(self) -> Params:
+        """The params. Raises ParamsError where they make no sense together."""
+        return reader.parse_yaml(json.dumps(self.values, indent=1).encode(), "params.yaml", CheckedParams)
+
+
+def train_jobs(folder: Path) -> None:
+    """Train the jobs of `folder`/task.json, all at one place, and leave NAME.npz of each in `folder`.
+
+    `Results` are written by the chief alone. What the framework prints goes to a file log-RANK.txt there; the
+    devices, once they are opened, to standard error.
+    """
+    task = files.read_json(folder / "task.json", "conformance")
+    data = Path(task["data"])
+    statistics = read_statistics(data)
+    splits = [read_split(data, name, statistics) for name in ("train", "validation")]
+    standard_error = os.dup(2)
+    strategy, watch = None, None
+    for name, values in task["jobs"].items():
+        job = Job(**values)
+        params = job.params()
+        train, validation = _cut(splits[0], job), splits[1]
+        images = {"train": len(train.targets), "validation": len(validation.targets)}
+        plan = strategies.plan_training(params.train, images, os.environ)
+        if strategy is None:
+            _print_to(folder / f"log-{plan.cluster.rank if plan.cluster else 0}.txt")
+            if plan.cluster:
+                watch = cluster.meet_workers(plan.cluster, {"task": files.file_sha256(folder / "task.json")})
+            strategies.set_environment(plan)
+            strategy = strategies.open_strategy(plan)
+            if plan.chief:
+                os.write(standard_error, f"{', '.join(strategy.devices)} … ".encode())
+        results = _train(params.model, params.seed, plan, strategy, train, validation, statistics["scaling"])
+        if plan.chief:
+            np.savez(folder / f"{name}.npz", allow_pickle=False, **results)
+    if watch:
+        watch.leave()
+    if strategy:
+        strategy.close()
+
+
+def _print_to(path: Path) -> None:
+    log = path.open("w")
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log.fileno(), stream.fileno())
+
+
+def _cut(split: Split, job: Job) -> Split:
+    chosen = np.arange(len(split.targets))
+    if job.uneven_classes:  # of the upper half of the classes only every fourth image
+        chosen = chosen[(split.targets <= split.targets.max() // 2) | (chosen % 4 == 0)]
+    return Split(split.inputs[chosen[: job.images]], split.targets[chosen[: job.images]])
+
+
+def _train(
+    model: Model,
+    seed: int,
+    plan: strategies.Plan,
+    strategy: strategies.Distribution,
+    train: Split,
+    validation: Split,
+    scaling: dict[str, Any],
+) -> Results:
+    from keras_pipeline.training import augmentation, batches, compilation, fit, state
+
+    classes = int(max(train.targets.max(), validation.targets.max())) + 1
+    weights = batches.class_weights(train.targets, classes, plan.train.class_weights)
+    deformation = augmentation.deformation_for(plan.train.augmentation, seed, scaling)
+    data = batches.Data(train, validation, weights, seed, plan.batch_size, plan.validation_batch, deformation)
+    network = compilation.new_network(
+        model, plan.train, seed, strategy, data.steps, TaskSpec("classes", IMAGE_SHAPE, classes)
+    )
+    last: list[NDArray[Any]] = []
+
+    def keep(state: state.TrainingState, progress: dict[str, Any]) -> None:
+        last[:] = [array for name, array in state.items() if name.startswith("trainable/")]
+
+    progress = fit.Progress()
+    fit.fit_network(network, strategy, data, plan.train, fit.FitHooks(save=keep, quiet=True), progress)
+    groups = {"weights": network.get_weights()}
+    if plan.train.early_stopping.patience:  # then these are the best epoch's
+        groups = {"weights": last, "best": groups["weights"]}
+    results = {name: np.array([row[name] for row in progress.history]) for name in progress.history[0]}
+    for group, arrays in groups.items():
+        results |= {f"{group}/{number}": array for number, array in enumerate(arrays)}
+    return results

@@ -1,0 +1,265 @@
+"""params.yaml read and checked: which values do not go together, each fault with line, column, key and a way out."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BeforeValidator, model_validator
+
+from keras_pipeline.checks.numpy_limits import numpy_faults
+from keras_pipeline.config import tasks
+from keras_pipeline.config.datasets import DATASETS
+from keras_pipeline.config.layers import Shape, shapes
+from keras_pipeline.config.optimizers import CLIPPINGS
+from keras_pipeline.config.params import Model, Params, Train
+from keras_pipeline.distribution.strategies import STRATEGIES
+from keras_pipeline.models.architectures import ARCHITECTURES, has_batch_normalization, hidden_layers
+from keras_pipeline.strict_yaml import reader
+from keras_pipeline.strict_yaml.faults import KeyedError
+
+REFUSED = {
+    "central_storage": "TensorFlow's CentralStorageStrategy reports wrong losses and metrics under Keras 3 without "
+    "a word. Use mirrored",
+    "parameter_server": "Keras 3 cannot fit under TensorFlow's ParameterServerStrategy, and its updates are lost "
+    "and differ in every run. Use multi_worker, or data_parallel with backend: jax",
+    "keras_distribution": "keras.distribution trains on one device, without a word, with TensorFlow and PyTorch. "
+    "Use mirrored (TensorFlow), ddp (PyTorch), or data_parallel with backend: jax, which is keras.distribution "
+    "where it works",
+    "distributed_data_parallel": "Keras' fit goes past the wrapper DistributedDataParallel: each process silently "
+    "trains a network of its own. Use ddp, which averages the gradients in the optimizer",
+}
+"""Strategies that people ask for by name and that would train something else than they say: the reason, and the way
+out."""
+
+if TYPE_CHECKING:
+    ArchitectureName = str
+    StrategyName = str
+else:
+    ArchitectureName = Literal[tuple(ARCHITECTURES)]
+    StrategyName = Literal[tuple(STRATEGIES)]
+
+
+def _strategy(name: object) -> object:
+    if isinstance(name, str) and name in REFUSED:
+        raise ValueError(f"'{name}' is refused: {REFUSED[name]}.")
+    return name
+
+
+class CheckedTrain(Train):
+    """`Train` whose values go together."""
+
+    strategy: Annotated[StrategyName, BeforeValidator(_strategy)]
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "CheckedTrain":
+        _raise([*self._schedule_faults(), *self._precision_faults(), *self._strategy_faults(), *self._merging_faults()])
+        return self
+
+    def _schedule_faults(self) -> Iterator[KeyedError]:
+        if self.schedule.name == "cosine" and self.schedule.warmup_epochs >= self.epochs:
+            yield KeyedError(
+                ("schedule", "warmup_epochs"),
+                f"{self.schedule.warmup_epochs} leaves nothing of {self.epochs} epochs to train at the full "
+                "learning rate. Expected: less than train.epochs.",
+            )
+        if self.schedule.name == "cosine" and self.optimizer.name == "ftrl":
+            yield KeyedError(
+                ("schedule", "name"),
+                "'cosine' brings the learning rate to 0, by which train.optimizer.name: ftrl divides. "
+                "Use constant, exponential or reduce_on_plateau, or another optimizer.",
+            )
+
+    def _precision_faults(self) -> Iterator[KeyedError]:
+        if self.precision == "mixed_float16" and "loss_scale_factor" in self.optimizer.arguments():
+            yield KeyedError(
+                ("optimizer", "loss_scale_factor"),
+                "train.precision: mixed_float16 scales the loss by factors of its own, and Keras ignores this one. "
+                "Take it out, or use another precision.",
+            )
+
+    def _strategy_faults(self) -> Iterator[KeyedError]:
+        row = STRATEGIES[self.strategy]
+        if self.backend not in row.backends:
+            because = (
+                f" ({REFUSED['keras_distribution'].split('. Use')[0]})" if self.strategy == "data_parallel" else ""
+            )
+            yield KeyedError(
+                ("strategy",),
+                f"'{self.strategy}' does not work with backend {self.backend}{because}. "
+                f"Use backend: {row.backends[0]}{self._other_strategies()}.",
+            )
+        for key, count, several in (("devices", self.devices, row.devices), ("workers", self.workers, row.workers)):
+            if count > 1 and not several:
+                thing = "device" if key == "devices" else "process"
+                yield KeyedError(
+                    (key,),
+                    f"strategy '{self.strategy}' trains on one {thing}, not on {count}. "
+                    f"Use {key}: 1{self._other_strategies()}.",
+                )
+        if self.batch_size != "full" and self.batch_size % self.replicas:
+            multiple = max(self.replicas, self.batch_size - self.batch_size % self.replicas)
+            yield KeyedError(
+                ("batch_size",),
+                f"{self.batch_size} is the global batch and cannot be shared evenly by {self.replicas} replicas. "
+                f"Use a multiple of {self.replicas}, such as {multiple}.",
+            )
+
+    def _merging_faults(self) -> Iterator[KeyedError]:
+        """What Keras' optimizer cannot do, or does to each replica's share, where gradients are merged in its step."""
+        given = self.optimizer.arguments()
+        if not STRATEGIES[self.strategy].merges:
+            return
+        several = self.replicas > 1
+        other = "train.backend: jax with train.strategy: data_parallel" if several else "train.strategy: none"
+        way_out = f"Take it out, or use {other}."
+        for key in ("gradient_accumulation_steps", *(["ema_overwrite_frequency"] if given.get("use_ema") else [])):
+            if key in given:
+                yield KeyedError(
+                    ("optimizer", key),
+                    f"Keras cannot do this with strategy '{self.strategy}', where TensorFlow adds up gradients inside "
+                    f"of the optimizer's step. {way_out}",
+                )
+        for key in CLIPPINGS if several else ():
+            if key in given:
+                yield KeyedError(
+                    ("optimizer", key),
+                    f"with strategy '{self.strategy}' each replica clips the gradients of its own share of a batch, "
+                    f"which is not what one device does. {way_out}",
+                )
+
+    def _other_strategies(self) -> str:
+        """Those that train with this backend on so many devices and workers, as the end of an advice."""
+        possible = [
+            name
+            for name, row in STRATEGIES.items()
+            if self.backend in row.backends
+            and (row.devices or self.devices == 1)
+            and (row.workers or self.workers == 1)
+        ]
+        return f", or strategy: {' or '.join(possible)}" if possible else ""
+
+
+class CheckedModel(Model):
+    """`Model` with an architecture that there is."""
+
+    architecture: ArchitectureName
+
+
+class CheckedParams(Params):
+    """`Params` whose values go together."""
+
+    model: CheckedModel
+    train: CheckedTrain
+
+    @model_validator(mode="after")
+    def _blocks_fit(self) -> "CheckedParams":
+        of_the_engine = numpy_faults(self) if self.train.engine == "numpy" else ()
+        faults = [
+            *_layer_faults(self.model, DATASETS[self.fetch.dataset].shape),
+            *self._task_faults(),
+            *self._regression_faults(),
+            *self._batch_statistics_faults(),
+            *of_the_engine,
+            *self._size_faults(),
+        ]
+        _raise(faults)
+        return self
+
+    def _task_faults(self) -> Iterator[KeyedError]:
+        """The network and its loss, as the row of the task has them."""
+        model, task = self.model, self.task
+        architectures = [name for name in ARCHITECTURES if name not in task.unsuitable_architectures]
+        for key, value, known, allowed in (
+            (("model", "architecture"), model.architecture, architectures, architectures),
+            (
+                ("model", "output_activation"),
+                model.output_activation,
+                task.output_activations,
+                task.output_activations_for(self.train.loss),
+            ),
+            (("train", "loss"), self.train.loss, task.losses, task.losses_for(model.output_activation)),
+        ):
+            if value not in known:
+                yield KeyedError(key, f"'{value}' does not fit {task.asked}. Use {' or '.join(allowed)}.")
+        if model.architecture in architectures and model.architecture != "layers":
+            try:
+                shapes(hidden_layers(model), DATASETS[self.fetch.dataset].shape)
+            except ValueError as error:
+                yield KeyedError(("model", "architecture"), f"'{model.architecture}' does not fit the dataset: {error}")
+        pair = self.train.loss, model.output_activation
+        if pair in tasks.WRONG_PAIRS and task.name == "classes":
+            yield KeyedError(("model", "output_activation"), tasks.WRONG_PAIRS[pair])
+
+    def _regression_faults(self) -> Iterator[KeyedError]:
+        """What is of classes or images, where there are none."""
+        if self.task.name != "regression":
+            return
+        data, train = f"the dataset '{self.fetch.dataset}'", self.train
+        if self.normalize.positive_class != "none":
+            message = f"{data} has no classes: a number is predicted. Use none, or a dataset of images."
+            yield KeyedError(("normalize", "positive_class"), message)
+        if train.early_stopping.monitor == "val/accuracy":
+            message = f"a number is predicted from {data}, and none is right or wrong. Use val/loss."
+            yield KeyedError(("train", "early_stopping", "monitor"), message)
+        if train.class_weights != "none":
+            yield KeyedError(("train", "class_weights"), f"{data} has no classes. Use none.")
+        if train.augmentation.on:
+            message = f"images are deformed, and {data} is a table. Use 0 for shift, rotation, scale and elastic."
+            yield KeyedError(("train", "augmentation"), message)
+
+    def _batch_statistics_faults(self) -> Iterator[KeyedError]:
+        possible = STRATEGIES[self.train.strategy].statistics
+        if (
+            self.train.replicas > 1
+            and has_batch_normalization(self.model)
+            and self.train.batch_statistics not in possible
+        ):
+            yield KeyedError(
+                ("train", "batch_statistics"),
+                f"'{self.train.batch_statistics}' does not work with strategy '{self.train.strategy}'. "
+                f"Use {possible[0]}, or a network without BatchNormalization.",
+            )
+
+    def _size_faults(self) -> Iterator[KeyedError]:
+        """What the size of the dataset makes impossible, before anything is fetched."""
+        count = DATASETS[self.fetch.dataset].train_count
+        too_many = list(self.normalize.size_faults(count))
+        yield from too_many
+        asked = self.normalize.training_images
+        yield from self.train.size_faults(self.normalize.left(count) if asked == "all" or too_many else asked)
+
+
+def _layer_faults(model: Model, shape: Shape) -> Iterator[KeyedError]:
+    """Why the list of layers cannot take an input of this shape, if it cannot."""
+    for index, layer in enumerate(model.layers):
+        try:
+            shape = layer.output_shape(shape)
+        except ValueError as error:
+            yield KeyedError(("model", "layers", index), str(error))
+            return
+    if model.architecture == "layers" and len(shape) != 1:
+        received = f"the last layer gives {' × '.join(map(str, shape))}" if model.layers else "the list is empty"
+        yield KeyedError(
+            ("model", "layers"),
+            f"{received}, but the output layer, which the pipeline "
+            "adds, needs a flat input. End the list with {layer: Flatten} or {layer: GlobalAveragePooling2D}.",
+        )
+
+
+def _raise(faults: list[KeyedError]) -> None:
+    """Raise all of them as one, if there are any."""
+    if faults:
+        raise KeyedError(faults[0].key, str(faults[0]), *faults[1:])
+
+
+def load_params(path: Path) -> Params:
+    """The params in a file. Raises ParamsError naming every fault with file, line, column and key."""
+    return reader.load_yaml(path, CheckedParams)
+
+
+def with_workers(params: Params, count: int) -> Params:
+    """The same params with another number of workers. Raises ParamsError where that does not work."""
+    values = params.model_dump(exclude_unset=True, mode="json")
+    values["train"]["workers"] = count
+    return reader.parse_yaml(json.dumps(values, indent=1).encode(), "params.yaml with --workers", CheckedParams)

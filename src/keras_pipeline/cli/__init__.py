@@ -1,0 +1,1 @@
+"""The command line: a module for each group of verbs, with its parser. Holds no logic. Open first: `parser`."""

@@ -1,0 +1,231 @@
+"""What this machine has for the pipeline: one line each, good or with what to do."""
+
+import importlib.metadata
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import requests
+
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.config.datasets import DATASETS
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import MachineError, PipelineError, masked
+from keras_pipeline.tracking import database, store
+from keras_pipeline.tracking.database import Condition
+
+Finding = tuple[bool, str]
+NEEDED_BYTES = 3 * 10**9
+PATIENCE_SECONDS = 20
+"""After which it is said that TensorFlow is waited for: it is, as long as its process lives."""
+NAME_ANOTHER = "name another one in MLFLOW_TRACKING_URI"
+REMEDIES = {
+    Condition.HALF_MADE: "`keras-pipeline track` moves it aside and makes a new one",
+    Condition.UNREADABLE: f"if it was no store, {NAME_ANOTHER}; else move it away (`sqlite3 {{file}} .recover` may "
+    "read what it held), and `keras-pipeline track` makes a new one",
+    Condition.OLDER: "upgrade a copy (of a backup, if an upgrade was cut off), while nothing writes there: "
+    "cp {file} {file}.old && cp {file} {file}.new && mlflow db upgrade sqlite:///{file}.new && mv {file}.new {file}",
+    Condition.NEWER: f"update this project, or {NAME_ANOTHER}",
+    Condition.FOREIGN: NAME_ANOTHER,
+}
+"""What to do with an SQLite file that is no good store; with the database of a server:"""
+SERVER_REMEDIES = REMEDIES | {
+    Condition.HALF_MADE: f"`keras-pipeline track` lets MLflow go on; if that fails, drop its tables, or {NAME_ANOTHER}",
+    Condition.OLDER: "make a backup, then: mlflow db upgrade with its address",
+}
+
+
+def show_findings(params_file: Path, raw: Path) -> None:
+    """Print every finding; raises MachineError at the end when one is not good."""
+    checks: dict[str, Callable[[], Finding]] = {
+        "python": _python,
+        "params": lambda: _params(params_file),
+        "tensorflow": _tensorflow,
+        "keras": _keras,
+        "devices": _devices,
+        "dvc": _dvc,
+        "git": _git,
+        "store": _store,
+        "disk": _disk,
+        "dataset": lambda: _dataset(params_file, raw),
+    }
+    bad = 0
+    for name, check in checks.items():
+        try:
+            good, text = check()
+        except (OSError, PipelineError) as error:  # the machine's own words are a finding like any other
+            good, text = False, masked(str(error)).split("\n")[0]
+        bad += not good
+        print(f"{'good' if good else 'BAD '}  {name + ':':12}{text}", flush=True)
+    if bad:
+        raise MachineError(f"{bad} of {len(checks)} checks are not good; each line says what to do.")
+
+
+def _python() -> Finding:
+    text = f"{sys.version.split()[0]} in {sys.prefix}"
+    return (3, 11) <= sys.version_info[:2] < (3, 14), f"{text}; expected 3.11, 3.12 or 3.13"
+
+
+def _params(path: Path) -> Finding:
+    try:
+        load_params(path)
+    except ValueError:
+        return False, f"{path} has faults: keras-pipeline params check"
+    return True, f"{path} has no fault"
+
+
+def _tensorflow() -> Finding:
+    return _installed("tensorflow")
+
+
+def _keras() -> Finding:
+    return _installed("keras")
+
+
+def _installed(name: str) -> Finding:
+    try:
+        return True, importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return (
+            False,
+            f"not installed: run `make setup`, or pip install -e . in an environment (prefix {sys.prefix})",
+        )
+
+
+def _devices() -> Finding:
+    # In a process of its own: TensorFlow takes seconds, gigabytes of a GPU, and prints.
+    code = "import tensorflow as tf; print(*(d.name for d in tf.config.list_physical_devices()))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    ) as probe:
+        try:
+            out, err = _awaited(probe)
+        finally:
+            probe.kill()
+    if probe.returncode < 0:
+        reason = signal.strsignal(-probe.returncode)
+        needs = "; it needs a processor with AVX" if probe.returncode == -signal.SIGILL else ""
+        return False, f"TensorFlow does not start: its process ended by signal {-probe.returncode} ({reason}){needs}"
+    if probe.returncode:
+        return False, f"TensorFlow does not start: {(err.strip() or 'no reason given').splitlines()[-1][:200]}"
+    names = out.split()
+    hint = "" if any("GPU" in name for name in names) else "; for an NVIDIA GPU: pip install -e '.[cuda]'"
+    return True, ", ".join(name.removeprefix("/physical_device:") for name in names) + hint
+
+
+def _awaited(probe: "subprocess.Popen[str]") -> tuple[str, str]:
+    """What it wrote; nobody knows how long a slow machine takes, and Ctrl-C ends it."""
+    try:
+        return probe.communicate(timeout=PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        if sys.stderr.isatty():
+            print(f"      devices:    waiting for TensorFlow to start in process {probe.pid}", file=sys.stderr)
+        return probe.communicate()
+
+
+def _dvc() -> Finding:
+    good, text = _installed("dvc")
+    if good and shutil.which("dvc") is None:
+        return False, f"{text}, but not on PATH: source .venv/bin/activate"
+    if good and not Path(".dvc").is_dir():
+        return False, f"{text}, but this folder has no .dvc: run it in the checkout's top folder"
+    locks = Path(".dvc", "tmp", "rwlock")
+    if good and locks.is_file() and not _is_json(locks):
+        return False, f"{text}, but {locks} is torn: DVC was ended while it wrote it, and refuses it: rm {locks}"
+    return good, text
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
+def _git() -> Finding:
+    if shutil.which("git") is None:
+        return False, "not installed; DVC's experiments need it"
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return False, "no git commit here: DVC needs a clone (`git clone`), or `git init` and a first commit"
+    return True, f"at commit {done.stdout.strip()}"
+
+
+def _store() -> Finding:
+    where = store.store_location(store.project_root())
+    uri = masked(where.uri)
+    try:
+        if where.artifacts is None:
+            requests.get(f"{where.uri.rstrip('/')}/health", timeout=3).raise_for_status()
+            return True, f"{uri} answers"
+        return _opened(where, uri)
+    except Exception as error:  # whatever requests, SQLite, SQLAlchemy or MLflow raise
+        return False, f"{uri} cannot be reached ({store.failure_reason(error)}): mend that, or {NAME_ANOTHER}"
+
+
+def _opened(where: store.Location, uri: str) -> Finding:
+    """What stands in a database; raises whatever makes it unusable and is not known here."""
+    found, file = database.database_condition(where.uri, where.database), where.database
+    if file:
+        folder = next(parent for parent in file.parents if parent.exists())
+        if not os.access(folder, os.W_OK):
+            return False, f"{uri}: its folder {folder} must be writable"
+    if found is Condition.ABSENT:
+        return True, f"{uri} will be made by the first run"
+    if found is not Condition.GOOD:
+        remedies = REMEDIES if file else SERVER_REMEDIES
+        return False, f"{uri} is {found.value}: {remedies[found].format(file=shlex.quote(str(file)))}"
+    if file and (damage := database.find_damage(file)):
+        remedy = REMEDIES[Condition.UNREADABLE].format(file=shlex.quote(str(file)))
+        return False, f"{uri} is damaged ({damage}): {remedy}"
+    return True, f"{uri} opens, with {store.count_experiments(where)} experiments"
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free
+    return (
+        free > NEEDED_BYTES,
+        f"{free / 1e9:.0f} GB free; data, cache and runs want {NEEDED_BYTES / 1e9:.0f} GB",
+    )
+
+
+def _dataset(params_file: Path, raw: Path) -> Finding:
+    try:
+        name = load_params(params_file).fetch.dataset
+    except ValueError:
+        return False, "unknown while params.yaml has faults"
+    if not DATASETS[name].files:
+        return True, f"{name} comes with scikit-learn"
+    manifest = raw / "dataset.json"
+    if manifest.is_file() and files.read_json(manifest, "fetch", keys=["name"])["name"] == name:
+        return True, f"{name} is in {raw}/"
+    for mirror in _mirrors(name):
+        if _answers(mirror):
+            return True, f"{name} can be fetched from {masked(mirror)}"
+    return False, (
+        f"no mirror of {name} answers. Set KERAS_PIPELINE_MIRRORS to a folder or URL with its files, "
+        "or use fetch.dataset: digits"
+    )
+
+
+def _mirrors(name: str) -> Iterator[str]:
+    own = os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",")
+    yield from (mirror.strip() for mirror in own if mirror.strip())
+    yield from DATASETS[name].mirrors
+
+
+def _answers(mirror: str) -> bool:
+    if not mirror.startswith(("http://", "https://")):
+        return Path(mirror.removeprefix("file://")).is_dir()
+    try:
+        url = f"{mirror.rstrip('/')}/train-labels-idx1-ubyte.gz"
+        return requests.head(url, timeout=5, allow_redirects=True).ok
+    except (OSError, ValueError):  # of requests; and of urllib3, which it lets pass
+        return False

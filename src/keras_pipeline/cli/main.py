@@ -1,0 +1,148 @@
+"""The command line: `keras-pipeline --help`. Runs one verb and maps faults to exit codes."""
+
+import atexit
+import contextlib
+import errno
+import gc
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from types import FrameType
+from typing import NoReturn
+
+from keras_pipeline.cli.parser import make_parser
+from keras_pipeline.core import process
+from keras_pipeline.core.errors import PipelineError, masked
+from keras_pipeline.distribution import launcher
+
+TIMED = ("fetch", "normalize", "train", "evaluate", "track")
+"""The verbs that say at their end where their time went."""
+EXIT_MEANING = {
+    1: "certify or conformance: not as recorded",
+    2: "bad params or usage",
+    3: "bad data",
+    4: "download failed",
+    5: "training diverged, or overfit failed",
+    6: "the machine lacks something",
+    7: "model file damaged",
+    75: "stopped or busy: run the same command again",
+}
+# fmt: off
+MACHINE_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK,
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE,
+    errno.ENOMEM,
+}
+
+
+# fmt: on
+class Terminated(KeyboardInterrupt):
+    """A signal that asks the process to end; what was begun is closed as after Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit code. Prints every fault in the user's terms, a traceback never."""
+    # The frameworks bring a million objects that live to the end: to look through them for garbage takes seconds.
+    gc.set_threshold(100_000, 20, 20)
+    atexit.register(gc.freeze)
+    parser = make_parser()
+    chosen = parser.parse_args(arguments)
+    verb = f"keras-pipeline {chosen.verb}"
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # ignored on purpose: nohup
+            signal.signal(number, _terminate)
+    if launcher.PARENT in os.environ:
+        launcher.end_with_parent(int(os.environ[launcher.PARENT]))
+    elif "DVC_STAGE" in os.environ:
+        threading.Thread(target=_end_with_dvc, daemon=True).start()
+    try:
+        code = chosen.run(chosen) or 0
+        if chosen.verb in TIMED:
+            print(f"{chosen.verb}: {process.timing_line()}")
+        print(end="", flush=True)
+    except PipelineError as error:
+        print(masked(str(error)), file=sys.stderr)
+        return _end(verb, error.exit_code)
+    except KeyboardInterrupt as interruption:
+        code = 128 + getattr(interruption, "number", signal.SIGINT)
+        print(f"{verb}: interrupted, exit {code}", file=sys.stderr)
+        return code
+    except BrokenPipeError:
+        # Whoever read our output left: nobody is there to be told.
+        _drop_output()
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        return _unexpected(verb, error)
+    return _end(verb, code) if code else 0
+
+
+def _end(verb: str, code: int) -> int:
+    print(f"{verb}: exit {code} ({EXIT_MEANING.get(code, 'a process that it started ended so')})", file=sys.stderr)
+    return code
+
+
+def _unexpected(verb: str, error: Exception) -> int:
+    """A full disk, a missing permission or memory are the machine's; the rest is a bug of ours."""
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+        _drop_output()
+        print(
+            f"{error.filename or 'the output'}: {error.strerror}. "
+            "Make room, give permission or name another path, then run it again.",
+            file=sys.stderr,
+        )
+        return _end(verb, 6)
+    if isinstance(error, MemoryError):
+        print("Memory is exhausted. Use a smaller network or train.batch_size.", file=sys.stderr)
+        return _end(verb, 6)
+    descriptor, path = tempfile.mkstemp(prefix="keras-pipeline-", suffix=".txt")
+    with os.fdopen(descriptor, "w") as file:
+        file.write(masked("".join(traceback.format_exception(error))))
+    print(
+        f"{verb}: this is a bug of keras-pipeline, please report it ({type(error).__name__}).\n"
+        f"The traceback is in {path}\n{verb}: exit 70",
+        file=sys.stderr,
+    )
+    return 70
+
+
+def _drop_output() -> None:
+    """Let go of output that cannot be written: Python would try again at its end, and complain."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated(number)
+
+
+def _end_with_dvc() -> None:
+    """DVC does not take its stages along when it is killed: end as after SIGTERM when it is gone.
+
+    Between DVC and this process there may be the shell that DVC starts every stage with: bash steps aside for the
+    command, dash waits for it. Like everything below DVC, that shell has DVC_STAGE in its environment.
+    """
+    import psutil
+
+    child = psutil.Process()
+    with contextlib.suppress(psutil.Error):
+        while (parent := child.parent()) and "DVC_STAGE" in parent.environ():
+            child = parent
+    with contextlib.suppress(psutil.NoSuchProcess):
+        dvc = child.ppid()
+        while child.ppid() == dvc:
+            time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

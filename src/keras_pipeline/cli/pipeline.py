@@ -1,0 +1,84 @@
+"""The verbs of the pipeline: its stages."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+
+def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Give the parser this module's verbs; `add` is the function of `parser.make_parser`."""
+    command = add("fetch", fetch, "download and verify the dataset", "params", "raw", "downloads")
+    command.add_argument(
+        "--download-only", action="store_true", help="only make sure that the files are there; writes no data/raw"
+    )
+    add("normalize", normalize, "split and scale the images", "params", "raw", "normalized")
+    folders = ("params", "normalized", "models", "checkpoints")
+    for name, text in (
+        ("train", "train the network"),
+        ("launch", "train with several local processes, whatever params.yaml says of workers"),
+    ):
+        command = add(name, train, text, *folders)
+        command.add_argument("--no-resume", action="store_true", help="begin anew, also where a checkpoint is kept")
+        command.add_argument(
+            "--workers",
+            type=int,
+            required=name == "launch",
+            metavar="N",
+            help="processes, instead of train.workers",
+        )
+    add("evaluate", evaluate, "test the network; numbers and figures", "params", "normalized", "models", "reports")
+    command = add("track", track, "make MLflow say what the files say", "params", "models", "reports", "checkpoints")
+    command.add_argument("--again", action="store_true", help="send everything, also where nothing has changed")
+
+
+def fetch(chosen: argparse.Namespace) -> None:
+    """Download and verify the dataset."""
+    from keras_pipeline.checks.params import load_params
+    from keras_pipeline.stages.fetch import download_only, fetch_dataset
+
+    stage = download_only if chosen.download_only else fetch_dataset
+    stage(load_params(chosen.params), chosen.raw, chosen.downloads)
+
+
+def normalize(chosen: argparse.Namespace) -> None:
+    """Split and scale the images, or the rows."""
+    from keras_pipeline.checks.params import load_params
+    from keras_pipeline.stages.normalize import normalize_dataset
+
+    normalize_dataset(load_params(chosen.params), chosen.raw, chosen.normalized)
+
+
+def train(chosen: argparse.Namespace) -> int:
+    """Train the network, by one process or several."""
+    from keras_pipeline.checks.params import load_params, with_workers
+    from keras_pipeline.distribution.cluster import cluster_from_environment
+    from keras_pipeline.stages.train import launch_training, train_network
+    from keras_pipeline.tracking import live_run, store
+
+    values = load_params(chosen.params)
+    if chosen.workers is not None:
+        values = with_workers(values, chosen.workers)
+    if values.train.workers > 1 and cluster_from_environment(values.train.strategy, os.environ) is None:
+        command = [sys.executable, "-m", "keras_pipeline.cli.main", "train", *sys.argv[2:]]
+        return launch_training(values, chosen.normalized, chosen.models, chosen.checkpoints, command)
+    observer = live_run.LiveTracker(store.store_location(store.project_root()), values.tracking.experiment)
+    train_network(values, chosen.normalized, chosen.models, observer, chosen.checkpoints, resume=not chosen.no_resume)
+    return 0
+
+
+def evaluate(chosen: argparse.Namespace) -> None:
+    """Test the network."""
+    from keras_pipeline.checks.params import load_params
+    from keras_pipeline.stages.evaluate import evaluate_network
+
+    evaluate_network(load_params(chosen.params), chosen.normalized, chosen.models, chosen.reports)
+
+
+def track(chosen: argparse.Namespace) -> None:
+    """Make MLflow say what the files say."""
+    from keras_pipeline.checks.params import load_params
+    from keras_pipeline.stages.track import track_run
+
+    values = load_params(chosen.params)
+    track_run(values, chosen.params, chosen.models, chosen.reports, chosen.checkpoints, again=chosen.again)

@@ -1,0 +1,49 @@
+"""Which run stands behind the files of this folder, and whether they still fit params, data and code."""
+
+import time
+from pathlib import Path
+
+from keras_pipeline.config.params import Params
+from keras_pipeline.config.tasks import format_headline
+from keras_pipeline.core import files
+from keras_pipeline.records import provenance
+from keras_pipeline.records.provenance import TRAINING
+from keras_pipeline.records.record import RunRecord, read_record, recorded_params
+
+
+def show_status(params: Params, normalized: Path, models: Path, reports: Path) -> None:
+    """Print the run of models/run.json, its test result, and each way in which it is stale."""
+    record = read_record(models / "run.json")
+    trained = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["started"]))
+    git = record["git"]
+    commit = f"commit {git['commit'][:12]}{' with changes' if git['dirty'] else ''}" if git["commit"] else "no commit"
+    print(f"run:      {record['name']}, key {record['key']}")
+    print(f"trained:  {trained}, {len(record['history'])} epochs, {record['train_seconds']:.0f} s, {commit}")
+    if (reports / "metrics.json").is_file():
+        scores = files.read_json(reports / "metrics.json", written_by="evaluate")
+        result = f"{format_headline(scores)}, test/loss {scores['test/loss']:.4f}"
+        print(f"result:   {result}; figures in {reports / 'figures'}/")
+    reasons = find_stale(params, normalized, models, record)
+    print("state:    up to date" if not reasons else "state:    stale, run `dvc repro`:")
+    for reason in reasons:
+        print(f"          {reason}")
+
+
+def find_stale(params: Params, normalized: Path, models: Path, record: RunRecord) -> list[str]:
+    """What differs between the run's record and what stands here now, a line each; empty when nothing does."""
+    now = recorded_params(params)
+    then = record["params"]
+    reasons = [
+        f"params: {key} was {then.get(key, 'not given')}, is {now.get(key, 'not given')}"
+        for key in sorted({*now, *then})
+        if now.get(key) != then.get(key)
+    ]
+    statistics = normalized / "statistics.json"
+    if not statistics.is_file() or files.file_sha256(statistics) != record["sha256"]["data"]:
+        reasons.append("data: not the normalized data that the network was trained on")
+    if provenance.code_digest(TRAINING) != record["sha256"]["code"]:
+        reasons.append("code: a module that train imports has changed")
+    model = models / "model.keras"
+    if not model.is_file() or files.file_sha256(model) != record["sha256"]["model"]:
+        reasons.append(f"model: {model} is not the network that this run wrote")
+    return reasons

@@ -1,0 +1,240 @@
+"""A finished run wherever its files are: a folder, a git revision or DVC experiment, or a store of runs."""
+
+import configparser
+import hashlib
+import io
+import math
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from keras_pipeline.config.tasks import TASKS, Task
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import DataError, MachineError, ParamsError
+from keras_pipeline.data.scaling import Scaling
+from keras_pipeline.evaluation.binary import class_shares
+from keras_pipeline.records import provenance
+from keras_pipeline.records.record import RunRecord, check_record, read_record
+
+RECORD, SCORES, PREDICTIONS = "models/run.json", "reports/metrics.json", "reports/predictions.npz"
+REPORTS = (SCORES, PREDICTIONS)
+NETWORK = "models/model.keras"
+STALE = f"reports/ tells of another network than {NETWORK}: by dvc.lock 'evaluate' was given that. Run `dvc repro`."
+EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38,62}/(.+)")
+"""DVC's name of an experiment's commit: that of the commit it began from, and its own."""
+Stored = Callable[[str, tuple[str, ...], Path], tuple[str, RunRecord]]
+"""Finds a run in a store by what it is called: its name and record, with these reports in a folder, by their paths.
+Raises ParamsError where none or several match, MachineError where the store cannot be reached."""
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run with a test result: what it was asked for as, where it was found, its record and its metrics; what it
+    answered to the test images, float (images, classes), and their classes, int64 (images,): of one class against the
+    rest two; of a table the predicted numbers, float64 (rows, 1), and the true ones, (rows,), in their own units.
+    `folder`: what has its models/ and reports/, if one has."""
+
+    requested_name: str
+    location: str
+    record: RunRecord
+    scores: dict[str, float]
+    outputs: NDArray[np.floating[Any]]
+    labels: NDArray[Any]
+    folder: Path | None = None
+
+    @property
+    def task(self) -> Task:
+        """What it learned to do."""
+        return TASKS[self.record["dataset"]["task"]]
+
+
+def find_run(asked: str, stored: Stored) -> FoundRun:
+    """The run that `asked` names: a folder with models/ and reports/, else a git revision or DVC experiment, else a run
+    in the store.
+
+    Raises ParamsError where nothing is called so, or several are, DataError where its files are lacking or do not
+    belong together.
+    """
+    folder = Path(asked)
+    if all((folder / name).is_dir() for name in ("models", "reports")):
+        with _told_of(f"folder {asked}") as location:
+            lock, network = folder / "dvc.lock", folder / NETWORK
+            if lock.is_file() and network.is_file():
+                _check_evaluated(_locked(lock.read_text(encoding="utf-8")), _md5(network.read_bytes()))
+            return _read(asked, location, _record(folder), folder, folder)
+    revisions = _revisions(asked)
+    if len(revisions) > 1:
+        lines = [f"  {name}  {commit[:12]}" for commit, name in revisions.items()]
+        raise ParamsError("\n".join([f"{len(revisions)} commits are called '{asked}'. Name one in full:", *lines]))
+    with tempfile.TemporaryDirectory() as temporary:
+        own = Path(temporary)
+        for commit, name in revisions.items():
+            kind = "DVC experiment" if EXPERIMENT.fullmatch(name) else "git revision"
+            with _told_of(f"{kind} {asked}, commit {commit[:12]}") as location:
+                _check_out(commit, own)
+                return _read(asked, location, _record(own), own)
+        try:
+            name, record = stored(asked, REPORTS, own)
+        except (ParamsError, MachineError) as error:
+            raise type(error)(
+                f"'{asked}': no folder with models/ and reports/ in it, no revision of this folder's git repository "
+                f"and no DVC experiment in it.\n{error}"
+            ) from None
+        with _told_of(f"MLflow's run {name}") as location:
+            return _read(asked, location, record, own)
+
+
+@contextmanager
+def _told_of(location: str) -> Iterator[str]:
+    """Whatever is wrong with the data of a run, the message begins with where it was found."""
+    try:
+        yield location
+    except DataError as error:
+        raise DataError(f"{location}: {error}") from None
+
+
+def _record(folder: Path) -> RunRecord:
+    return read_record(folder / RECORD)
+
+
+def _revisions(asked: str) -> dict[str, str]:
+    """The commits that git or DVC calls so, with what was asked or the full name of the experiment."""
+    here = Path.cwd()
+    revision = provenance.run_git(here, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{asked}^{{commit}}")
+    commits = {revision.stdout.strip(): asked} if revision.returncode == 0 else {}
+    listed = provenance.run_git(
+        here, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"
+    ).stdout.splitlines()
+    for commit, _, name in (line.partition(" ") for line in listed):
+        match = EXPERIMENT.fullmatch(name)
+        if match and match[1] == asked:
+            commits[commit] = name
+    return commits
+
+
+def _check_out(commit: str, folder: Path) -> None:
+    """Write the files of a run into `folder` as they were in a commit of this folder's repository: from git itself, or
+    from DVC's cache by what dvc.lock says of them."""
+    locked = _locked(_shown(commit, "dvc.lock"))
+    digests = {path: digest for stage in locked.values() for path, digest in stage["outs"].items()}
+    _check_evaluated(locked, digests.get(NETWORK))
+    cache = _cache() / "files" / "md5"
+    for path in (RECORD, PREDICTIONS):
+        digest = digests.get(path, "")
+        kept = cache / digest[:2] / digest[2:]
+        if not digest or not kept.is_file():
+            what = f"{path} (MD5 {digest}) is not in DVC's cache {cache}" if digest else f"dvc.lock names no {path}"
+            raise DataError(
+                f"{what}. Expected: a commit of what `dvc repro` left, in the checkout where it ran. Get it with "
+                "`dvc fetch --all-commits`, or check that commit out, run `dvc repro`, and commit dvc.lock."
+            )
+        content = kept.read_bytes()
+        if _md5(content) != digest:
+            raise DataError(f"{kept}: damaged, it should be {path}. Delete it, then `dvc fetch` or run again.")
+        files.write_atomically(folder / path, content)
+    files.write_atomically(folder / SCORES, _shown(commit, SCORES).encode())
+
+
+def _shown(commit: str, path: str) -> str:
+    done = provenance.run_git(Path.cwd(), "show", f"{commit}:./{path}")
+    if done.returncode:
+        raise DataError(
+            f"there is no {path} in it. Expected: a commit of this project after `dvc repro`, with dvc.lock "
+            f"and {SCORES}."
+        )
+    return done.stdout
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _check_evaluated(locked: Mapping[str, Mapping[str, Mapping[str, str]]], network: str | None) -> None:
+    """Raise DataError where `evaluate` was last given another network than this one, by its MD5."""
+    if locked.get("evaluate", {}).get("deps", {}).get(NETWORK, network) != network:
+        raise DataError(STALE)
+
+
+def _locked(text: str) -> dict[str, dict[str, dict[str, str]]]:
+    """What dvc.lock says of each stage's `deps` and `outs`: their MD5 by their paths."""
+    try:
+        stages: dict[str, Any] = YAML(typ="safe", pure=True).load(text)["stages"]
+        return {
+            name: {kind: _digests(stage.get(kind, [])) for kind in ("deps", "outs")} for name, stage in stages.items()
+        }
+    except (YAMLError, TypeError, KeyError, AttributeError):
+        raise DataError("its dvc.lock cannot be read. Expected: what `dvc repro` writes.") from None
+
+
+def _digests(entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    return {one["path"]: str(one.get("md5", "")) for one in entries}
+
+
+def _cache() -> Path:
+    """DVC's cache of this project: where its settings say, the local ones first, else .dvc/cache."""
+    for name in ("config.local", "config"):
+        settings = configparser.ConfigParser(interpolation=None, strict=False)
+        try:
+            settings.read(Path(".dvc") / name)
+        except configparser.Error:
+            continue
+        if settings.has_option("cache", "dir"):
+            return Path(".dvc") / settings["cache"]["dir"]
+    return Path(".dvc", "cache")
+
+
+def _read(asked: str, location: str, record: RunRecord, reports: Path, folder: Path | None = None) -> FoundRun:
+    """The run of this record with what is in the folder `reports`, as far as it belongs together."""
+    if "diverged" in record:
+        raise DataError(f"the training diverged ({record['diverged']}), so there is no test result to compare.")
+    check_record(record)
+    dataset = record["dataset"]
+    classes = len(dataset["class_names"])
+    metric = "test/accuracy" if classes else "test/mean_absolute_error"
+    scores = files.read_json(reports / SCORES, written_by="evaluate", keys=(metric,))
+    outputs, labels = _predictions(reports / PREDICTIONS, "labels" if classes else "targets")
+    if not all(type(score) in (int, float) for score in scores.values()):
+        raise DataError(f"{SCORES} holds what is no number. The stage 'evaluate' writes it: run `dvc repro`.")
+    images = dataset["images"].get("test")
+    shape = (images, classes if classes > 2 else 1)
+    if outputs.shape != shape or labels.shape != (images,):
+        raise DataError(
+            f"{PREDICTIONS} has answers of shape {outputs.shape}; expected {shape} by its record. "
+            "They are of different runs: run `dvc repro`."
+        )
+    if not classes:
+        target = Scaling(**(dataset["target"] or {}))
+        outputs, labels = target.undo(outputs), target.undo(labels)
+        reached = float(np.abs(outputs[:, 0] - labels).mean())
+    else:
+        outputs = class_shares(outputs) if classes == 2 else outputs
+        reached = float((outputs.argmax(axis=1) == labels).mean())
+    if not math.isclose(reached, scores[metric], rel_tol=1e-9):
+        raise DataError(
+            f"{SCORES} says {metric} {scores[metric]}, {PREDICTIONS} gives {reached}: they are "
+            "of different runs, or one was changed. Run `dvc repro`."
+        )
+    return FoundRun(asked, location, record, scores, outputs, labels, folder)
+
+
+def _predictions(path: Path, labels: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    try:
+        # From memory: of a damaged archive NumPy leaves the file open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as saved:
+            return saved["outputs"], saved[labels]
+    except FileNotFoundError:
+        raise DataError(f"there is no {PREDICTIONS}. The stage 'evaluate' writes it: run `dvc repro`.") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{PREDICTIONS} cannot be read ({error}). The stage 'evaluate' writes it: run `dvc repro`."
+        ) from None

@@ -1,0 +1,178 @@
+"""Two runs, A and B, held against each other: what differs in what they were made of, and in their answers."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_pipeline.comparison import statistics
+from keras_pipeline.comparison.find_run import FoundRun
+from keras_pipeline.comparison.statistics import Comparison
+from keras_pipeline.core.errors import DataError
+from keras_pipeline.data.splits import read_split
+from keras_pipeline.data.statistics import DatasetDescription, read_statistics
+from keras_pipeline.evaluation import classes
+from keras_pipeline.records.record import MACHINE_TITLES, RunRecord
+
+Rows = list[tuple[str, str, str]]
+"""What differs: its name, A's value, B's."""
+LACKING = "–"
+
+
+@dataclass(frozen=True)
+class Flips:
+    """only_a, only_b: which test images, int (n,), only that run has right, those that the other is surest of first;
+    both, neither: how many images both have right, or none of the two."""
+
+    only_a: NDArray[np.intp]
+    only_b: NDArray[np.intp]
+    both: int
+    neither: int
+
+
+@dataclass(frozen=True)
+class AnswerComparison:
+    """The answers of two runs to the same test images, or rows of a table: differences by metric, B minus A, that which
+    the verdict is of first. Accuracy has McNemar's exact test, the others an interval only. `flips`: of classes."""
+
+    compared: dict[str, Comparison]
+    flips: Flips | None
+
+    @property
+    def verdict(self) -> str:
+        """In words, what of the difference other test images would not undo; points are hundredths of the images."""
+        metric, found = next(iter(self.compared.items()))
+        if not self.flips:
+            real, better, things = not found.low <= 0 <= found.high, found.difference < 0, "rows"
+            amount, rest = f"{found.difference:+.4g}", f"[{found.low:+.4g}, {found.high:+.4g}] in {metric}"
+        elif not len(self.flips.only_a) and not len(self.flips.only_b):
+            return "no difference: both have the same test images right"
+        else:
+            real, better, things = found.real, found.difference > 0, "images"
+            amount = f"{100 * found.difference:+.2f}"
+            rest = f"points [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
+            rest += f", McNemar's p {statistics.format_p(found.p)}"
+        if real:
+            return f"B is {'better' if better else 'worse'}: {amount} {rest}: larger than chance among test {things}"
+        return f"no difference larger than chance among test {things}: {amount} {rest}"
+
+
+def find_differences(a: RunRecord, b: RunRecord) -> dict[str, Rows]:
+    """What the records `a` and `b` say otherwise, by kind: params, data, code, versions, machine; no kind where all is
+    the same."""
+    found = {}
+    for (kind, ours), theirs in zip(_told(a).items(), _told(b).values(), strict=True):
+        rows = [(name, ours.get(name, LACKING), theirs.get(name, LACKING)) for name in {**ours, **theirs}]
+        if rows := [row for row in rows if row[1] != row[2]]:
+            found[kind] = rows
+    return found
+
+
+def _told(record: RunRecord) -> dict[str, dict[str, str]]:
+    """All of a record that is compared, by kind and name."""
+    dataset, git = record["dataset"], record["git"]
+    return {
+        "params": {key: str(value) for key, value in record["params"].items()},
+        "data": {
+            "dataset": dataset["dataset"],
+            "task": dataset.get("task", "classes"),
+            "classes": ", ".join(dataset["class_names"]),
+            "scaling": _scaling(dataset["scaling"]),
+            "target's scaling": _scaling(dataset.get("target") or {}),
+            **{f"{split} images": str(count) for split, count in dataset["images"].items()},
+            **{name: digest[:12] for name, digest in dataset["sha256"].items()},
+        },
+        "code": {"digest": record["sha256"]["code"][:12], "commit": describe_commit(git)},
+        "versions": {**dict(line.split("==", 1) for line in record["environment"]), **record["versions"]},
+        "machine": {
+            **{title: record["machine"].get(name, LACKING) for name, title in MACHINE_TITLES.items()},
+            "host": str(record.get("host", LACKING)),
+            "devices": ", ".join(record["strategy"]["devices"]),
+        },
+    }
+
+
+def _scaling(constants: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in constants.items())
+
+
+def describe_commit(git: Mapping[str, Any]) -> str:
+    """A record's commit, and whether there were changes besides."""
+    return f"{(git['commit'] or 'none')[:12]}{' with changes' if git['dirty'] else ''}"
+
+
+def have_same_test_images(a: RunRecord, b: RunRecord) -> bool:
+    """Whether the runs of two records were tested on the same images or rows, and asked the same of them, be they
+    scaled otherwise.
+
+    A dataset's files are verified when they are fetched, and no test image is left out: what differs with the scaling
+    alone are the same images.
+    """
+    ours, theirs = a["dataset"], b["dataset"]
+    if any(ours[name] != theirs[name] for name in ("dataset", "class_names")):
+        return False
+    inputs, labels = ("images", "labels") if ours["class_names"] else ("features", "targets")
+    return all(
+        _digest(ours, kind) == _digest(theirs, kind) or ours.get(scaling) != theirs.get(scaling)
+        for kind, scaling in ((inputs, "scaling"), (labels, "target"))
+    )
+
+
+def _digest(dataset: DatasetDescription, kind: str) -> str | None:
+    digest: str | None = dataset["sha256"].get(f"test_{kind}.npy")
+    return digest
+
+
+def compare_answers(a: FoundRun, b: FoundRun) -> AnswerComparison | None:
+    """None where the runs were tested on other images, so that their answers cannot be paired. Raises DataError where
+    the answers are not those of the records."""
+    if not have_same_test_images(a.record, b.record):
+        return None
+    if not np.allclose(a.labels, b.labels, rtol=1e-5):
+        raise DataError(
+            f"{a.location} and {b.location}: by their records tested on the same images, but the labels beside their "
+            "answers differ: one reports/predictions.npz is of another run. Run `dvc repro` there."
+        )
+    if a.task.name == "regression":
+        off = [np.abs(run.outputs[:, 0] - run.labels) for run in (a, b)]
+        return AnswerComparison(
+            {"test/mean_absolute_error": statistics.compare_settings(off[1][None], off[0][None])}, None
+        )
+    right = [run.outputs.argmax(axis=1) == run.labels for run in (a, b)]
+    losses = [classes.log_losses(run.outputs, run.labels) for run in (a, b)]
+    return AnswerComparison(
+        {
+            "test/accuracy": statistics.compare_settings(right[1][None], right[0][None]),
+            "test/log_loss": statistics.compare_settings(losses[1][None], losses[0][None]),
+        },
+        Flips(
+            _surest(b, right[0] & ~right[1]),
+            _surest(a, right[1] & ~right[0]),
+            int(np.count_nonzero(right[0] & right[1])),
+            int(np.count_nonzero(~right[0] & ~right[1])),
+        ),
+    )
+
+
+def _surest(wrong: FoundRun, flipped: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Which images, those first to whose wrong answer that run gives most probability, equals by index."""
+    chosen = np.flatnonzero(flipped)
+    confidence = classes.probabilities(wrong.outputs).max(axis=1)
+    return chosen[np.argsort(-confidence[chosen], kind="stable")]
+
+
+def find_test_images(runs: Iterable[FoundRun], folders: Iterable[Path]) -> NDArray[np.float32] | None:
+    """The test images of the first of the runs that a folder of scaled arrays has unaltered, (n, height, width, 1);
+    None where none has."""
+    wanted = {_digest(run.record["dataset"], "images") for run in runs}
+    for folder in folders:
+        try:
+            statistics = read_statistics(folder)
+            if _digest(statistics, "images") in wanted:
+                return read_split(folder, "test", statistics).inputs
+        except DataError:  # not there, or not what was written
+            continue
+    return None

@@ -1,0 +1,241 @@
+"""params.yaml as frozen, typed, range-checked values.
+
+No default lives here: params.yaml holds every value, and a missing one is an error. `checks.params` reads the file, and
+knows which values do not go together.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from keras_pipeline.config import tasks
+from keras_pipeline.config.datasets import DATASETS
+from keras_pipeline.config.layers import L2, Activation, AnyLayer, Rate, Units
+from keras_pipeline.config.optimizers import AnyOptimizer
+from keras_pipeline.config.tasks import Task
+from keras_pipeline.core.errors import ParamsError
+from keras_pipeline.strict_yaml.faults import Block, KeyedError
+
+Backend = Literal["tensorflow", "jax", "torch"]
+Engine = Literal["keras", "numpy"]
+BatchStatistics = Literal["synchronized", "per_replica"]
+LEAST_TRAINING_IMAGES = 10
+
+if TYPE_CHECKING:
+    DatasetName = str
+else:
+    DatasetName = Literal[tuple(DATASETS)]
+
+
+class Fetch(Block):
+    """Which data."""
+
+    dataset: DatasetName
+
+
+class Normalize(Block):
+    """What is asked of the data, and how they are split and scaled."""
+
+    positive_class: Annotated[int, Field(ge=0, le=9)] | Literal["none"]
+
+    split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    validation_share: Annotated[float, Field(ge=0.01, le=0.5)]
+    training_images: Annotated[int, Field(ge=LEAST_TRAINING_IMAGES, le=100_000_000)] | Literal["all"]
+    scaling: Literal["none", "unit", "symmetric", "standard"]
+
+    def left(self, count: int) -> int:
+        """How many of a training file's `count` images `splits.stratified_split` does not hold out."""
+        return count - round(count * self.validation_share)
+
+    def size_faults(self, count: int) -> Iterator[KeyedError]:
+        """What is asked of a training file of `count` images that has not as many."""
+        left = self.left(count)
+        if self.training_images != "all" and self.training_images > left:
+            yield KeyedError(
+                ("normalize", "training_images"),
+                f"{self.training_images}, but of {count:,} in the training file {left:,} are left beside those for "
+                f"validation. Use {left} at most, or all.",
+            )
+
+
+class Model(Block):
+    """The network. Which keys an architecture uses is said in params.yaml; the others wait for theirs."""
+
+    architecture: str
+    hidden_units: Annotated[tuple[Units, ...], Field(max_length=100)]
+    filters: Annotated[tuple[Units, ...], Field(min_length=1, max_length=4)]
+    activation: Activation
+    dropout: Rate
+    batch_normalization: bool
+    l2: L2
+    output_activation: Literal["softmax", "sigmoid", "linear"]
+    layers: Annotated[tuple[AnyLayer, ...], Field(max_length=100)]
+
+
+class Schedule(Block):
+    """How the learning rate moves; each name uses the keys that params.yaml says it does."""
+
+    name: Literal["constant", "cosine", "exponential", "reduce_on_plateau"]
+    warmup_epochs: Annotated[int, Field(ge=0, le=10_000)]
+    decay_rate: Annotated[float, Field(gt=0, le=1)]
+    factor: Annotated[float, Field(gt=0, lt=1)]
+    patience: Annotated[int, Field(ge=1, le=10_000)]
+
+
+class EarlyStopping(Block):
+    """When training ends before its last epoch; `patience` 0 turns it off."""
+
+    monitor: Literal["val/loss", "val/accuracy"]
+    patience: Annotated[int, Field(ge=0, le=10_000)]
+
+
+class Augmentation(Block):
+    """How far training images are deformed, anew each time they are seen; `augmentation.Deformation` says by what."""
+
+    shift: Annotated[float, Field(ge=0, le=14)]
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, le=0.9)]
+    elastic: Annotated[float, Field(ge=0, le=10)]
+    smoothness: Annotated[float, Field(ge=1.5, le=14)]
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is done at all."""
+        return self != self.off()
+
+    def off(self) -> "Augmentation":
+        """The same with nothing done."""
+        return self.model_copy(update=dict.fromkeys(("shift", "rotation", "scale", "elastic"), 0.0))
+
+
+class Train(Block):
+    """How the network is trained."""
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    batch_size: Annotated[int, Field(ge=1, le=65536)] | Literal["full"]
+    loss: Literal["categorical_crossentropy", "binary_crossentropy", "mean_squared_error", "mean_absolute_error"]
+    optimizer: AnyOptimizer
+    schedule: Schedule
+    early_stopping: EarlyStopping
+    class_weights: Literal["none", "balanced"]
+    augmentation: Augmentation
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
+    engine: Engine
+    backend: Backend
+    strategy: str
+    devices: Annotated[int, Field(ge=1, le=64)]
+    workers: Annotated[int, Field(ge=1, le=64)]
+    device_type: Literal["auto", "cpu", "gpu"]
+    missing_devices: Literal["error", "single"]
+    batch_statistics: BatchStatistics
+    reproducibility: Literal["fast", "seeded", "deterministic"]
+    checkpoint_steps: Annotated[int, Field(ge=0, le=1_000_000)]
+    fused: bool
+
+    @property
+    def replicas(self) -> int:
+        """How many copies of the network train together."""
+        return self.devices * self.workers
+
+    @property
+    def computed_by(self) -> str:
+        """What computes the steps: numpy, or Keras' backend."""
+        return "numpy" if self.engine == "numpy" else self.backend
+
+    def size_faults(self, images: int) -> Iterator[KeyedError]:
+        """What cannot be done with so many training images; the keys are those of all params."""
+        even = images - images % self.replicas
+        if self.batch_size != "full" and self.batch_size > images:
+            most = f"{even} at most, or full" if even else "full"
+            yield KeyedError(
+                ("train", "batch_size"), f"{self.batch_size} is more than the {images} training images. Use {most}."
+            )
+        if even != images:
+            ways = [f"normalize.training_images: {even}"] if even >= LEAST_TRAINING_IMAGES else []
+            yield KeyedError(
+                ("train", "strategy"),
+                f"the last batch of {images} training images cannot be shared evenly by {self.replicas} replicas, and "
+                "Keras would report a loss that weighs unequal shares alike. "
+                f"Use {', or '.join([*ways, *self._fewer_replicas(images)])}.",
+            )
+        steps = self.epochs * -(-images // (images if self.batch_size == "full" else self.batch_size))
+        gathered = self.optimizer.arguments().get("gradient_accumulation_steps", 1)
+        if gathered > steps:
+            most = f"Use {steps} at most" if steps > 1 else "Take it out"
+            yield KeyedError(
+                ("train", "optimizer", "gradient_accumulation_steps"),
+                f"no weight moves before step {gathered}, and the training has {steps} of them. "
+                f"{most}, or more train.epochs.",
+            )
+
+    def _fewer_replicas(self, images: int) -> Iterator[str]:
+        """The most devices, and the most workers, fewer than now, by which training images and batches divide."""
+        whole = images if self.batch_size == "full" else math.gcd(images, self.batch_size)
+        for key in ("devices", "workers"):
+            count = getattr(self, key)
+            others = self.replicas // count
+            if fewer := [one for one in range(1, count) if whole % (one * others) == 0]:
+                yield f"train.{key}: {fewer[-1]}"
+
+
+class Evaluate(Block):
+    """What is reported."""
+
+    calibration_bins: Annotated[int, Field(ge=2, le=100)]
+    worst_mistakes: Annotated[int, Field(ge=1, le=100)]
+
+
+class Tracking(Block):
+    """Where MLflow keeps the run."""
+
+    experiment: Annotated[
+        str,
+        Field(
+            pattern=r"\A[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}\z",
+            description="letters, digits, space, dot, dash and underscore, 100 at most",
+        ),
+    ]
+
+
+class Params(Block):
+    """The whole of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    fetch: Fetch
+    normalize: Normalize
+    model: Model
+    train: Train
+    evaluate: Evaluate
+    tracking: Tracking
+
+    @property
+    def task(self) -> Task:
+        """What the network is to learn: a table's number, one class against the rest, or the choice of a class."""
+        return tasks.select_task(DATASETS[self.fetch.dataset].class_names, self.normalize.positive_class)
+
+
+def refuse_params(faults: Iterable[KeyedError]) -> None:
+    """Raise a ParamsError that names them all, if there are any: what a stage finds in its data and not in the file."""
+    if lines := [f"params.yaml: {'.'.join(map(str, fault.key))}: {fault}" for fault in faults]:
+        raise ParamsError("\n".join(lines))
+
+
+def flatten(block: Block, prefix: str = "") -> Iterator[tuple[str, int | float | bool | str]]:
+    """Every value with its dotted key (`train.optimizer.name`); a list as compact JSON text.
+
+    Optional keys that were left out of the file are left out here.
+    """
+    for key in type(block).model_fields:
+        value = getattr(block, key)
+        if key not in block.model_fields_set:
+            continue
+        if isinstance(value, Block):
+            yield from flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, tuple):
+            items = [one.model_dump(exclude_unset=True) if isinstance(one, Block) else one for one in value]
+            yield f"{prefix}{key}", json.dumps(items)
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,102 @@
+"""The tasks: one row each, with what a network for it must be, and how its metrics are called.
+
+Which task it is follows from the dataset and `normalize.positive_class` alone; statistics.json carries its name on.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Name = Literal["classes", "binary", "regression"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is allowed in params.yaml for it. `asked`: it in words; `things`: what its inputs are called; `metric`: what
+    is told of each epoch beside the loss, by Keras' name."""
+
+    name: Name
+    asked: str
+    things: Literal["images", "rows"]
+    metric: Literal["accuracy", "mean_absolute_error"]
+    output_activations: tuple[str, ...]
+    losses: tuple[str, ...]
+    unsuitable_architectures: tuple[str, ...] = ()
+
+    def output_activations_for(self, loss: str) -> list[str]:
+        """Those that go with the loss, if the task has it."""
+        return [one for one in self.output_activations if loss not in self.losses or (loss, one) not in WRONG_PAIRS]
+
+    def losses_for(self, output_activation: str) -> list[str]:
+        """Those that go with the output activation, if the task has it."""
+        known = output_activation in self.output_activations
+        return [one for one in self.losses if not known or (one, output_activation) not in WRONG_PAIRS]
+
+
+WRONG_PAIRS = {
+    ("categorical_crossentropy", "sigmoid"): "'sigmoid' gives values that are no probability distribution over the "
+    "classes, which train.loss: categorical_crossentropy needs. Use softmax, or another loss.",
+    ("binary_crossentropy", "softmax"): "'softmax' makes one answer of all outputs, where train.loss: "
+    "binary_crossentropy judges each by itself. Use sigmoid, or another loss.",
+}
+"""Losses and output activations that a task may have and not together, with what is to be said of it."""
+_ERRORS = ("mean_squared_error", "mean_absolute_error")
+TASKS: dict[str, Task] = {
+    row.name: row
+    for row in (
+        Task(
+            "classes",
+            "a choice of several classes",
+            "images",
+            "accuracy",
+            ("softmax", "sigmoid"),
+            ("categorical_crossentropy", "binary_crossentropy", *_ERRORS),
+        ),
+        Task(
+            "binary",
+            "one class against the rest (normalize.positive_class)",
+            "images",
+            "accuracy",
+            ("sigmoid",),
+            ("binary_crossentropy", *_ERRORS),
+            unsuitable_architectures=("softmax_regression",),
+        ),
+        Task(
+            "regression",
+            "the prediction of a number",
+            "rows",
+            "mean_absolute_error",
+            ("linear",),
+            _ERRORS,
+            unsuitable_architectures=("softmax_regression", "cnn"),
+        ),
+    )
+}
+"""The rows by name."""
+
+
+def select_task(class_names: Sequence[str], positive_class: int | Literal["none"]) -> Task:
+    """The one place that decides: for a dataset with these classes (none: a table) and this params.yaml."""
+    if not class_names:
+        return TASKS["regression"]
+    return TASKS["classes" if positive_class == "none" else "binary"]
+
+
+HEADLINES = ("test/accuracy", "test/roc_auc", "test/r2", "test/mean_absolute_error")
+
+
+def format_headline(scores: Mapping[str, float]) -> str:
+    """What people look at first in reports/metrics.json, with its interval where it has one."""
+    parts = []
+    for name in HEADLINES:
+        if name in scores:
+            interval = (
+                f" [{scores[f'{name}_low']:.4f}, {scores[f'{name}_high']:.4f}]" if f"{name}_low" in scores else ""
+            )
+            parts.append(f"{name} {scores[name]:.4f}{interval}")
+    return ", ".join(parts)
+
+
+def metric_beside_loss(columns: Mapping[str, object]) -> str:
+    """The metric that a row, or the columns, of a training's history has beside the loss: without its split."""
+    return next(name for name in ("accuracy", "mean_absolute_error") if f"val/{name}" in columns)

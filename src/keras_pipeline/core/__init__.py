@@ -1,0 +1,4 @@
+"""What every package needs: faults with their exit codes, files that are complete or invisible, this process.
+
+Imports no other package of ours, and no library that takes a moment. Open first: `errors`, `files`.
+"""

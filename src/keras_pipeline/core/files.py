@@ -1,0 +1,118 @@
+"""Files on disk: complete or invisible, known by digest, written by one process at a time."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from keras_pipeline.core.errors import BusyError, DataError
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """`writing_atomically` for what is in memory."""
+    with writing_atomically(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, so that `path` holds either its old content or all of the new one, whatever happens.
+
+    Creates the folder. A temporary file beside `path` is flushed to disk, renamed, and the folder flushed
+    too; it is removed when anything fails. Raises OSError (disk full, no permission) with the old file intact.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o666 & ~_umask())
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as strict JSON (no NaN: ValueError), indented, keys in the order given, atomically."""
+    write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path, written_by: str, keys: Iterable[str] = ()) -> Any:
+    """The JSON value in `path`, an object with these keys if any are named.
+
+    Raises DataError naming the stage `written_by` when the file is missing, damaged or without a key.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+        if lacking := [key for key in keys if not isinstance(value, dict) or key not in value]:
+            raise ValueError(f"lacks {', '.join(lacking)}")
+        return value
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: not there. The stage '{written_by}' writes it: run `dvc repro {written_by}`."
+        ) from None
+    except ValueError as error:
+        raise DataError(
+            f"{path}: not the JSON that it should be ({error}). The stage '{written_by}' writes it: "
+            f"delete it and run `dvc repro {written_by}`."
+        ) from None
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove what is in `folder`, but for its lock."""
+    for path in folder.iterdir() if folder.is_dir() else []:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold `folder` (created) for this process; raises BusyError at once when another process holds it.
+
+    The kernel releases the lock when its process ends in whatever way, so no lock is ever stale.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            pid, _, since = file.read().partition(" ")
+            age = f", for {time.time() - float(since):.0f} s" if since else ""
+            raise BusyError(
+                f"{folder}/ is being written by process {pid or 'unknown'}{age}. "
+                "Wait until it ends, or stop it, then run the same command again."
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()} {time.time()}")
+        file.flush()
+        yield
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

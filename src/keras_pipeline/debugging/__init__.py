@@ -1,0 +1,1 @@
+"""Quick trainings that answer one question each, in a folder of their own. Open first: `modes`."""

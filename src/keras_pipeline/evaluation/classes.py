@@ -1,0 +1,270 @@
+"""Predictions to numbers. scikit-learn computes every metric that it has; the others name their source.
+
+Everywhere: `outputs` float32 (n, classes), the test outputs as the network gave them (softmax rows, or
+independent sigmoid values); `labels` int (n,) in [0, classes). The predicted class is the largest output, the
+first of equals. Every function that takes `outputs` raises DataError when there is no image, when the shapes
+or labels do not fit or a value lies outside [0, 1], and DivergedError when a value is not a finite number.
+"""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from scipy.stats import binomtest
+from sklearn import metrics as sklearn_metrics
+
+from keras_pipeline.core.errors import DataError, DivergedError, ParamsError
+from keras_pipeline.data import task_spec
+
+Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.integer[Any]]
+Draws = NDArray[np.int64]
+BOOTSTRAP_DRAWS = 1000
+NORMAL_95 = 1.959963984540054  # standard deviations of a normal distribution that hold 95 %
+
+
+def probabilities(outputs: Floats) -> NDArray[np.float64]:
+    """`outputs` as float64 (n, classes) rows that sum to 1: divided by their sum, uniform where all are 0."""
+    if outputs.ndim != 2 or outputs.shape[0] < 1 or outputs.shape[1] < 2:
+        raise DataError(
+            f"outputs have the shape {outputs.shape}; expected (images, classes) with at least one image and "
+            "two classes. Evaluate on a test split that is not empty."
+        )
+    if not np.isfinite(outputs).all():
+        raise DivergedError(
+            f"{np.count_nonzero(~np.isfinite(outputs))} of {outputs.size} outputs are not finite numbers; "
+            "expected values in [0, 1]. The network has diverged: train it again with a lower learning rate."
+        )
+    if outputs.min() < 0 or outputs.max() > 1.0001:  # float32 softmax may round to a little over 1
+        raise DataError(
+            f"outputs lie in [{outputs.min():g}, {outputs.max():g}]; expected [0, 1]. "
+            "End the network in a softmax or sigmoid activation."
+        )
+    rows = outputs.astype(np.float64)
+    rows[~rows.any(axis=1)] = 1.0
+    rows /= rows.sum(axis=1, keepdims=True)
+    return rows
+
+
+def class_scores(
+    outputs: Floats, labels: Integers, loss_name: str, penalty: float, calibration_bins: int
+) -> dict[str, float]:
+    """Every test metric, flat, in the order in which it is shown; all are finite.
+
+    `test/loss`: the training loss named `loss_name` plus `penalty`, the network's regularization penalty:
+    what `model.evaluate` reports, so that it compares with `val/loss`. Raises ParamsError for another name.
+    `accuracy_low`, `accuracy_high`: Wilson 95 % interval. `balanced_accuracy`: mean recall of the classes in
+    `labels`; the other macro averages also count, with 0, a class that occurs in the predictions only.
+    `brier_score`: mean over images of the sum over classes of squared differences between probability and
+    one-hot label, in [0, 2] (Brier 1950). `calibration_error`: expected calibration error of the largest
+    probability over `calibration_bins` bins of equal width (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+    """
+    probability = _checked_probabilities(outputs, labels)
+    predicted, classes = outputs.argmax(axis=1), np.arange(outputs.shape[1])
+    low, high = wilson_interval(int(np.count_nonzero(predicted == labels)), len(labels))
+    # balanced_accuracy_score is the same, but warns of a predicted class that no label has
+    balanced_accuracy = sklearn_metrics.recall_score(
+        labels, predicted, labels=np.unique(labels), average="macro", zero_division=0
+    )
+    precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
+        labels, predicted, average="macro", zero_division=0
+    )
+    values = {
+        "loss": training_loss(outputs, task_spec.make_targets(labels, outputs.shape[1]), loss_name, penalty),
+        "accuracy": sklearn_metrics.accuracy_score(labels, predicted),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "balanced_accuracy": balanced_accuracy,
+        "precision_macro": precision,
+        "recall_macro": recall,
+        "f1_macro": f1,
+        "log_loss": sklearn_metrics.log_loss(labels, probability, labels=classes),
+        "brier_score": sklearn_metrics.brier_score_loss(labels, probability, labels=classes, scale_by_half=False),
+        "calibration_error": calibration_error(calibration_rows(outputs, labels, calibration_bins)),
+    }
+    return {f"test/{name}": float(value) for name, value in values.items()}
+
+
+def class_intervals(outputs: Floats, labels: Integers, seed: int) -> dict[str, tuple[float, float]]:
+    """95 % intervals (low, high) under the names of `class_scores`: of this network, over unlimited test images.
+
+    Accuracy: Wilson. Log loss and Brier score: mean ± 1.96 standard errors, not below 0. The macro averages:
+    percentile bootstrap (Efron 1979). They depend on the confusion matrix only, so its cells are drawn from a
+    multinomial distribution: the same as drawing images with replacement, and vectorised.
+    """
+    probability = _checked_probabilities(outputs, labels)
+    images, classes = outputs.shape
+    predicted = outputs.argmax(axis=1)
+    brier_scores = np.square(probability - np.eye(classes)[labels]).sum(axis=1)
+    cells = confusion_matrix(labels, predicted, classes).ravel()
+    draws = np.random.default_rng(seed).multinomial(images, cells / images, size=BOOTSTRAP_DRAWS)
+    drawn = _macro_averages(draws.reshape(-1, classes, classes))
+    result = {
+        "accuracy": wilson_interval(int(np.count_nonzero(predicted == labels)), images),
+        **{name: middle_95_percent(values) for name, values in drawn.items()},
+        "log_loss": normal_interval(log_losses(outputs, labels)),
+        "brier_score": normal_interval(brier_scores),
+    }
+    return {f"test/{name}": interval for name, interval in result.items()}
+
+
+def log_losses(outputs: Floats, labels: Integers) -> NDArray[np.float64]:
+    """Of each image, float64 (n,); their mean is `test/log_loss`."""
+    true_probability = _checked_probabilities(outputs, labels)[np.arange(len(labels)), labels]
+    clipped = np.maximum(true_probability, np.finfo(np.float64).eps)  # as scikit-learn does
+    return np.asarray(-np.log(clipped))
+
+
+def per_class_rows(labels: Integers, predicted: Integers, class_names: list[str]) -> list[dict[str, Any]]:
+    """One row per class: class, precision, recall, recall_low, recall_high (Wilson 95 %), f1, support.
+
+    A ratio without a denominator is 0; the recall of a class that does not occur lies anywhere in [0, 1].
+    """
+    columns = sklearn_metrics.precision_recall_fscore_support(
+        labels, predicted, labels=np.arange(len(class_names)), zero_division=0
+    )
+    rows = []
+    names = ("class", "precision", "recall", "recall_low", "recall_high", "f1", "support")
+    for name, precision, recall, f1, support in zip(class_names, *columns, strict=True):
+        low, high = wilson_interval(round(recall * support), int(support))
+        values = (name, float(precision), float(recall), low, high, float(f1), int(support))
+        rows.append(dict(zip(names, values, strict=True)))
+    return rows
+
+
+def confusion_matrix(labels: Integers, predicted: Integers, classes: int) -> Draws:
+    """Number of images, int (classes, classes): rows are the true class, columns the predicted one."""
+    matrix: Draws = sklearn_metrics.confusion_matrix(labels, predicted, labels=np.arange(classes))
+    return matrix
+
+
+def calibration_rows(outputs: Floats, labels: Integers, bins: int) -> list[dict[str, Any]]:
+    """The images by their largest probability, in `bins` bins (lower, upper] of equal width over [0, 1].
+
+    Per bin: lower, upper, count, confidence (mean largest probability), accuracy; both None in an empty bin.
+    """
+    probability = _checked_probabilities(outputs, labels)
+    confidence = probability.max(axis=1)
+    correct = outputs.argmax(axis=1) == labels
+    edges = np.linspace(0, 1, bins + 1)
+    bin_of_image = np.searchsorted(edges[1:-1], confidence)
+    rows: list[dict[str, Any]] = []
+    for index, (lower, upper) in enumerate(pairwise(edges.tolist())):
+        inside = bin_of_image == index
+        row = {
+            "lower": lower,
+            "upper": upper,
+            "count": int(inside.sum()),
+            "confidence": None,
+            "accuracy": None,
+        }
+        if row["count"]:
+            row |= {"confidence": float(confidence[inside].mean()), "accuracy": float(correct[inside].mean())}
+        rows.append(row)
+    return rows
+
+
+def find_worst_mistakes(outputs: Floats, labels: Integers, count: int) -> NDArray[np.intp]:
+    """Indices (at most `count`,) of the wrong predictions, the most confident first, equals by index."""
+    confidence = _checked_probabilities(outputs, labels).max(axis=1)
+    wrong = np.flatnonzero(outputs.argmax(axis=1) != labels)
+    return wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % score interval of a proportion (Wilson 1927); (0, 1) without trials."""
+    if trials == 0:
+        return 0.0, 1.0
+    low, high = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return float(low), float(high)
+
+
+def _checked_probabilities(outputs: Floats, labels: Integers) -> NDArray[np.float64]:
+    probability = probabilities(outputs)
+    images, classes = outputs.shape
+    if labels.shape != (images,):
+        raise DataError(
+            f"labels have the shape {labels.shape} for {images} images; expected one label per image. "
+            "Predictions and labels are of different runs: run `dvc repro evaluate`."
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(
+            f"labels lie in [{labels.min()}, {labels.max()}]; expected [0, {classes - 1}], "
+            "one class per output. Train and evaluate with the same dataset."
+        )
+    return probability
+
+
+def training_loss(outputs: Floats, targets: Floats, name: str, penalty: float) -> float:
+    """The training loss of that name plus the network's `penalty`; `targets` as `outputs`, (n, outputs).
+
+    Raises ParamsError for another name, DivergedError for a penalty that is not finite.
+    """
+    if not math.isfinite(penalty):
+        raise DivergedError(
+            f"the regularization penalty is {penalty}; expected a finite number. "
+            "The network has diverged: train it again with a lower learning rate."
+        )
+    difference = outputs.astype(np.float64) - targets
+    match name:
+        case "categorical_crossentropy":
+            return _categorical_crossentropy(outputs, targets.argmax(axis=1)) + penalty
+        case "binary_crossentropy":
+            # Keras clips at 1e-7, or takes the logits behind the outputs, of which no more is left here.
+            share = np.clip(outputs.astype(np.float64), 1e-7, 1 - 1e-7)
+            return float(-np.where(targets > 0.5, np.log(share), np.log1p(-share)).mean()) + penalty
+        case "mean_squared_error":
+            return float(np.square(difference).mean()) + penalty
+        case "mean_absolute_error":
+            return float(np.abs(difference).mean()) + penalty
+        case _:
+            raise ParamsError(
+                f"loss: '{name}' is not known. "
+                "Allowed: categorical_crossentropy, binary_crossentropy, mean_squared_error, mean_absolute_error."
+            )
+
+
+def _categorical_crossentropy(outputs: Floats, labels: Integers) -> float:
+    """As `fit` and `evaluate` compute it: Keras on TensorFlow does not clip softmax outputs to [1e-7, 1 - 1e-7]
+    there, it takes the cross-entropy of the logits behind them (keras/src/backend/tensorflow/nn.py,
+    _get_logits). Recovered from the outputs: exact to rounding, bounded where float32 rounded one to 0.
+    """
+    logits = np.log(np.maximum(outputs.astype(np.float64), np.finfo(np.float32).tiny))
+    return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
+
+
+def calibration_error(bins: list[dict[str, Any]]) -> float:
+    """The bins' gaps between confidence and accuracy, weighted by their counts: the rows of `calibration`."""
+    gaps = [row["count"] * abs(row["accuracy"] - row["confidence"]) for row in bins if row["count"]]
+    return float(sum(gaps) / sum(row["count"] for row in bins))
+
+
+def _macro_averages(matrices: Draws) -> dict[str, NDArray[np.float64]]:
+    """scikit-learn's averages with zero_division=0, for many confusion matrices (draws, classes, classes)."""
+    correct = np.diagonal(matrices, axis1=1, axis2=2)
+    support, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
+    recall = correct / np.maximum(support, 1)
+    precision = correct / np.maximum(predicted, 1)
+    f1 = 2 * correct / np.maximum(support + predicted, 1)
+    occurring = np.count_nonzero(support + predicted, axis=1)
+    return {
+        "balanced_accuracy": recall.sum(axis=1) / np.count_nonzero(support, axis=1),
+        "precision_macro": precision.sum(axis=1) / occurring,
+        "recall_macro": recall.sum(axis=1) / occurring,
+        "f1_macro": f1.sum(axis=1) / occurring,
+    }
+
+
+def middle_95_percent(values: NDArray[np.float64]) -> tuple[float, float]:
+    """What holds the middle 95 % of values that were drawn."""
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def normal_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of the mean of values that are not negative: ± 1.96 standard errors, not below 0."""
+    mean, half_width = float(values.mean()), NORMAL_95 * float(values.std()) / math.sqrt(len(values))
+    return max(0.0, mean - half_width), mean + half_width

@@ -1,0 +1,311 @@
+"""Numbers to matplotlib figures."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from keras_pipeline.config.tasks import metric_beside_loss
+from keras_pipeline.core.files import write_atomically
+
+BLUE, SKY, ORANGE, GREEN, VERMILION = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#D55E00"
+GREY = "#666666"
+LONGEST_NAME = 16
+DOTS_PER_INCH = 120
+
+
+def draw_confusion_matrix(matrix: NDArray[np.integer[Any]], class_names: Sequence[str]) -> Figure:
+    """Counts, int (classes, classes), rows true: each cell shows its count and its share of the row.
+
+    Mistakes have a colour scale of their own, the square root of their share up to 10 %, so that one of 1 %
+    is visible beside a diagonal of 99 %; it is the same in every figure, so that two runs can be compared.
+    """
+    images, classes = int(matrix.sum()), len(class_names)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    diagonal = np.eye(classes, dtype=bool)
+    side = max(4.5, 2.5 + 0.68 * classes)
+    figure = Figure(figsize=(side + 1.5, side), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(np.ma.masked_array(shares, ~diagonal), cmap="Blues", vmin=0, vmax=1)
+    mistakes = np.ma.masked_array(shares, diagonal | (matrix == 0))
+    picture = axes.imshow(mistakes, cmap="Oranges", norm=PowerNorm(0.5, vmin=0, vmax=0.1))
+    for row, column in np.ndindex(classes, classes):
+        count, share = int(matrix[row, column]), float(shares[row, column])
+        colour = "white" if share > (0.6 if row == column else 0.05) else "black" if count else GREY
+        axes.text(column, row - 0.12, str(count), ha="center", va="center", color=colour, size=10)
+        axes.text(column, row + 0.22, f"{share:.1%}", ha="center", va="center", color=colour, size=7)
+    _name_ticks(axes, class_names)
+    axes.set_yticks(range(classes), [_short(name) for name in class_names], parse_math=False)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_title(f"Confusion matrix: {images - int(np.trace(matrix)):,} of {images:,} test images wrong")
+    scale = figure.colorbar(picture, shrink=0.8, extend="max", ticks=[0, 0.005, 0.01, 0.02, 0.05, 0.1])
+    scale.ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    scale.set_label("mistakes: share of the true class (square-root scale)")
+    return figure
+
+
+def draw_learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
+    """Loss, accuracy and learning rate over the epochs, with the epoch of the lowest validation loss marked.
+
+    `history` has at least one epoch and the columns epoch, train/loss, val/loss, train/accuracy,
+    val/accuracy, train/learning_rate; or mean_absolute_error for accuracy.
+    """
+    epochs = history["epoch"]
+    best = int(np.argmin(history["val/loss"]))
+    marker = "o" if len(epochs) <= 40 else ""  # one epoch has no line; many would be a row of dots
+    figure = Figure(figsize=(8, 8), layout="constrained")
+    panels = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1])
+    for axes, metric in zip(panels, ("loss", metric_beside_loss(history)), strict=False):
+        training, validation = history[f"train/{metric}"], history[f"val/{metric}"]
+        axes.plot(epochs, training, "--", color=BLUE, marker=marker, ms=4, label="training")
+        axes.plot(epochs, validation, "-", color=VERMILION, marker=marker, ms=4, label="validation")
+        label = f"validation in epoch {epochs[best]}: {validation[best]:.4f}"
+        axes.plot(epochs[best], validation[best], "*", ms=14, mfc=ORANGE, mec="black", ls="", label=label)
+        axes.set_ylabel(metric.replace("_", " "))
+        axes.legend()
+    panels[2].plot(epochs, history["train/learning_rate"], color=GREEN, marker=marker, ms=4)
+    panels[2].set_ylim(bottom=0)
+    panels[2].set(xlabel="epoch", ylabel="learning rate", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
+    panels[2].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    for axes in panels:
+        axes.axvline(epochs[best], color=GREY, lw=1, ls=":")
+        axes.grid(alpha=0.3)
+    figure.suptitle(f"Learning curves: validation loss is lowest in epoch {epochs[best]} of {epochs[-1]}")
+    return figure
+
+
+def draw_per_class(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Precision, recall with its 95 % interval, and F1 of each class: the rows of `classes.per_class_rows`."""
+    lowest = min(row[key] for row in rows for key in ("precision", "recall_low", "f1"))
+    bottom = max(0.0, math.floor(20 * (lowest - 0.01)) / 20)
+    figure = Figure(figsize=(max(7.0, 3 + 0.8 * len(rows)), 5), layout="constrained")
+    axes = figure.add_subplot()
+    bars = {"precision": (-0.27, SKY), "recall": (0.0, BLUE), "f1": (0.27, ORANGE)}
+    for key, (offset, colour) in bars.items():
+        positions = [index + offset for index in range(len(rows))]
+        axes.bar(positions, [row[key] for row in rows], 0.25, color=colour, label=key.replace("f1", "F1"))
+    below = [max(0.0, row["recall"] - row["recall_low"]) for row in rows]
+    above = [max(0.0, row["recall_high"] - row["recall"]) for row in rows]
+    recall, label = [row["recall"] for row in rows], "95 % interval of recall"
+    axes.errorbar(range(len(rows)), recall, [below, above], fmt="none", ecolor="black", capsize=3, label=label)
+    axes.set(xlim=(-0.6, len(rows) - 0.4), ylim=(bottom, 1 + 0.02 * (1 - bottom)))
+    _name_ticks(axes, [row["class"] for row in rows], [f" ({row['support']})" for row in rows])
+    axes.set_xlabel("class (test images)")
+    axes.set_ylabel("score" if bottom == 0 else f"score (the axis starts at {bottom:.2f}, not at 0)")
+    axes.set_title("Precision, recall and F1 of each class on the test images")
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def draw_reliability(bins: Sequence[Mapping[str, Any]]) -> Figure:
+    """Accuracy against confidence, and how many images each bin holds: the rows of `classes.calibration_rows`.
+
+    The title holds the expected calibration error: the gaps' mean, weighted by the bins' counts.
+    """
+    filled = [row for row in bins if row["count"]]
+    images = sum(row["count"] for row in filled)
+    error = sum(row["count"] * abs(row["accuracy"] - row["confidence"]) for row in filled) / images
+    centres = [(row["lower"] + row["upper"]) / 2 for row in filled]
+    width = 0.94 / len(bins)
+    confidence, accuracy = ([row[key] for row in filled] for key in ("confidence", "accuracy"))
+    gaps = [row["confidence"] - row["accuracy"] for row in filled]
+    figure = Figure(figsize=(7, 8), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    upper.bar(centres, accuracy, width, color=BLUE, label="accuracy")
+    upper.bar(centres, gaps, width, accuracy, fc="none", ec=ORANGE, hatch="///", label="gap")
+    upper.plot(confidence, confidence, "D", ms=5, mfc="white", mec="black", clip_on=False, label="mean confidence")
+    upper.plot([0, 1], [0, 1], "--", color=GREY, label="perfect calibration")
+    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy of the images in the bin")
+    upper.legend(loc="upper left")
+    lower.bar(centres, [row["count"] for row in filled], width, color=BLUE, log=True)
+    lower.set(ylim=(0.5, 2 * images), xlabel="confidence: probability of the predicted class")
+    lower.set_ylabel("test images (log scale)")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+    figure.suptitle(f"Reliability: expected calibration error {error:.4f} over {images:,} test images")
+    return figure
+
+
+def draw_worst_mistakes(
+    images: NDArray[np.floating[Any]],
+    labels: Sequence[int],
+    predicted: Sequence[int],
+    probability: Sequence[float],
+    class_names: Sequence[str],
+) -> Figure:
+    """Wrongly classified images (n, height, width, 1) of any value range, in a square grid, in their order.
+
+    Each is titled with its true class, the predicted one and the probability given to the latter.
+    """
+    names = [_short(name) for name in class_names]
+    separator = " " if max(map(len, names)) <= 4 else "\n"
+    titles = [
+        f"true {names[true]}{separator}\N{RIGHTWARDS ARROW} {names[wrong]}  {share:.2f}"
+        for true, wrong, share in zip(labels, predicted, probability, strict=True)
+    ]
+    figure = _grid(images, titles, "Worst mistakes: wrong predictions with the highest probability")
+    if not len(images):
+        figure.text(0.5, 0.4, "no mistakes", ha="center", va="center", size=16)
+    return figure
+
+
+def draw_flipped(
+    images: NDArray[np.floating[Any]],
+    labels: Sequence[int],
+    answers: Mapping[str, tuple[Sequence[int], Sequence[float]]],
+    class_names: Sequence[str],
+    title: str,
+) -> Figure:
+    """Images (n, height, width, 1) of any value range, in a square grid, in their order, each titled with its true
+    class and a line for each of two runs: its name, the class that it answered, and the probability that it gave it.
+    """
+    names = [_short(name) for name in class_names]
+    titles = [
+        "\n".join(
+            [f"true {names[true]}"]
+            + [f"{run}: {names[given[index]]}  {share[index]:.2f}" for run, (given, share) in answers.items()]
+        )
+        for index, true in enumerate(labels)
+    ]
+    return _grid(images, titles, title)
+
+
+def draw_first_batch(images: NDArray[np.floating[Any]], labels: Sequence[int], class_names: Sequence[str]) -> Figure:
+    """What a network is trained on, images (n, height, width, 1) of any value range, each titled with its class."""
+    return _grid(images, [_short(class_names[label]) for label in labels], "The first images, as the network sees them")
+
+
+def _grid(images: NDArray[np.floating[Any]], titles: Sequence[str], title: str) -> Figure:
+    """The images in a square grid, in their order, black and white being the least and the highest of all values."""
+    side = max(1, math.ceil(math.sqrt(len(images))))
+    lines = max(1, math.ceil(len(images) / side))
+    height = 1.65 + 0.15 * max([2, *(title.count("\n") + 1 for title in titles)])
+    figure = Figure(figsize=(max(6.0, 1.75 * side), 0.8 + height * lines), layout="constrained")
+    figure.suptitle(title)
+    for index, image in enumerate(images):
+        axes = figure.add_subplot(lines, side, index + 1)
+        axes.imshow(image[:, :, 0], cmap="gray", vmin=float(images.min()), vmax=float(images.max()))
+        axes.set_title(titles[index], size=9, parse_math=False)
+        axes.set_axis_off()
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write `figure` as PNG, atomically; the same figure gives the same bytes. Raises OSError."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    figure.set_layout_engine("none")  # keep this layout: done again, it would move things by some pixels
+    write_atomically(path, content.getvalue())
+
+
+def _short(name: str) -> str:
+    line = " ".join(name.split())
+    return line if len(line) <= LONGEST_NAME else line[: LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _name_ticks(axes: Axes, names: Sequence[str], suffixes: Sequence[str] = ()) -> None:
+    labels = [_short(name) + suffix for name, suffix in zip(names, suffixes or [""] * len(names), strict=True)]
+    slanted = max(map(len, labels)) > 8
+    axes.set_xticks(range(len(labels)), labels, parse_math=False, rotation_mode="anchor")
+    for label in axes.get_xticklabels() if slanted else []:
+        label.set(rotation=40, ha="right", va="center")
+
+
+Numbers = NDArray[np.float64]
+
+
+def draw_roc(rows: Sequence[Mapping[str, Any]], area: float, positive: str) -> Figure:
+    """True against false positive rate, the rows of `binary.roc_curve`, with the area below and the threshold ½."""
+    figure, axes = _square()
+    false, true = ([row[key] for row in rows] for key in ("false_positive_rate", "true_positive_rate"))
+    axes.plot(false, true, color=BLUE, lw=2, label="network", clip_on=False)
+    axes.plot([0, 1], [0, 1], "--", color=GREY, label="chance")
+    _mark_half(axes, rows, "false_positive_rate", "true_positive_rate")
+    axes.set_xlabel("false positive rate: share of the rest that is taken for it")
+    axes.set_ylabel(f"true positive rate (recall): share of '{positive}' that is found", parse_math=False)
+    axes.set_title(f"ROC curve of '{positive}' against the rest: area {area:.4f}", parse_math=False)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def draw_precision_recall(
+    rows: Sequence[Mapping[str, Any]], average_precision: float, share: float, positive: str
+) -> Figure:
+    """Precision against recall, the rows of `binary.precision_recall_curve`; `share`: of class 1 in the images."""
+    figure, axes = _square()
+    recall, precision = ([row[key] for row in rows] for key in ("recall", "precision"))
+    axes.plot(recall, precision, color=BLUE, lw=2, drawstyle="steps-post", label="network", clip_on=False)
+    axes.axhline(share, ls="--", color=GREY, label=f"chance: {share:.1%} of the test images")
+    _mark_half(axes, rows, "recall", "precision")
+    axes.set_xlabel(f"recall: share of '{positive}' that is found", parse_math=False)
+    axes.set_ylabel("precision: share of what is found that is it")
+    title = f"Precision and recall of '{positive}': average precision {average_precision:.4f}"
+    axes.set_title(title, parse_math=False)
+    axes.legend(loc="lower left")
+    return figure
+
+
+def draw_predicted(found: Numbers, true: Numbers, name: str, r2: float) -> Figure:
+    """Each test row's prediction against the true value, in the target's units; the dashed line is right."""
+    figure, axes = _square()
+    both = np.concatenate([found, true])
+    margin = 0.04 * float(np.ptp(both))
+    ends = float(both.min()) - margin, float(both.max()) + margin
+    axes.plot(ends, ends, "--", color=GREY, label="right")
+    axes.plot(true, found, "o", ms=5, mfc=BLUE, mec="white", mew=0.5, label=f"{len(true):,} test rows")
+    axes.set(xlim=ends, ylim=ends)
+    axes.set_xlabel(f"true {name}", parse_math=False)
+    axes.set_ylabel(f"predicted {name}", parse_math=False)
+    axes.set_title(f"Predicted against true: R² {r2:.4f}")
+    axes.legend(loc="upper left")
+    return figure
+
+
+def draw_residuals(found: Numbers, true: Numbers, name: str) -> Figure:
+    """Predicted minus true value: against the prediction, where a pattern is what was not learned, and how often."""
+    errors = found - true
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
+    left.axhline(0, ls="--", color=GREY)
+    left.plot(found, errors, "o", ms=5, mfc=BLUE, mec="white", mew=0.5)
+    left.set_xlabel(f"predicted {name}", parse_math=False)
+    left.set_ylabel("predicted minus true")
+    right.hist(errors, bins="auto", orientation="horizontal", color=BLUE)
+    right.axhline(float(errors.mean()), color=VERMILION, label=f"mean {errors.mean():.3g}")
+    right.set_xlabel("test rows")
+    right.legend(loc="upper right")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+    figure.suptitle(f"Residuals: standard deviation {errors.std():.4g} over {len(true):,} test rows")
+    return figure
+
+
+def _square() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.5, 6.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _mark_half(axes: Axes, rows: Sequence[Mapping[str, Any]], x: str, y: str) -> None:
+    """The point of the lowest threshold that is not below a half, which is where the network decides."""
+    above = [row for row in rows if row["threshold"] is not None and row["threshold"] > 0.5]
+    if above:
+        point = min(above, key=lambda row: float(row["threshold"]))
+        style: dict[str, Any] = {"ms": 15, "mfc": ORANGE, "mec": "black", "ls": "", "clip_on": False, "zorder": 3}
+        axes.plot(point[x], point[y], "*", **style, label="threshold 0.5: where the network decides")

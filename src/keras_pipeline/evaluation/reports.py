@@ -1,0 +1,177 @@
+"""What is reported of a network, one function a task: its answers on the test split as numbers, tables and figures."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from keras_pipeline.config.datasets import DATASETS
+from keras_pipeline.config.params import Evaluate
+from keras_pipeline.config.tasks import TASKS, format_headline
+from keras_pipeline.core import process
+from keras_pipeline.data import task_spec
+from keras_pipeline.data.scaling import Scaling
+from keras_pipeline.data.splits import Split
+from keras_pipeline.data.statistics import DatasetDescription
+from keras_pipeline.evaluation import binary, classes, figures, regression
+
+Rows = list[dict[str, Any]]
+Coefficients = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the network gave for the test split: outputs float32 (n, outputs), its L2 penalty, and of a linear one its
+    weights and bias, float32 (features + 1,); and by what loss it was trained."""
+
+    outputs: NDArray[np.float32]
+    penalty: float
+    coefficients: Coefficients | None
+    loss: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """`scores` and `intervals` by metric; `tables` and `figures` by the names of their files; `lines`: what is worth
+    telling beside the headline."""
+
+    scores: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    tables: dict[str, Rows]
+    figures: dict[str, Figure]
+    lines: list[str]
+
+
+def make_report(
+    answers: Predictions, test: Split, statistics: DatasetDescription, settings: Evaluate, seed: int
+) -> Report:
+    """The report of the task that statistics.json names; its first line is the headline."""
+    report = REPORTS[statistics["task"]](answers, test, statistics, settings, seed)
+    things = TASKS[statistics["task"]].things
+    report.lines.insert(0, f"{format_headline(report.scores)} on {len(test.targets):,} {things}")
+    return report
+
+
+def _classes(
+    answers: Predictions, test: Split, statistics: DatasetDescription, settings: Evaluate, seed: int
+) -> Report:
+    scores = classes.class_scores(
+        answers.outputs, test.targets, answers.loss, answers.penalty, settings.calibration_bins
+    )
+    intervals = classes.class_intervals(answers.outputs, test.targets, seed)
+    tables, drawn, lines = _by_class(answers.outputs, test, statistics["class_names"], settings, scores)
+    return Report(scores, intervals, tables, drawn, lines)
+
+
+def _binary(answers: Predictions, test: Split, statistics: DatasetDescription, settings: Evaluate, seed: int) -> Report:
+    outputs, labels, names = answers.outputs, test.targets, statistics["class_names"]
+    scores = binary.binary_scores(outputs, labels, answers.loss, answers.penalty, settings.calibration_bins)
+    two = binary.class_shares(outputs)
+    tables, drawn, lines = _by_class(two, test, names, settings, scores)
+    tables |= {
+        "roc": binary.roc_curve(outputs, labels),
+        "precision_recall": binary.precision_recall_curve(outputs, labels),
+    }
+    area, precision, share = scores["test/roc_auc"], scores["test/average_precision"], float(labels.mean())
+    with process.time_part("figures"):
+        drawn |= {
+            "roc": figures.draw_roc(tables["roc"], area, names[1]),
+            "precision_recall": figures.draw_precision_recall(tables["precision_recall"], precision, share, names[1]),
+        }
+    return Report(scores, binary.binary_intervals(outputs, labels), tables, drawn, lines)
+
+
+def _by_class(
+    outputs: classes.Floats, test: Split, names: list[str], settings: Evaluate, scores: Mapping[str, float]
+) -> tuple[dict[str, Rows], dict[str, Figure], list[str]]:
+    """Tables and figures from outputs (n, classes), and whether anything was learned."""
+    labels, predicted = test.targets, task_spec.predicted_classes(outputs)
+    rows = classes.per_class_rows(labels, predicted, names)
+    calibration = classes.calibration_rows(outputs, labels, settings.calibration_bins)
+    worst = classes.find_worst_mistakes(outputs, labels, settings.worst_mistakes)
+    probability = classes.probabilities(outputs)[np.arange(len(labels)), predicted]
+    pairs = zip(labels, predicted, strict=True)
+    tables = {
+        "per_class": rows,
+        "calibration": calibration,
+        "confusion": [{"actual": names[true], "predicted": names[answer]} for true, answer in pairs],
+    }
+    with process.time_part("figures"):
+        drawn = {
+            "confusion_matrix": figures.draw_confusion_matrix(
+                classes.confusion_matrix(labels, predicted, len(names)), names
+            ),
+            "per_class": figures.draw_per_class(rows),
+            "reliability": figures.draw_reliability(calibration),
+            "worst_mistakes": figures.draw_worst_mistakes(
+                test.inputs[worst],
+                labels[worst].tolist(),
+                predicted[worst].tolist(),
+                probability[worst].tolist(),
+                names,
+            ),
+        }
+    most_common = max(row["support"] for row in rows) / len(labels)
+    if scores["test/accuracy_low"] > most_common:
+        return tables, drawn, []
+    return (
+        tables,
+        drawn,
+        [
+            "no better than always giving the most common answer "
+            f"({most_common:.1%}): the network has learned nothing that shows."
+        ],
+    )
+
+
+def _regression(
+    answers: Predictions, test: Split, statistics: DatasetDescription, settings: Evaluate, seed: int
+) -> Report:
+    target = Scaling(**(statistics["target"] or {}))
+    *features, name = DATASETS[statistics["dataset"]].columns
+    predicted, true = target.undo(answers.outputs[:, 0]), target.undo(test.targets)
+    found = regression.regression_scores(predicted, true)
+    intervals = regression.regression_intervals(predicted, true, seed)
+    loss = classes.training_loss(
+        answers.outputs, task_spec.make_targets(test.targets, 1), answers.loss, answers.penalty
+    )
+    columns = zip(true.tolist(), predicted.tolist(), strict=True)
+    tables: dict[str, Rows] = {
+        "predicted": [{"actual": right, "predicted": value, "residual": value - right} for right, value in columns]
+    }
+    lines = []
+    if intervals["test/r2"][0] <= 0:
+        lines.append("no better than always giving the mean: the network has learned nothing that shows.")
+    if answers.coefficients is not None:
+        tables["coefficients"] = _coefficients(answers.coefficients, Scaling(**statistics["scaling"]), target, features)
+        *slopes, intercept = (row["value"] for row in tables["coefficients"])
+        if len(slopes) == 1:
+            sign = "-" if intercept < 0 else "+"
+            lines.append(f"the network is the line {name} = {slopes[0]:.4f} {features[0]} {sign} {abs(intercept):.4f}")
+        else:
+            lines.append("the network is linear: its slopes are in tables/coefficients.csv")
+    with process.time_part("figures"):
+        drawn = {
+            "predicted": figures.draw_predicted(predicted, true, name, found["test/r2"]),
+            "residuals": figures.draw_residuals(predicted, true, name),
+        }
+    return Report({"test/loss": loss, **found}, intervals, tables, drawn, lines)
+
+
+def _coefficients(network: Coefficients, inputs: Scaling, target: Scaling, features: list[str]) -> Rows:
+    """A row for each feature's slope, and the intercept, in the units of the raw table."""
+    weights, bias = network[:-1].astype(np.float64), float(network[-1])
+    slopes = weights * target.divisor / np.asarray(inputs.divisor)
+    intercept = bias * target.divisor + target.offset - float(slopes @ np.asarray(inputs.offset))
+    values = [*zip(features, slopes.tolist(), strict=True), ("intercept", intercept)]
+    return [{"name": name, "value": value} for name, value in values]
+
+
+REPORTS: dict[str, Callable[[Predictions, Split, DatasetDescription, Evaluate, int], Report]] = {
+    "classes": _classes,
+    "binary": _binary,
+    "regression": _regression,
+}

@@ -1,0 +1,93 @@
+"""The trained network as a file, and as what is served: raw pixels in, scaling inside."""
+
+import io
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import ModelFileError
+from keras_pipeline.data.scaling import Scaling
+from keras_pipeline.models import frameworks
+
+
+def save_network(model: keras.Sequential, path: Path) -> None:
+    """Write an uncompiled network as a .keras file, atomically; the same weights give the same bytes.
+
+    Keras puts the time of saving into the archive and its entries, and memory addresses into the config as
+    identities of shared objects; here it is 1980 and they are counted, so that the file's digest tells whether
+    two trainings gave the same network.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        stamped = Path(folder) / "model.keras"
+        # Keras looks for TensorFlow's types while it saves: with another backend, two seconds and a page of its log.
+        with frameworks.hidden_packages(() if keras.backend.backend() == "tensorflow" else ("tensorflow",)):
+            model.save(stamped)
+        content = io.BytesIO()
+        with zipfile.ZipFile(stamped) as source, zipfile.ZipFile(content, "w") as target:
+            for name in sorted(source.namelist()):
+                target.writestr(zipfile.ZipInfo(name), _stable(name, source.read(name)))
+    files.write_atomically(path, content.getbuffer())
+
+
+def _stable(name: str, entry: bytes) -> bytes:
+    """An entry of Keras' archive without the time and the memory addresses."""
+    if name == "metadata.json":
+        return json.dumps({**json.loads(entry), "date_saved": "1980-01-01@00:00:00"}).encode()
+    if name == "config.json":
+        numbers: dict[int, int] = {}
+
+        def counted(block: dict[str, Any]) -> dict[str, Any]:
+            if "shared_object_id" in block:
+                block["shared_object_id"] = numbers.setdefault(block["shared_object_id"], len(numbers) + 1)
+            return block
+
+        return json.dumps(json.loads(entry, object_hook=counted)).encode()
+    return entry
+
+
+def load_weights(model: keras.Sequential, path: Path) -> None:
+    """Put the weights of a .keras file into a network built from the params.
+
+    Nothing but numbers is taken from the file: Keras' `load_model` would run code that a file can hold.
+    Raises ModelFileError when the file is missing, damaged or of another network.
+    """
+    try:
+        model.load_weights(path)
+    except Exception as error:  # Keras, h5py and zipfile raise many kinds for a damaged file
+        reason = "not there" if isinstance(error, FileNotFoundError) else str(error).strip().split("\n")[0]
+        raise ModelFileError(
+            f"{path}: cannot be loaded into the network of params.yaml: {reason}. "
+            "The stage 'train' writes it: run `dvc repro train`, or `dvc checkout` to get the old one back."
+        ) from error
+
+
+def serving_model(model: keras.Sequential, scaling: Scaling, target: Scaling | None = None) -> keras.Sequential:
+    """The network that takes raw pixels, uint8 (n, height, width) in 0 … 255, and gives the outputs of `model`; with
+    `target` one that takes a table's raw features, float32 (n, features), and gives the number in its own units."""
+    if target:
+        divisor, offset = np.asarray(scaling.divisor), np.asarray(scaling.offset)
+        return keras.Sequential(
+            [
+                keras.Input(model.input_shape[1:], dtype="float32", name="features"),
+                keras.layers.Rescaling((1 / divisor).tolist(), (-offset / divisor).tolist(), dtype="float32"),
+                *model.layers,
+                keras.layers.Rescaling(target.divisor, target.offset, dtype="float32"),
+            ],
+            name="serving",
+        )
+    height, width, channels = model.input_shape[1:]
+    return keras.Sequential(
+        [
+            keras.Input((height, width), dtype="uint8", name="pixels"),
+            keras.layers.Reshape((height, width, channels), dtype="float32"),
+            keras.layers.Rescaling(1 / scaling.divisor, -scaling.offset / scaling.divisor, dtype="float32"),
+            *model.layers,
+        ],
+        name="serving",
+    )

@@ -1,0 +1,148 @@
+"""What a run was made of: digests of its code and params, versions, and the git commit."""
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from keras_pipeline.config.params import flatten
+from keras_pipeline.core.errors import MachineError
+from keras_pipeline.strict_yaml.faults import Block
+
+SET_BY_GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+"""What git itself sets for the programs that it calls, such as hooks: they would name another repository."""
+
+
+def run_git(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Git's exit code, output and errors; raises MachineError where it is not installed."""
+    command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false", *arguments]
+    inherited = {name: value for name, value in os.environ.items() if name not in SET_BY_GIT}
+    try:
+        return subprocess.run(command, cwd=folder, env=inherited, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise MachineError("git is not installed, and what is recorded is found by its commit. Install git.") from None
+
+
+PACKAGE = "keras_pipeline"
+LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "mlflow", "dvc")
+BESIDE_TRAINING = ("scikit-learn", "mlflow", "dvc")
+"""The libraries that a training's result does not depend on."""
+
+
+def flat_params(blocks: dict[str, Block | int]) -> dict[str, int | float | bool | str]:
+    """The values of params blocks (or of single values, such as seed) by dotted key."""
+    result: dict[str, int | float | bool | str] = {}
+    for name, block in blocks.items():
+        result.update(flatten(block, f"{name}.") if isinstance(block, Block) else {name: block})
+    return result
+
+
+def params_digest(flat_values: dict[str, Any]) -> str:
+    """SHA-256 over the values, whatever their order."""
+    return hashlib.sha256(json.dumps(flat_values, sort_keys=True).encode()).hexdigest()
+
+
+def imported_modules(module: str) -> set[str]:
+    """`module` and every module of this package that it imports, directly or not, anywhere in its source."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        waiting += _own_imports(source_file(name))
+    return found
+
+
+def source_file(module: str) -> Path:
+    """The file of a module of this package, whether it exists or not."""
+    path = Path(__file__).parents[1].joinpath(*module.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def code_digest(module: str) -> str:
+    """SHA-256 over what `imported_modules` do: their syntax trees, without docstrings and comments.
+
+    `strict_yaml` is left out, since it gives the values of params.yaml, which are recorded, or none.
+    """
+    names = sorted(name for name in imported_modules(module) if f"{name}.".split(".")[1] != "strict_yaml")
+    syntax = [(name, _without_docstrings(ast.parse(source_file(name).read_text()))) for name in names]
+    return hashlib.sha256(json.dumps(syntax).encode()).hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Python, the libraries that decide the result as far as they are installed, and the machine's kind."""
+    installed = {one.metadata["Name"].lower(): one.version for one in importlib.metadata.distributions()}
+    return {
+        "python": platform.python_version(),
+        **{name: installed[name] for name in LIBRARIES if name in installed},
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def installed_packages() -> list[str]:
+    """Every installed distribution as name==version, as pip's requirements are written, in order."""
+    found = importlib.metadata.distributions()
+    return sorted({f"{one.metadata['Name'].lower()}=={one.version}" for one in found})
+
+
+class Git(TypedDict):
+    """The commit (None outside a git repository or before its first one), and whether tracked files differ."""
+
+    commit: str | None
+    dirty: bool
+
+
+def git_state() -> Git:
+    """What git says of the current folder."""
+    commit = _git("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = run_git(Path.cwd(), *arguments)
+    except (MachineError, OSError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _without_docstrings(node: Any) -> Any:
+    """A syntax tree as JSON values; what is empty is left out, so that it is the same for every version of Python."""
+    if isinstance(node, list):
+        return [_without_docstrings(one) for one in node]
+    if not isinstance(node, ast.AST):
+        return f"{type(node).__name__} {node!r}"
+    fields = {name: value for name, value in ast.iter_fields(node) if value is not None and value != []}
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+        fields["body"] = [one for one in node.body if not _is_string(one)]  # after a constant or a field too
+    return [type(node).__name__, {name: _without_docstrings(value) for name, value in fields.items()}]
+
+
+def _is_string(statement: ast.stmt) -> bool:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def _own_imports(source: Path) -> Iterable[str]:
+    for node in ast.walk(ast.parse(source.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from a.b import c`: c is a module or a name in the module a.b.
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if source_file(name).is_file() else node.module for name in modules]
+        yield from (name for name in names if name.split(".")[0] == PACKAGE)
+
+
+TRAINING = "keras_pipeline.stages.train"

@@ -1,0 +1,249 @@
+"""models/run.json: which training made a model, from what, and how it went; also what a resumed one takes over."""
+
+import os
+import platform
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NotRequired
+
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from keras_pipeline.config.params import Params
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import DataError
+from keras_pipeline.data.statistics import DatasetDescription, describe_dataset
+from keras_pipeline.distribution.strategies import Distribution, Plan
+from keras_pipeline.records import provenance
+
+FORMAT = 2
+"""Of models/run.json. A change that an older reader would misread counts it up; 1 had no `format`."""
+BLOCKS = ("seed", "fetch", "normalize", "model", "train")
+"""The blocks of params.yaml that a run records: all that decides its network."""
+SETTINGS = {
+    "onednn": "TF_ENABLE_ONEDNN_OPTS",
+    "threads": "OMP_NUM_THREADS",
+    "intra_op_threads": "TF_NUM_INTRAOP_THREADS",
+    "inter_op_threads": "TF_NUM_INTEROP_THREADS",
+    "blas_threads": "OPENBLAS_NUM_THREADS",
+    "xla": "XLA_FLAGS",
+}
+"""The environment variables that can change the last bits of a result."""
+
+
+class StrategyRecord(TypedDict):
+    """Where and how a training really computed; `asked`: the strategy of the params."""
+
+    name: str
+    asked: str
+    backend: str
+    devices: list[str]
+    workers: int
+    replicas: int
+    batch_per_replica: NotRequired[int]
+    batch_statistics: NotRequired[str]
+    fused: NotRequired[bool]
+
+
+class RunRecord(TypedDict):
+    """models/run.json. What is not required is known at the end, when all of `IN_EVERY_FILE` is, or of some runs.
+
+    `key`: 32 random hexadecimal digits; `started`, `ended`: seconds since 1970; `resumed`: where the training went on;
+    `sha256`: of `params`, `data`, `code` and, where there is a network, the file `model`; `machine`: see
+    `describe_machine`;
+    `history`: the rows of `fit.fit_network`; `best_epoch`: whose weights the network has, counted from 1, None without
+    a network; `weights`: how many; `seconds`: of each part of the process; `diverged`, `pruned`: why there is no
+    network; `together`: how many trained as one program; `debug`: the mode
+    of a debugging run, `trace`: the folder of its profile.
+    """
+
+    format: NotRequired[int]
+    key: str
+    name: str
+    started: float
+    ended: NotRequired[float]
+    train_seconds: NotRequired[float]
+    resumed: list[str]
+    params: dict[str, bool | int | float | str]
+    dataset: DatasetDescription
+    sha256: dict[str, str]
+    git: provenance.Git
+    host: NotRequired[str]
+    machine: dict[str, str]
+    versions: dict[str, str]
+    environment: list[str]
+    strategy: NotRequired[StrategyRecord]
+    weights: NotRequired[int]
+    reproducibility: str
+    history: list[dict[str, FiniteFloat]]
+    best_epoch: NotRequired[int | None]
+    seconds: NotRequired[dict[str, float]]
+    diverged: NotRequired[str]
+    pruned: NotRequired[str]
+    together: NotRequired[int]
+    debug: NotRequired[str]
+    trace: NotRequired[str]
+
+
+IN_EVERY_FILE = (
+    "key", "name", "started", "ended", "train_seconds", "params", "dataset", "sha256", "git", "history", "best_epoch",
+    "weights", "strategy", "resumed", "reproducibility",
+)  # fmt: skip
+"""What every reader of models/run.json relies on."""
+
+
+def read_record(path: Path, written_by: str = "train") -> RunRecord:
+    """The record in a file, of this version or an earlier one; `written_by`: the command that would write it again.
+
+    Raises DataError where the file is missing, damaged, or of a newer version.
+    """
+    record: RunRecord = files.read_json(path, written_by, IN_EVERY_FILE)
+    if (found := record.get("format", 1)) > FORMAT:
+        raise DataError(
+            f"{path}: a record of format {found}, which a newer version wrote. Expected: {FORMAT} at most. Read it "
+            "with that version."
+        )
+    if isinstance(record["dataset"], dict):
+        record["dataset"].setdefault("task", "classes")  # the first versions knew no other
+    return record
+
+
+def write_record(path: Path, record: RunRecord) -> None:
+    """Write the record into a file, atomically."""
+    files.write_json(path, record)
+
+
+def recorded_params(params: Params) -> dict[str, bool | int | float | str]:
+    """The values of the blocks that a run records, by dotted key, lists as JSON text."""
+    return provenance.flat_params({name: getattr(params, name) for name in BLOCKS})
+
+
+def begin_record(params: Params, normalized: Path, statistics: DatasetDescription, stage: str) -> RunRecord:
+    """The record of a training that begins now: what is known before any framework is imported.
+
+    `statistics`: those of the folder `normalized`; `stage`: the module whose imports are the training's code.
+    """
+    values = recorded_params(params)
+    return {
+        "format": FORMAT,
+        "key": uuid.uuid4().hex,
+        "name": f"{statistics['dataset']} {params.model.architecture}",
+        "started": time.time(),
+        "resumed": [],
+        "params": values,
+        "dataset": describe_dataset(statistics),
+        "sha256": {
+            "params": provenance.params_digest(values),
+            "data": files.file_sha256(normalized / "statistics.json"),
+            "code": provenance.code_digest(stage),
+        },
+        "git": provenance.git_state(),
+        "host": socket.gethostname(),
+        "machine": describe_machine(),
+        "versions": provenance.library_versions(),
+        "environment": provenance.installed_packages(),
+        "reproducibility": params.train.reproducibility,
+        "history": [],
+    }
+
+
+def taken_over(record: RunRecord) -> dict[str, Any]:
+    """What a training that goes on keeps of its run; `take_over` puts it into the record of the one that goes on."""
+    return {"key": record["key"], "started": record["started"], "resumed": record["resumed"]}
+
+
+def take_over(record: RunRecord, kept: Mapping[str, Any]) -> None:
+    """Let the record be that of the run of which `kept` holds what `taken_over` gave, and more."""
+    record["key"], record["started"], record["resumed"] = kept["key"], kept["started"], kept["resumed"]
+
+
+def best_row(record: RunRecord) -> dict[str, float]:
+    """The row of the epoch whose weights the network has; there is none without a network."""
+    return record["history"][(record["best_epoch"] or 0) - 1]
+
+
+def training_identity(record: RunRecord) -> dict[str, Any]:
+    """What decides a training's result: a checkpoint is only of use where all of it is the same."""
+    return {
+        "params": record["params"],
+        "data": record["sha256"]["data"],
+        "code": record["sha256"]["code"],
+        "versions": {
+            name: version for name, version in record["versions"].items() if name not in provenance.BESIDE_TRAINING
+        },
+        "machine": record["machine"],
+    }
+
+
+def describe_machine() -> dict[str, str]:
+    """What of the machine and its settings can change the last bits of a result."""
+    cores = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    settings = {key: os.environ.get(name, "default") for key, name in SETTINGS.items()}
+    return {"processor": _processor(), "cores": cores, **settings}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def describe_strategy(plan: Plan, strategy: Distribution, *, statistics: bool, fused: bool) -> StrategyRecord:
+    """Where and how the training really computes. `statistics`: whether the network has a BatchNormalization;
+    `fused`: whether many steps run as one program."""
+    return {
+        "name": strategy.name,
+        "asked": strategy.asked or strategy.name,
+        "backend": plan.train.computed_by,
+        "devices": list(strategy.devices),
+        "workers": strategy.workers,
+        "replicas": strategy.replicas,
+        "batch_per_replica": plan.batch_size // strategy.replicas,
+        "batch_statistics": plan.train.batch_statistics if statistics and strategy.replicas > 1 else "one device",
+        "fused": fused,
+    }
+
+
+SETTING_TITLES = {
+    "onednn": "oneDNN",
+    "intra_op_threads": "threads",
+    "inter_op_threads": "threads",
+    "blas_threads": "threads",
+    "xla": "XLA",
+}
+MACHINE_TITLES = {
+    "processor": "processor",
+    "cores": "cores",
+    **{name: f"{SETTING_TITLES.get(name, name)} ({variable})" for name, variable in SETTINGS.items()},
+}
+
+
+COMPARED: dict[str, set[str]] = {
+    "sha256": {"params", "data", "code", "model"},
+    "machine": {"processor", "cores", "onednn", "threads"},
+    "strategy": {"name"},
+}
+"""What two runs are compared by, beyond what `RunRecord` requires."""
+
+
+def check_record(record: RunRecord) -> None:
+    """Raise DataError naming what a record of a run with a network lacks of all that two runs are compared by."""
+    try:
+        TypeAdapter(RunRecord).validate_python(record, strict=True)
+        values: Mapping[str, Any] = record
+        lacking = {name: None for name, keys in COMPARED.items() if not keys <= set(values.get(name, ()))}
+        if not all(set(row) >= {"epoch", "train/loss", "val/loss"} for row in record["history"] or [{}]):
+            lacking["history"] = None
+    except ValidationError as error:
+        lacking = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors())
+    if lacking:
+        raise DataError(
+            f"the run's record (run.json) lacks what is needed of {', '.join(lacking)}: an older version wrote it, or "
+            "it was damaged. Expected: a record as this version's train writes it. Train again, and take that run."
+        )

@@ -1,0 +1,140 @@
+"""Where the runs of studies and searches are, and which of them are done."""
+
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_pipeline.config.params import Params
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import DataError
+from keras_pipeline.records import provenance
+from keras_pipeline.records.observer import Observer
+from keras_pipeline.records.record import RunRecord, read_record, recorded_params, write_record
+from keras_pipeline.runs.run import Run
+
+if TYPE_CHECKING:
+    import keras
+
+
+TRAINING_ALONE = "keras_pipeline.stages.train"
+TRAINING = (TRAINING_ALONE, "keras_pipeline.runs.together")
+EVALUATION = "keras_pipeline.stages.evaluate"
+DATA = ("keras_pipeline.stages.fetch", "keras_pipeline.stages.normalize")
+PRUNED = "pruned"
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where studies live: NAME.yaml in `studies`, and what their runs, data and reports are in folders below it."""
+
+    studies: Path
+
+    def run(self, run: Run) -> Path:
+        """The folder of a run, shared by all studies that have one with the same params."""
+        return self.studies / "runs" / run.key
+
+    def raw(self, params: Params) -> Path:
+        """The dataset's own files."""
+        return self.studies / "data" / params.fetch.dataset / "raw"
+
+    def normalized(self, params: Params) -> Path:
+        """The arrays of the run's dataset, split and scaled as its params say."""
+        values = provenance.flat_params({"fetch": params.fetch, "normalize": params.normalize})
+        return self.studies / "data" / params.fetch.dataset / provenance.params_digest(values)[:16]
+
+    def report(self, study: str) -> Path:
+        """The study's report."""
+        return self.studies / "reports" / study
+
+
+def is_data_made(folders: Folders, params: Params) -> bool:
+    """Whether the arrays are there, made by this code."""
+    normalized = folders.normalized(params)
+    with suppress(DataError):
+        made = files.read_json(normalized / "made.json", written_by="study")
+        return bool(made == _code(*DATA)) and (normalized / "statistics.json").is_file()
+    return False
+
+
+def mark_data_made(folders: Folders, params: Params) -> None:
+    """Say that the arrays are there now."""
+    files.write_json(folders.normalized(params) / "made.json", _code(*DATA))
+
+
+def _code(*modules: str) -> dict[str, str]:
+    return {module: provenance.code_digest(module) for module in modules}
+
+
+class ResultCache:
+    """Which runs are done with the data and the code that are here: looked up once for many."""
+
+    def __init__(self, folders: Folders) -> None:
+        self.folders = folders
+        self.code = _code(*TRAINING, EVALUATION)
+        self.data: dict[Path, str] = {}
+
+    def record(self, run: Run) -> RunRecord | None:
+        """The record of the run's training; None where it is not known, or was of other data or code."""
+        own = self.folders.run(run)
+        return self.trained(run.params, own, self.folders.normalized(run.params))
+
+    def trained(self, params: Params, own: Path, normalized: Path) -> RunRecord | None:
+        """The record of the training in the folder `own`; None where it is not that of these params, data and code."""
+        with suppress(DataError, OSError):
+            record = read_record(own / "models" / "run.json", "study")
+            wanted = {"data": self._data(normalized)}
+            wanted["params"] = provenance.params_digest(recorded_params(params))
+            if "diverged" not in record:  # one that was pruned has no network, and is not known
+                wanted["model"] = files.file_sha256(own / "models" / "model.keras")
+            if any(record["sha256"] == {**wanted, "code": self.code[stage]} for stage in TRAINING):
+                return record
+        return None
+
+    def evaluated(self, own: Path, record: RunRecord) -> bool:
+        """Whether the reports in `own` are of this training and this code; a training that diverged has none."""
+        if "diverged" in record:
+            return True
+        with suppress(DataError):
+            return bool(files.read_json(own / "evaluated.json", "study") == self._evaluation(record))
+        return False
+
+    def keep_evaluated(self, own: Path, record: RunRecord) -> None:
+        """Say that the reports in `own` are of this training."""
+        files.write_json(own / "evaluated.json", self._evaluation(record))
+
+    def _evaluation(self, record: RunRecord) -> dict[str, str]:
+        return {"model": record["sha256"]["model"], "code": self.code[EVALUATION]}
+
+    def _data(self, normalized: Path) -> str:
+        if normalized not in self.data:
+            self.data[normalized] = files.file_sha256(normalized / "statistics.json")
+        return self.data[normalized]
+
+
+class FailureRecorder(Observer):
+    """Keeps the record of a training that has no network and is a result all the same, in the folder `models`: one that
+    diverged, or one that its search gave up, by a word in the file `pruned` beside that folder."""
+
+    def __init__(self, models: Path) -> None:
+        self.models = models
+
+    def ended(self, status: str, run: RunRecord, model: "keras.Sequential | None") -> None:
+        """Write the record where there is no network, and take away what an earlier training left."""
+        word = self.models.parent / PRUNED
+        if status == "KILLED" and word.is_file():
+            run["pruned"] = word.read_text()
+        if run.keys() & {"diverged", "pruned"}:
+            for stale in (self.models / "model.keras", *([] if run["history"] else [self.models / "history.csv"])):
+                stale.unlink(missing_ok=True)
+            shutil.rmtree(self.models.parent / "reports", ignore_errors=True)
+            write_record(self.models / "run.json", {**run, "best_epoch": None})
+
+
+def read_accuracy(own: Path) -> float | None:
+    """The test accuracy of the run in a folder; None where its training diverged."""
+    path = own / "reports" / "metrics.json"
+    if not path.is_file():
+        return None
+    return float(files.read_json(path, written_by="evaluate")["test/accuracy"])

@@ -1,0 +1,105 @@
+"""One run of a study or search: its params, made of the text of params.yaml and what it changes."""
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from keras_pipeline.config.params import Fetch, Params, Train
+from keras_pipeline.config.tasks import Task
+from keras_pipeline.core.errors import ParamsError
+from keras_pipeline.records import provenance
+
+
+def change_params(text: str, values: Mapping[str, Any]) -> str:
+    """`text` with the values at these dotted keys, whose blocks are there; a last part that is not is added."""
+    yaml = YAML()
+    yaml.width, yaml.preserve_quotes = 10_000, True
+    document = yaml.load(text)
+    for key, value in values.items():
+        *blocks, last = key.split(".")
+        place = document
+        for block in blocks:
+            place = place[block]
+        place[last] = _in_one_line(value)
+    result = io.StringIO()
+    yaml.dump(document, result)
+    return result.getvalue()
+
+
+def _in_one_line(value: Any) -> Any:
+    """As people write lists and blocks there."""
+    if not isinstance(value, list | dict):
+        return value
+    made = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
+    made.fa.set_flow_style()
+    return made
+
+
+BESIDE_THE_RESULT = ("tracking.",)
+Values = dict[str, Any]
+"""Values by the dotted keys of params.yaml."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a study: `tuned` names the combination of the tuned values, "" where none are; `changes` made its
+    params of those in the text `base`."""
+
+    variant: str
+    tuned: str
+    seed: int
+    params: Params
+    base: str
+    changes: Values
+
+    @property
+    def text(self) -> str:
+        """Its params.yaml."""
+        return change_params(self.base, self.changes)
+
+    @property
+    def key(self) -> str:
+        """16 digits that are the same for runs with the same params, in whatever study."""
+        return provenance.params_digest(self.values)[:16]
+
+    @property
+    def values(self) -> Values:
+        """All that decides its result, by dotted key."""
+        values = provenance.flat_params(dict(self.params))
+        return {key: value for key, value in values.items() if not key.startswith(BESIDE_THE_RESULT)}
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return " ".join(filter(None, (self.variant, self.tuned, f"seed {self.seed}")))
+
+
+def check_name(path: Path) -> None:
+    """Raise ParamsError where the name of a study's or search's file could not name its report, pictures and tags."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", path.stem):
+        raise ParamsError(
+            f"{path}: its name is that of its report and its pictures. Expected: letters without accents, digits, "
+            "'-', '_' and '.', a letter or digit first. Rename the file.\nNothing was changed."
+        )
+
+
+def why_unsuitable(fetch: Fetch, train: Train, task: Task) -> str:
+    """Why a run with these params can be none of a study or search; "" where it can."""
+    if train.workers != 1:
+        return f"train.workers: {train.workers}, but each run here is one process. Expected: 1."
+    if task.name == "regression":
+        return f"fetch.dataset: {fetch.dataset}, but accuracies are compared here. Use a dataset of images."
+    return ""
+
+
+def short_value(value: Any) -> str:
+    """A value of params.yaml as it stands in a name."""
+    text = json.dumps(value, separators=(",", ":")) if isinstance(value, list | dict | bool) else str(value)
+    return re.sub(r"[\"{}]", "", text)

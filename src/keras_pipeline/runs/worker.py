@@ -1,0 +1,89 @@
+"""What the process of a run does: the data, the training, the evaluation and the tracking, as far as they lack."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keras_pipeline.records.observer import ChildRun
+    from keras_pipeline.runs.folders import Folders, ResultCache
+    from keras_pipeline.runs.run import Run
+
+
+def make_data(folders: "Folders", runs: "Sequence[Run]", downloads: Path) -> None:
+    """The arrays of all these runs, as far as they are not there."""
+    from keras_pipeline.runs.folders import is_data_made, mark_data_made
+    from keras_pipeline.stages import fetch, normalize
+
+    for params in {folders.normalized(run.params): run.params for run in runs}.values():
+        if not is_data_made(folders, params):
+            fetch.fetch_dataset(params, folders.raw(params), downloads)
+            normalize.normalize_dataset(params, folders.raw(params), folders.normalized(params))
+            mark_data_made(folders, params)
+
+
+def is_done(result_cache: "ResultCache", run: "Run", member: "ChildRun") -> bool:
+    """Whether nothing of a run is left to do."""
+    from keras_pipeline.stages import track
+
+    own = result_cache.folders.run(run)
+    record = result_cache.record(run)
+    if not record or not result_cache.evaluated(own, record):
+        return False
+    return track.is_tracked(run.params, own / "params.yaml", own / "models", own / "reports", member)
+
+
+def do_runs(folders: "Folders", runs: "Sequence[Run]", member: "Callable[[Run], ChildRun]") -> None:
+    """Do what is not done of one run, or of several that train together; `member`: what each is in MLflow."""
+    from keras_pipeline.runs import local
+    from keras_pipeline.runs.folders import ResultCache
+    from keras_pipeline.stages import evaluate, track
+
+    result_cache = ResultCache(folders)
+    untrained = [run for run in runs if not result_cache.record(run)]
+    pruned = False
+    if len(runs) > 1 and untrained:
+        from keras_pipeline.runs.together import train_together
+
+        train_together([(run, folders.run(run) / "models") for run in runs], folders.normalized(runs[0].params))
+    elif untrained:
+        pruned = _train_alone(folders, runs[0])
+    if untrained and not pruned and runs[0].params.train.backend != "tensorflow":
+        if all(map(result_cache.record, runs)):  # evaluated by TensorFlow, and a process has one backend
+            local.restart_process()
+        raise RuntimeError("a training that ended well is not known")
+    for run in runs:
+        own = folders.run(run)
+        models, reports = own / "models", own / "reports"
+        record = result_cache.record(run)
+        if record and not result_cache.evaluated(own, record):
+            evaluate.evaluate_network(run.params, folders.normalized(run.params), models, reports)
+            result_cache.keep_evaluated(own, record)
+        track.track_run(run.params, own / "params.yaml", models, reports, own / "checkpoints", member=member(run))
+
+
+def _train_alone(folders: "Folders", run: "Run") -> bool:
+    """Train one run; whether its search gave it up."""
+    from keras_pipeline.core.errors import DivergedError, StoppedError
+    from keras_pipeline.runs.folders import PRUNED, FailureRecorder
+    from keras_pipeline.stages import train
+
+    own = folders.run(run)
+    (own / PRUNED).unlink(missing_ok=True)  # a word of an earlier time
+    try:
+        train.train_network(
+            run.params,
+            folders.normalized(run.params),
+            own / "models",
+            FailureRecorder(own / "models"),
+            own / "checkpoints",
+        )
+    except DivergedError as error:  # a result like others, which `FailureRecorder` keeps
+        print(error)
+    except StoppedError:
+        if not (own / PRUNED).is_file():
+            raise
+        shutil.rmtree(own / "checkpoints")  # nobody goes on with it
+        return True
+    return False

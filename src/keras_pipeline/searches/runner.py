@@ -1,0 +1,71 @@
+"""A search done and reported: its data, its trials, the winner on other seeds, and its report here and in MLflow."""
+
+from pathlib import Path
+
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import DataError
+from keras_pipeline.runs import pool
+from keras_pipeline.runs.folders import Folders, ResultCache
+from keras_pipeline.runs.run import Run
+from keras_pipeline.runs.worker import do_runs, is_done, make_data
+from keras_pipeline.searches import report, searcher
+from keras_pipeline.searches.search import Search
+from keras_pipeline.searches.searcher import SearchFolders
+from keras_pipeline.searches.trials import Trials, storage_faults
+from keras_pipeline.stages import track
+
+
+def run_search(
+    search: Search, places: SearchFolders, folders: Folders, params_file: Path, downloads: Path, jobs: int | None
+) -> None:
+    """Make the data, do the trials that are not done, `jobs` at a time (by the number of cores, if None), and train the
+    winner and params.yaml as it is on other seeds.
+
+    Raises BusyError, and MachineError when a run fails or the storage cannot be used.
+    """
+    paths = ["--searches", str(places.searches), "--studies", str(folders.studies), "--params", str(params_file)]
+
+    def command(run: Run) -> list[str]:
+        return ["search", "run", search.name, *paths, "--variant", run.variant, "--key", run.key]
+
+    with files.lock_folder(folders.studies / "runs"):
+        make_data(folders, [search.baseline], downloads)
+        known = ResultCache(folders)
+
+        def done(run: Run) -> bool:
+            return is_done(known, run, search.member(run))
+
+        jobs = jobs or pool.default_jobs()
+        trials = searcher.open_trials(search, places, known, create=True)
+        rechecks = searcher.count_rechecks_left(search, trials.seen(), done)
+        with storage_faults():
+            searcher.Searcher(search, known, trials, jobs, rechecks, command, done).run()
+        outcome = report.search_outcome(search, trials.seen(), folders)
+        if outcome.best and outcome.change:
+            waiting = [[run] for run in search.rechecks(outcome.best.values) if not done(run)]
+            pool.run_jobs(f"search {search.name}: the winner", folders, waiting, jobs, lambda runs: command(runs[0]))
+
+
+def do_one_run(search: Search, folders: Folders, key: str, variant: str) -> None:
+    """Do the run of this key, which `run_search` has begun, in this process."""
+    do_runs(folders, [searcher.begun_run(folders, key, variant)], search.member)
+
+
+def report_search(search: Search, trials: Trials, folders: Folders, folder: Path) -> None:
+    """Write the report of what is done into `folder`, print its verdict, and keep it in MLflow.
+
+    Raises DataError where no trial is done.
+    """
+    outcome = report.search_outcome(search, trials.seen(), folders)
+    if not outcome.seen:
+        raise DataError(
+            f"search {search.name}: no trial is done with these params, data and code. `search run {search.name}` does "
+            "them; a report of earlier ones stays."
+        )
+    written = report.write_search_report(outcome, trials.importances(), folder)
+    print(f"search {search.name}: {outcome.verdict}")
+    if outcome.diff:
+        print(f"{outcome.diff}To apply it: git apply {folder / search.name}.diff")
+    print(f"search {search.name}: the report is {folder / search.name}.html")
+    params = search.baseline.params
+    track.track_report(params, "search", search.name, search.asked.goal, report.search_metrics(outcome), written)

@@ -1,0 +1,225 @@
+"""A study: one question asked with many runs. Its file, studies/NAME.yaml, to the params of each of its runs."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from keras_pipeline.checks.params import CheckedParams
+from keras_pipeline.config.params import Params
+from keras_pipeline.core.errors import ParamsError
+from keras_pipeline.records.observer import ChildRun
+from keras_pipeline.runs.folders import Folders, ResultCache, read_accuracy
+from keras_pipeline.runs.run import Run, Values, check_name, short_value, why_unsuitable
+from keras_pipeline.strict_yaml import reader
+from keras_pipeline.strict_yaml.faults import Block, KeyedError
+from keras_pipeline.strict_yaml.nodes import Node
+
+MOST_RUNS = 2000
+VARIES_BY_ITSELF = {"seed": "the study's own key `seeds`", "tracking": "params.yaml; the study names its experiment"}
+VariantName = Annotated[
+    str,
+    Field(
+        pattern=r"\A[\w][\w .,=+()\[\]-]{0,79}\z",
+        description="a name of letters, digits, spaces and .,=+()[]-, 80 characters at most",
+    ),
+]
+Choices = Annotated[tuple[Any, ...], Field(min_length=1, max_length=100)]
+
+
+class StudyFile(Block):
+    """What studies/NAME.yaml holds.
+
+    Every variant of `variants` is run with every combination of the values of `grid`, and with every seed; `fixed` is
+    the same for all. Of the combinations of `tuned`, each variant is represented by the one with the best mean
+    validation accuracy.
+    """
+
+    question: Annotated[str, Field(min_length=1, max_length=300)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...], Field(min_length=1, max_length=100)]
+    baseline: Annotated[str, Field(min_length=1, max_length=200)]
+    fixed: Values = Field(default_factory=dict)
+    variants: dict[VariantName, Values] = Field(default_factory=dict)
+    grid: dict[str, Choices] = Field(default_factory=dict)
+    tuned: dict[str, Choices] = Field(default_factory=dict)
+    discussion: Annotated[str, Field(max_length=10_000)] = ""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "StudyFile":
+        faults = list(self._faults())
+        if faults:
+            raise KeyedError(faults[0].key, str(faults[0]), *faults[1:])
+        return self
+
+    def _faults(self) -> Iterator[KeyedError]:
+        if len(set(self.seeds)) < len(self.seeds):
+            yield KeyedError(("seeds",), "a seed stands twice. Expected: different ones.")
+        if not self.variants and not self.grid:
+            yield KeyedError(("variants",), "nothing varies. Expected: named variants, a grid, or both.")
+        for block in ("grid", "tuned"):
+            for key, values in getattr(self, block).items():
+                if len({json.dumps(value) for value in values}) < len(values):
+                    yield KeyedError((block, key), "a value stands twice. Expected: different ones.")
+        blocks: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [
+            (("fixed",), self.fixed),
+            (("grid",), self.grid),
+            (("tuned",), self.tuned),
+        ]
+        blocks += [(("variants", name), values) for name, values in self.variants.items()]
+        for place, values in blocks:
+            for key in values:
+                if (first := key.split(".")[0]) in VARIES_BY_ITSELF:
+                    yield KeyedError((*place, key), f"does not belong here. Use {VARIES_BY_ITSELF[first]}.")
+        yield from self._overlaps()
+
+    def _overlaps(self) -> Iterator[KeyedError]:
+        varied: dict[str, str] = dict.fromkeys(self.grid, "grid")
+        for key in self.tuned:
+            if key in varied:
+                yield KeyedError(("tuned", key), "stands in grid too. Keep one of the two.")
+            varied[key] = "tuned"
+        for name, values in self.variants.items():
+            for key in values.keys() & varied.keys():
+                yield KeyedError(("variants", name, key), f"stands in {varied[key]} too. Keep one of the two.")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study with all its runs, seed by seed, so that what is done early can be compared."""
+
+    name: str
+    asked: StudyFile
+    runs: tuple[Run, ...]
+    varied: tuple[str, ...]
+
+    def member(self, run: Run) -> ChildRun:
+        """What one of the runs is in MLflow."""
+        return ChildRun("study", self.name, self.asked.question, run.variant, run.tuned, run.seed)
+
+
+def load_study(path: Path, params_path: Path) -> Study:
+    """The study in `path` over the params in `params_path`.
+
+    Raises ParamsError naming every fault with file, line and column: of the study, of params.yaml, and of what the two
+    make together.
+    """
+    check_name(path)
+    content, base = reader.read_yaml_bytes(path), reader.read_yaml_bytes(params_path)
+    asked = reader.parse_yaml(content, str(path), StudyFile)
+    reader.parse_yaml(base, str(params_path), CheckedParams)  # its own faults first
+    root, base_root = reader.parse_tree(content), reader.parse_tree(base)
+    lines: dict[str, None] = {}
+    found: list[tuple[str, str, Params, Values]] = []
+    for variant, tuned, changes in _combinations(asked, root):
+        made = reader.change_yaml(base_root, str(params_path), changes, str(path), CheckedParams)
+        if isinstance(made, Params) and (why := why_unsuitable(made.fetch, made.train, made.task)):
+            lines[f"{path}: '{variant or tuned}' has {why}"] = None
+        elif isinstance(made, Params):
+            found.append((variant, tuned, made, {key: node.plain() for key, node in changes.items()}))
+        else:
+            lines |= dict.fromkeys(line if line.startswith(f"{path}:") else f"{line} ({variant})" for line in made)
+    names = list(dict.fromkeys(variant for variant, _, _ in _combinations(asked, root)))
+    if asked.baseline not in names:
+        at = "{}:{}".format(*root.value["baseline"].at)
+        shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+        lines[f"{path}:{at}: baseline: '{asked.baseline}' is no variant. Expected: one of {shown}."] = None
+    if not lines and (twice := _same(found)):
+        lines[f"{path}: the variants '{twice[0]}' and '{twice[1]}' have the same params. Expected: different ones."] = (
+            None
+        )
+    if len(found) * len(asked.seeds) > MOST_RUNS:
+        lines[f"{path}: {len(found) * len(asked.seeds)} runs. Expected: {MOST_RUNS} at most."] = None
+    if lines:
+        raise ParamsError("\n".join([*lines, "Nothing was changed."]))
+    text = base.decode()
+    runs = [
+        Run(variant, tuned, seed, params.model_copy(update={"seed": seed}), text, {**values, "seed": seed})
+        for seed in asked.seeds
+        for variant, tuned, params, values in found
+    ]
+    varied = dict.fromkeys([*asked.grid, *asked.tuned, *(key for values in asked.variants.values() for key in values)])
+    return Study(path.stem, asked, tuple(runs), tuple(varied))
+
+
+def _combinations(asked: StudyFile, root: Node) -> Iterator[tuple[str, str, dict[str, Node]]]:
+    """Each variant's name, the name of its tuned values, and all that it changes, with its places in the file."""
+
+    def block(*key: str) -> dict[str, Node]:
+        node = root
+        for part in key:
+            node = node.value[part]
+        found: dict[str, Node] = node.value
+        return found
+
+    fixed = block("fixed") if asked.fixed else {}
+    grid = list(_product(block("grid") if asked.grid else {}))
+    tuned = list(_product(block("tuned") if asked.tuned else {}))
+    for name in asked.variants or [""]:
+        own = block("variants", name) if name else {}
+        for grid_name, of_grid in grid:
+            for tuned_name, of_tuned in tuned:
+                yield " ".join(filter(None, (name, grid_name))), tuned_name, {**fixed, **own, **of_grid, **of_tuned}
+
+
+def _product(choices: Mapping[str, Node]) -> Iterator[tuple[str, dict[str, Node]]]:
+    """Every combination of one value of each key, with its name: the values behind the last parts of their keys."""
+    for nodes in itertools.product(*(node.value for node in choices.values())):
+        chosen = dict(zip(choices, nodes, strict=True))
+        yield " ".join(f"{key.rpartition('.')[2]}={short_value(node.plain())}" for key, node in chosen.items()), chosen
+
+
+def _same(found: list[tuple[str, str, Params, Values]]) -> tuple[str, str] | None:
+    """Two variants with the same params."""
+    known: dict[str, str] = {}
+    for variant, tuned, params, _ in found:
+        name = " ".join(filter(None, (variant, tuned)))
+        text = params.model_dump_json()
+        if text in known:
+            return known[text], name
+        known[text] = name
+    return None
+
+
+def list_studies(folders: Folders, params_file: Path) -> list[Study]:
+    """Every study there is, by name. Raises ParamsError where one has a fault."""
+    return [load_study(path, params_file) for path in sorted(folders.studies.glob("*.yaml"))]
+
+
+def find_study(folders: Folders, name: str, params_file: Path) -> Study:
+    """The study of this name. Raises ParamsError where there is none, or it has a fault."""
+    path = folders.studies / f"{name}.yaml"
+    known = sorted(one.stem for one in folders.studies.glob("*.yaml"))
+    if name not in known:
+        there = f"There are: {', '.join(known)}" if known else "There is none yet: write the file"
+        raise ParamsError(f"{path}: no study '{name}'. {there}.")
+    return load_study(path, params_file)
+
+
+def study_lines(studies: Sequence[Study], result_cache: ResultCache) -> Iterator[str]:
+    """A line for each study: how much of it is done, and its question."""
+    width = max((len(study.name) for study in studies), default=0)
+    for study in studies:
+        done = sum(result_cache.record(run) is not None for run in study.runs)
+        yield f"{study.name:{width}}  {done:4} of {len(study.runs):4} runs  {study.asked.question}"
+
+
+def variant_lines(study: Study, result_cache: ResultCache) -> Iterator[str]:
+    """What is done of each variant, and the mean so far."""
+    from statistics import mean
+
+    yield f"{study.name}: {study.asked.question}"
+    names = list(dict.fromkeys(" ".join(filter(None, (run.variant, run.tuned))) for run in study.runs))
+    width = max(map(len, names))
+    yield f"{'variant':{width}}  seeds done  diverged  test/accuracy"
+    for name in names:
+        runs = [run for run in study.runs if name == " ".join(filter(None, (run.variant, run.tuned)))]
+        known = [(run, record) for run in runs if (record := result_cache.record(run))]
+        diverged = sum("diverged" in record for _, record in known)
+        good = [run for run, record in known if result_cache.evaluated(result_cache.folders.run(run), record)]
+        scores = [score for run in good if (score := read_accuracy(result_cache.folders.run(run))) is not None]
+        shown = f"{mean(scores):.4f}" if scores else "–"
+        yield f"{name:{width}}  {len(known):3} of {len(runs):3}  {diverged:8}  {shown:>13}"

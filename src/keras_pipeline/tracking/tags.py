@@ -1,0 +1,87 @@
+"""What the records and reports of a run say as tags of its MLflow run."""
+
+import os
+
+from keras_pipeline.config.params import Params
+from keras_pipeline.records.provenance import flat_params
+from keras_pipeline.records.record import RunRecord
+
+
+def tags_of_record(record: RunRecord) -> dict[str, str]:
+    """What a run is tagged with when it is created or goes on: how it trains, where, and with what."""
+    git = record["git"]
+    tags = {
+        "mlflow.source.name": "dvc repro",
+        "mlflow.source.type": "PROJECT",
+        "dataset": record["dataset"]["dataset"],
+        "strategy": record["strategy"]["name"],
+        "devices": ", ".join(record["strategy"]["devices"]),
+        "backend": record["strategy"]["backend"],
+        "replicas": str(record["strategy"]["replicas"]),
+        "batch_per_replica": str(record["strategy"]["batch_per_replica"]),
+        "reproducibility": record["reproducibility"],
+        "host": record["host"],
+        "weights": str(record["weights"]),
+        "git.dirty": str(git["dirty"]).lower(),
+        **_digests(record),
+        **{f"version.{name}": version for name, version in record["versions"].items()},
+    }
+    if git["commit"]:
+        tags["mlflow.source.git.commit"] = git["commit"]
+    return tags
+
+
+def tags_of_files(params: Params, known: dict[str, str], record: RunRecord, scores: dict[str, float]) -> dict[str, str]:
+    """What the training did not know or what can change without it: the model's digest, where the time of the stage
+    train went, the evaluation's settings, the experiments, the note."""
+    tags = {key: str(value) for key, value in flat_params({"evaluate": params.evaluate}).items()}
+    tags |= _digests(record)
+    tags |= {name: record[name] for name in ("diverged", "pruned") if name in record}
+    tags |= {f"seconds.{part}": f"{seconds:.2f}" for part, seconds in record.get("seconds", {}).items()}
+    name = experiment_name()
+    if name:
+        names = [one for one in known.get("dvc.exps", "").split(",") if one]
+        tags["dvc.exps"] = ",".join(dict.fromkeys([*names, name]))
+        tags["dvc.last_exp"] = name
+    values, images = record["params"], record["dataset"]["images"]
+    commit = record["git"]["commit"]
+    changed = " with uncommitted changes" if record["git"]["dirty"] else ""
+    if scores:
+        came_of_it = f"{_reached(scores, images['test'])}, loss {scores['test/loss']:.4f}."
+    elif "diverged" in record:
+        came_of_it = f"**Diverged:** {record['diverged']}"
+    else:
+        came_of_it = f"**Pruned:** {record['pruned']}"
+    tags["mlflow.note.content"] = "\n\n".join(
+        [
+            came_of_it,
+            f"{record['dataset']['dataset']} → {values['model.architecture']} with {record['weights']:,} weights, "
+            f"{values['train.optimizer.name']} at {values['train.optimizer.learning_rate']}, batches of "
+            f"{values['train.batch_size']}, {len(record['history'])} epochs"
+            f"{f' (weights of epoch {best})' if (best := record['best_epoch']) else ''}, seed {values['seed']}.",
+            f"To repeat it: `git checkout {commit[:12] if commit else '(no commit)'}`{changed}, params.yaml as in "
+            "the artifacts, `dvc repro`.",
+        ]
+    )
+    return tags
+
+
+def _digests(record: RunRecord) -> dict[str, str]:
+    return {f"sha256.{name}": digest for name, digest in record["sha256"].items()}
+
+
+def experiment_name() -> str | None:
+    """The name of the DVC experiment that runs this process, if one does."""
+    return os.environ.get("DVC_EXP_NAME") or None
+
+
+def _reached(scores: dict[str, float], tested: int) -> str:
+    """The test result as the note begins with it."""
+    if "test/r2" in scores:
+        error = f"mean absolute error {scores['test/mean_absolute_error']:.4g}"
+        return f"**R² {scores['test/r2']:.4f}** over {tested:,} test rows, {error}"
+    area = f", ROC AUC {scores['test/roc_auc']:.4f}" if "test/roc_auc" in scores else ""
+    return (
+        f"**{scores['test/accuracy']:.2%}** of the {tested:,} test images right "
+        f"[{scores['test/accuracy_low']:.2%}, {scores['test/accuracy_high']:.2%}]{area}"
+    )

@@ -1,0 +1,318 @@
+"""The fit, watched step by step: where it stands, what is kept of it, what a user sees of it, when it ends."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from keras_pipeline.config.params import EarlyStopping, Train
+from keras_pipeline.core import process
+from keras_pipeline.core.errors import DivergedError, StoppedError
+from keras_pipeline.distribution.strategies import Distribution
+from keras_pipeline.training.batches import Data, Row
+from keras_pipeline.training.compilation import learning_rate_then
+from keras_pipeline.training.engines import fused, numpy_engine
+from keras_pipeline.training.state import TrainingState, make_variables, put_state, state_of
+
+LEAST_IMPROVEMENT = 1e-4
+"""By how much val/loss must fall for reduce_on_plateau, as in keras.callbacks.ReduceLROnPlateau."""
+
+
+def best_epoch(history: Sequence[Row], rule: EarlyStopping) -> int:
+    """The epoch, counted from 1, whose weights the trained network has."""
+    if not rule.patience:
+        return len(history)
+    values = [row[rule.monitor] for row in history]
+    return values.index(min(values) if rule.monitor == "val/loss" else max(values)) + 1
+
+
+def stands_still(history: Sequence[Row], patience: int) -> bool:
+    """Whether reduce_on_plateau lowers the rate after the last epoch: a function of the epochs alone."""
+    best, waited = math.inf, 0
+    for row in history:
+        if waited == patience:
+            waited = 0
+        if row["val/loss"] < best - LEAST_IMPROVEMENT:
+            best, waited = row["val/loss"], 0
+        else:
+            waited += 1
+    return waited == patience
+
+
+def finished(history: Sequence[Row], train: Train) -> bool:
+    """Whether no epoch is left, or early stopping ends the training here."""
+    rule = train.early_stopping
+    waited = len(history) - best_epoch(history, rule) if history else 0
+    return len(history) == train.epochs or bool(rule.patience and waited >= rule.patience)
+
+
+SPEED_STEPS = 20
+"""After how many steps the time of an epoch is foretold; the first step compiles and is not counted."""
+NOT_SCORES = ("epoch", "train/learning_rate")
+"""What of an epoch's row is told in another way than a loss or a metric."""
+
+
+class ProgressLines:
+    """A bar on a terminal, one line per epoch elsewhere, and, once, how long it will take. Prints where `shown`."""
+
+    def __init__(self, epochs: int, steps: int, *, shown: bool) -> None:
+        self.epochs, self.steps, self.shown = epochs, steps, shown
+        self.terminal = sys.stdout is not None and sys.stdout.isatty()
+        self.bar: Any = None
+        self.foretold = not shown
+        self.epoch = self.done = 0
+        self.first: int | None = None
+        self.began = self.warm = time.monotonic()
+
+    def epoch_begins(self, epoch: int, step: int) -> None:
+        """The epoch, counted from 1, goes on after so many steps."""
+        self.epoch, self.done, self.first = epoch, step, None
+        self.began = time.monotonic()
+        if self.shown and self.terminal:
+            name = f"Epoch {epoch}/{self.epochs}"
+            self.bar = tqdm(total=self.steps, initial=step, desc=name, unit="step", leave=False, file=sys.stdout)
+
+    def step(self, step: int, loss: float) -> None:
+        """So many steps of the epoch are done."""
+        if self.bar is not None:
+            self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            self.bar.update(step - self.done)
+        self.done = step
+        if self.foretold:
+            return
+        if self.first is None:
+            self.first, self.warm = step, time.monotonic()
+        elif step >= self.first + SPEED_STEPS:
+            self.foretold = True
+            seconds = (time.monotonic() - self.warm) / (step - self.first) * self.steps
+            left = self.epochs - self.epoch + 1
+            self._print(f"train: about {seconds:.1f} s an epoch, {_minutes(seconds * left)} for {left} epochs")
+
+    def epoch_ends(self, row: dict[str, float]) -> None:
+        """The epoch is done: the row of `fit.fit_network`, without its time."""
+        self.close()
+        values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in NOT_SCORES)
+        rate, seconds = row["train/learning_rate"], time.monotonic() - self.began
+        self._print(f"Epoch {row['epoch']}/{self.epochs}: {values}  learning rate {rate:.3g}  {seconds:.1f} s")
+
+    def close(self) -> None:
+        """Take away the bar, if one is there."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def _print(self, text: str) -> None:
+        if self.shown:
+            tqdm.write(text, file=sys.stdout) if self.bar is not None else print(text, flush=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
+@dataclass
+class Progress:
+    """Where a training stands: epochs done, steps done in the next one, the epochs' rows, and seconds so far."""
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    history: list[Row] = field(default_factory=list)
+
+
+class NotFiniteError(DivergedError):
+    """`name`, a loss or "a weight", was `value` after `step` of `epoch`, both counted from 1; `rate`: the learning
+    rate then; `received`: all this as a sentence, without what to do."""
+
+    def __init__(self, name: str, value: float, epoch: int, step: int, rate: float) -> None:
+        self.name, self.value, self.epoch, self.step, self.rate = name, value, epoch, step, rate
+        self.received = (
+            f"training diverged: {name} is {value} at step {step} of epoch {epoch}, learning rate {rate:g}. "
+            "Expected: a finite number."
+        )
+        super().__init__(
+            f"{self.received} Try a tenth of train.optimizer.learning_rate, a warm-up (train.schedule), "
+            "train.optimizer.clipnorm: 1.0, or another normalize.scaling."
+        )
+
+
+@dataclass
+class FitHooks:
+    """Who is told: `save` keeps a state with its progress, `epoch` gets each epoch's row, `asked` says whether
+    somebody wants the training to end; `quiet`: nothing is printed."""
+
+    save: Callable[[TrainingState, dict[str, Any]], None] = lambda state, progress: None
+    epoch: Callable[[Row], None] = lambda row: None
+    asked: Callable[[], bool] = lambda: False
+    quiet: bool = False
+
+
+def fit_network(
+    model: keras.Sequential,
+    strategy: Distribution,
+    data: Data,
+    train: Train,
+    hooks: FitHooks,
+    progress: Progress,
+    state: TrainingState | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> None:
+    """Train the compiled model from `progress` to its end; `state` is what was kept there. `callbacks`, if any, see
+    the end of every step.
+
+    A row: epoch (counted from 1), train/loss, train/accuracy (means over the epoch while it trained, with
+    Dropout on), val/loss, val/accuracy (at its end), train/learning_rate (after its last step), time (seconds
+    since 1970); of a regression mean_absolute_error in place of accuracy. Both losses include the L2 penalty. With
+    early stopping on, the weights of the best epoch are in place at the end. `progress` is kept up to date.
+    Raises NotFiniteError at the first step whose loss is not a finite number, and before a state is kept that has
+    such weights, with `progress` at the last good step kept; StoppedError when `hooks.asked`, after the step is kept.
+    """
+    start = progress.epoch, progress.step
+    callback = TrainingCallback(strategy, data, train, hooks, progress, state)
+    held_out = data.held_out(strategy)
+    make_variables(model, strategy, held_out[0])
+    if not finished(progress.history, train):
+        options: dict[str, Any] = {
+            "epochs": train.epochs,
+            "initial_epoch": start[0],
+            "callbacks": [callback, *callbacks],
+        }
+        look = 1 if callbacks else train.checkpoint_steps
+        if train.engine == "numpy":
+            numpy_engine.fit_numpy(model, train.loss, strategy, data, start[1], look, **options)
+        elif fused.can_fuse(model, strategy, data):
+            fused.fit_fused(model, strategy, data, start[1], look, **options)
+        else:
+            strategy.fit(
+                model,
+                lambda: data.batches(strategy, *start),
+                steps_per_epoch=data.steps,
+                validation_data=held_out,
+                shuffle=False,
+                verbose=0,
+                **options,
+            )
+    elif state is not None:
+        put_state(model, state, strategy, metrics=False)
+        model.optimizer.finalize_variable_values(model.trainable_weights)  # averages of weights, as the fit ends
+    callback.finish(model)
+
+
+class TrainingCallback(keras.callbacks.Callback):  # type: ignore[misc]
+    """Looks at every step and epoch of a fit. On JAX, each look at `self.model` copies all state: not every step."""
+
+    def __init__(
+        self,
+        strategy: Distribution,
+        data: Data,
+        train: Train,
+        hooks: FitHooks,
+        progress: Progress,
+        state: TrainingState | None,
+    ) -> None:
+        super().__init__()
+        self.strategy, self.data, self.train, self.hooks = strategy, data, train, hooks
+        self.progress, self.state = progress, state
+        self.best = [state[name] for name in state if name.startswith("best/")] if state else []
+        self.lines = ProgressLines(train.epochs, data.steps, shown=not hooks.quiet)
+        self.began = time.monotonic() - progress.seconds
+        self.epoch = self.step = 0
+        self.compiling_since: float | None = None
+
+    def on_train_begin(self, logs: Row | None = None) -> None:
+        """The training begins, or goes on."""
+        self.compiling_since = time.monotonic() if self.train.engine == "keras" else None
+        if self.state is None:
+            self.strategy.spread_noise(self.model)
+
+    def on_epoch_begin(self, epoch: int, logs: Row | None = None) -> None:
+        """An epoch begins: at its first step, or where it was left, with the state of then."""
+        self.epoch, self.step = epoch + 1, self.progress.step
+        if self.state is not None:
+            put_state(self.model, self.state, self.strategy, metrics=self.step > 0)
+            self.strategy.spread_noise(self.model)
+            self.state = None
+        self.lines.epoch_begins(self.epoch, self.step)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Steps were trained, one for each of the logs' "losses". Raises NotFiniteError and StoppedError."""
+        logs = logs or {}
+        losses = logs.get("losses", [logs["loss"]])  # of more than one step where they are fused
+        for left, loss in zip(reversed(range(len(losses))), losses, strict=True):
+            self.step += 1
+            self._check("train/loss", loss, steps_since=left)
+        self.lines.step(self.step, losses[-1])
+        if self.compiling_since is not None:
+            process.add_time("compile", time.monotonic() - self.compiling_since)
+            self.compiling_since = None
+        last, every = self.step == self.data.steps, self.train.checkpoint_steps
+        due = bool(every) and self.step % every == 0 and not last
+        if last and self.strategy.own_statistics:
+            self.strategy.average_statistics(self.model)
+        asked = not last and self.hooks.asked()
+        if due or asked:
+            self.progress.step = self.step
+            self._save()
+        if asked:
+            self._stop()
+        if last and self.params["steps"] > batch + 1:
+            self.model.stop_training = True  # ends the epoch that was resumed in its middle; see on_epoch_end
+
+    def on_epoch_end(self, epoch: int, logs: Row | None = None) -> None:
+        """An epoch was trained and validated: its row, the learning rate's and the training's end. Raises as above."""
+        logs = logs or {}
+        self._check("val/loss", logs["val_loss"])
+        metric = next(name for name in logs if name != "loss" and f"val_{name}" in logs)
+        row = {"train/loss": logs["loss"], f"train/{metric}": logs[metric]}
+        row = {"epoch": epoch + 1, **self.strategy.mean(row)}
+        row |= {"val/loss": logs["val_loss"], f"val/{metric}": logs[f"val_{metric}"]}
+        optimizer, history = self.model.optimizer, self.progress.history
+        row["train/learning_rate"] = rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        history.append({**row, "time": time.time()})
+        self.progress.epoch, self.progress.step = epoch + 1, 0
+        schedule, rule = self.train.schedule, self.train.early_stopping
+        if schedule.name == "reduce_on_plateau" and stands_still(history, schedule.patience):
+            optimizer.learning_rate = rate * schedule.factor
+        if rule.patience and best_epoch(history, rule) == len(history):
+            self.best = self.model.get_weights()
+        self._save()
+        self.lines.epoch_ends(row)
+        self.hooks.epoch(history[-1])
+        self.model.stop_training = finished(history, self.train)
+        if self.hooks.asked() and not self.model.stop_training:
+            self._stop()
+
+    def finish(self, model: keras.Sequential) -> None:
+        """Put the weights of the best epoch in place, where early stopping sought one."""
+        if self.best:
+            model.set_weights(self.best)
+
+    def _save(self) -> None:
+        """All workers take part, because some states are sums over them; only the chief's hooks keep it."""
+        state = state_of(self.model, self.strategy)
+        # A step's loss is of the weights before it: they may be spoiled where it is still finite.
+        finite = all(np.isfinite(one).all() for name, one in state.items() if name.startswith("trainable/"))
+        self._check("a weight", 0.0 if finite else math.nan)
+        self.progress.seconds = time.monotonic() - self.began
+        best = {f"best/{number:04}": one for number, one in enumerate(self.best)}
+        self.hooks.save({**state, **best}, asdict(self.progress))
+
+    def _stop(self) -> None:
+        self.lines.close()
+        at = f"step {self.progress.step} of epoch {self.progress.epoch + 1}"
+        raise StoppedError(
+            f"train: stopped as asked, after {at if self.progress.step else f'epoch {self.progress.epoch}'}. "
+            "A checkpoint is kept: the same command goes on from there."
+        )
+
+    def _check(self, name: str, value: float, steps_since: int = 0) -> None:
+        if not math.isfinite(value):
+            self.lines.close()
+            rate = learning_rate_then(self.model.optimizer, steps_since)
+            raise NotFiniteError(name, value, self.epoch, self.step, rate)
