@@ -395,15 +395,20 @@ def test_a_record_of_the_first_versions_is_read_and_one_of_a_later_version_refus
     """The first had no `format`, knew one task, and recorded fewer settings of the machine."""
     path = tmp_path / "run.json"
     old = {**run, "ended": 1.0, "train_seconds": 1.0, "best_epoch": 1, "weights": 1}
-    del old["format"], old["dataset"]["task"], old["machine"]["xla"]
+    del old["format"], old["dataset"]["task"], old["dataset"]["shape"], old["dataset"]["target"], old["machine"]["xla"]
     files.write_json(path, old)
     read = record.read_record(path)
     record.check_record(read)
-    assert read["dataset"]["task"] == "classes"
+    assert (read["dataset"]["task"], read["dataset"]["shape"], read["dataset"]["target"]) == (
+        "classes",
+        [28, 28, 1],
+        None,
+    )
     assert not [one for one in differences.compare_machine(read) if "XLA" in one.text]
-    files.write_json(path, {**old, "format": record.FORMAT + 1})
-    with pytest.raises(DataError, match=r"run\.json: a record of format 3, which a newer version wrote"):
-        record.read_record(path)
+    for number in (record.FORMAT + 1, "new"):
+        files.write_json(path, {**old, "format": number})
+        with pytest.raises(DataError, match=rf"run\.json: a record of format {number}, which a newer version wrote"):
+            record.read_record(path)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -429,3 +430,13 @@ def test_the_figures_say_what_is_in_them() -> None:
         content = io.BytesIO()
         figure.savefig(content, dpi=figures.DOTS_PER_INCH)
         assert len(content.getvalue()) > 10_000
+
+
+def test_an_architecture_that_cannot_take_the_inputs_is_refused_also_where_no_task_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(tasks.TASKS, "regression", replace(tasks.TASKS["regression"], unsuitable_architectures=()))
+    with pytest.raises(
+        ParamsError, match=r"model\.architecture: 'cnn' does not fit the dataset: Conv2D needs \(height"
+    ):
+        small.params({**LINE, "model.architecture": "cnn"})

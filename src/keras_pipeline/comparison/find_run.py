@@ -71,7 +71,7 @@ def find_run(asked: str, stored: Stored) -> FoundRun:
             lock, network = folder / "dvc.lock", folder / NETWORK
             if lock.is_file() and network.is_file():
                 _check_evaluated(_locked(lock.read_text(encoding="utf-8")), _md5(network.read_bytes()))
-            return _read(asked, location, _record(folder), folder, folder)
+            return _read(asked, location, read_record(folder / RECORD), folder, folder)
     revisions = _revisions(asked)
     if len(revisions) > 1:
         lines = [f"  {name}  {commit[:12]}" for commit, name in revisions.items()]
@@ -82,7 +82,7 @@ def find_run(asked: str, stored: Stored) -> FoundRun:
             kind = "DVC experiment" if EXPERIMENT.fullmatch(name) else "git revision"
             with _told_of(f"{kind} {asked}, commit {commit[:12]}") as location:
                 _check_out(commit, own)
-                return _read(asked, location, _record(own), own)
+                return _read(asked, location, read_record(own / RECORD), own)
         try:
             name, record = stored(asked, REPORTS, own)
         except (ParamsError, MachineError) as error:
@@ -101,10 +101,6 @@ def _told_of(location: str) -> Iterator[str]:
         yield location
     except DataError as error:
         raise DataError(f"{location}: {error}") from None
-
-
-def _record(folder: Path) -> RunRecord:
-    return read_record(folder / RECORD)
 
 
 def _revisions(asked: str) -> dict[str, str]:

@@ -51,7 +51,7 @@ def write_statistics(folder: Path, statistics: Statistics) -> None:
 def read_statistics(folder: Path) -> Statistics:
     """The statistics.json of the folder. Raises DataError where it is missing, damaged, or of a newer version."""
     read: Statistics = files.read_json(folder / NAME, written_by="normalize", keys=(*DESCRIPTION, "normalize"))
-    if (found := read.get("format", FORMAT)) > FORMAT:
+    if (found := read.get("format", FORMAT)) not in range(1, FORMAT + 1):
         raise DataError(
             f"{folder / NAME}: of format {found}, which a newer version wrote. Expected: {FORMAT} at most. Run "
             "`dvc repro` to have it written again."

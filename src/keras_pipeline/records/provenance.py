@@ -21,12 +21,15 @@ SET_BY_GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 """What git itself sets for the programs that it calls, such as hooks: they would name another repository."""
 
 
-def run_git(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Git's exit code, output and errors; raises MachineError where it is not installed."""
+def run_git(folder: Path, *arguments: str, timeout: float | None = None) -> "subprocess.CompletedProcess[str]":
+    """Git's exit code, output and errors; raises MachineError where it is not installed, TimeoutExpired where it takes
+    longer than so many seconds."""
     command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false", *arguments]
     inherited = {name: value for name, value in os.environ.items() if name not in SET_BY_GIT}
     try:
-        return subprocess.run(command, cwd=folder, env=inherited, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=folder, env=inherited, capture_output=True, text=True, check=False, timeout=timeout
+        )
     except FileNotFoundError:
         raise MachineError("git is not installed, and what is recorded is found by its commit. Install git.") from None
 
@@ -110,8 +113,8 @@ def git_state() -> Git:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = run_git(Path.cwd(), *arguments)
-    except (MachineError, OSError):
+        done = run_git(Path.cwd(), *arguments, timeout=10)  # a training does not wait for it
+    except (MachineError, OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
 

@@ -12,6 +12,7 @@ from typing import Any, NotRequired
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.config.params import Params
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
@@ -53,11 +54,10 @@ class RunRecord(TypedDict):
 
     `key`: 32 random hexadecimal digits; `started`, `ended`: seconds since 1970; `resumed`: where the training went on;
     `sha256`: of `params`, `data`, `code` and, where there is a network, the file `model`; `machine`: see
-    `describe_machine`;
-    `history`: the rows of `fit.fit_network`; `best_epoch`: whose weights the network has, counted from 1, None without
-    a network; `weights`: how many; `seconds`: of each part of the process; `diverged`, `pruned`: why there is no
-    network; `together`: how many trained as one program; `debug`: the mode
-    of a debugging run, `trace`: the folder of its profile.
+    `describe_machine`; `history`: the rows of `fit.fit_network`; `best_epoch`: whose weights the network has, counted
+    from 1, None without a network; `weights`: how many; `seconds`: of each part of the process; `diverged`, `pruned`:
+    why there is no network; `together`: how many trained as one program; `debug`: the mode of a debugging run, `trace`:
+    the folder of its profile.
     """
 
     format: NotRequired[int]
@@ -101,13 +101,14 @@ def read_record(path: Path, written_by: str = "train") -> RunRecord:
     Raises DataError where the file is missing, damaged, or of a newer version.
     """
     record: RunRecord = files.read_json(path, written_by, IN_EVERY_FILE)
-    if (found := record.get("format", 1)) > FORMAT:
+    if (found := record.get("format", 1)) not in range(1, FORMAT + 1):
         raise DataError(
             f"{path}: a record of format {found}, which a newer version wrote. Expected: {FORMAT} at most. Read it "
             "with that version."
         )
-    if isinstance(record["dataset"], dict):
-        record["dataset"].setdefault("task", "classes")  # the first versions knew no other
+    if isinstance(record["dataset"], dict):  # the first versions knew one task
+        first = {"task": "classes", "shape": list(IMAGE_SHAPE), "target": None}
+        record["dataset"] = {**first, **record["dataset"]}  # type: ignore[typeddict-item]
     return record
 
 

@@ -3,19 +3,17 @@
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from keras_pipeline.records.observer import ChildRun
-    from keras_pipeline.runs.folders import Folders, ResultCache
-    from keras_pipeline.runs.run import Run
+from keras_pipeline.core.errors import DivergedError, StoppedError
+from keras_pipeline.records.observer import ChildRun
+from keras_pipeline.runs import local
+from keras_pipeline.runs.folders import PRUNED, FailureRecorder, Folders, ResultCache, is_data_made, mark_data_made
+from keras_pipeline.runs.run import Run
+from keras_pipeline.stages import evaluate, fetch, normalize, track, train
 
 
-def make_data(folders: "Folders", runs: "Sequence[Run]", downloads: Path) -> None:
+def make_data(folders: Folders, runs: Sequence[Run], downloads: Path) -> None:
     """The arrays of all these runs, as far as they are not there."""
-    from keras_pipeline.runs.folders import is_data_made, mark_data_made
-    from keras_pipeline.stages import fetch, normalize
-
     for params in {folders.normalized(run.params): run.params for run in runs}.values():
         if not is_data_made(folders, params):
             fetch.fetch_dataset(params, folders.raw(params), downloads)
@@ -23,10 +21,8 @@ def make_data(folders: "Folders", runs: "Sequence[Run]", downloads: Path) -> Non
             mark_data_made(folders, params)
 
 
-def is_done(result_cache: "ResultCache", run: "Run", member: "ChildRun") -> bool:
+def is_done(result_cache: ResultCache, run: Run, member: ChildRun) -> bool:
     """Whether nothing of a run is left to do."""
-    from keras_pipeline.stages import track
-
     own = result_cache.folders.run(run)
     record = result_cache.record(run)
     if not record or not result_cache.evaluated(own, record):
@@ -34,12 +30,8 @@ def is_done(result_cache: "ResultCache", run: "Run", member: "ChildRun") -> bool
     return track.is_tracked(run.params, own / "params.yaml", own / "models", own / "reports", member)
 
 
-def do_runs(folders: "Folders", runs: "Sequence[Run]", member: "Callable[[Run], ChildRun]") -> None:
+def do_runs(folders: Folders, runs: Sequence[Run], member: Callable[[Run], ChildRun]) -> None:
     """Do what is not done of one run, or of several that train together; `member`: what each is in MLflow."""
-    from keras_pipeline.runs import local
-    from keras_pipeline.runs.folders import ResultCache
-    from keras_pipeline.stages import evaluate, track
-
     result_cache = ResultCache(folders)
     untrained = [run for run in runs if not result_cache.record(run)]
     pruned = False
@@ -63,12 +55,8 @@ def do_runs(folders: "Folders", runs: "Sequence[Run]", member: "Callable[[Run], 
         track.track_run(run.params, own / "params.yaml", models, reports, own / "checkpoints", member=member(run))
 
 
-def _train_alone(folders: "Folders", run: "Run") -> bool:
+def _train_alone(folders: Folders, run: Run) -> bool:
     """Train one run; whether its search gave it up."""
-    from keras_pipeline.core.errors import DivergedError, StoppedError
-    from keras_pipeline.runs.folders import PRUNED, FailureRecorder
-    from keras_pipeline.stages import train
-
     own = folders.run(run)
     (own / PRUNED).unlink(missing_ok=True)  # a word of an earlier time
     try:

@@ -329,7 +329,7 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
 def _training(data: Data, epoch: int, step: int) -> Iterator[tuple[Sequence[str], Batch]]:
     """The batch of a step, with the names of its images."""
     order = batch_order(len(data.training.targets), data.seed, epoch - 1)[(step - 1) * data.batch_size :]
-    yield [f"{strategy} of the training split" for strategy in order], next(data.batches(ONE, epoch - 1, step - 1))
+    yield [f"{index} of the training split" for index in order], next(data.batches(ONE, epoch - 1, step - 1))
 
 
 def _validation(data: Data) -> Iterator[tuple[Sequence[str], Batch]]:
@@ -338,6 +338,6 @@ def _validation(data: Data) -> Iterator[tuple[Sequence[str], Batch]]:
     for number in range(len(held_out)):
         at = number * data.validation_batch
         yield (
-            [f"{strategy} of the validation split" for strategy in range(at, at + data.validation_batch)],
+            [f"{index} of the validation split" for index in range(at, at + data.validation_batch)],
             held_out[number],
         )
