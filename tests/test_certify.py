@@ -804,6 +804,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     made = source.clone(tmp_path_factory.mktemp("trained") / "checkout")
     for stage in ("fetch", "normalize", "train"):
         made.good(f"keras-pipeline {stage}")
+    made.good("python -m compileall -q src")  # else the first import of each package leaves a __pycache__ in it
     return made
 
 
