@@ -58,9 +58,12 @@ lint: $(READY)  ## style and types
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test
-test: $(READY)  ## every test, the fast ones first
-	@$(IN) pytest -m 'not slow' $(TWO)
+test: test-fast  ## every test, the fast ones first
 	@$(IN) pytest -m slow $(TWO)
+
+.PHONY: test-fast
+test-fast: $(READY)  ## the fast tests, in less than a minute
+	@$(IN) pytest -m 'not slow' $(TWO)
 
 .PHONY: test-optional
 test-optional: $(READY)  ## the tests that `make test` skips for lack of something optional: make jax, torch, browser, mxnet

@@ -24,7 +24,21 @@ ADVICE = {
     "needs_mxnet": "MXNet is not installed: make mxnet",
 }
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-LONGEST = tuple(f"test_{name}.py" for name in ("conformance", "study", "search", "pipeline", "resume", "together"))
+SUPPORT = Path(__file__).parent / "support"
+LONGEST = [
+    Path(__file__).parent / f"{name}_slow.py"
+    for name in (
+        "audit/test_conformance",
+        "studies/test_runner",
+        "searches/test_searcher",
+        "stories/test_pipeline",
+        "stories/test_resume",
+        "runs/test_together",
+    )
+]
+
+# A failed assertion of a helper tells its values, as one of a test does.
+pytest.register_assert_rewrite(*(path.stem for path in SUPPORT.glob("*.py")))
 
 
 def _installed(package: str) -> bool:
@@ -52,7 +66,7 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those of the longest files first, so that processes that share the files end together."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    items.sort(key=lambda item: LONGEST.index(item.path) if item.path in LONGEST else len(LONGEST))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,0 +1,131 @@
+"""`keras-pipeline status`: where the files come from, and why they are stale."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.cli import status
+from keras_pipeline.config import params
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import DataError
+from keras_pipeline.records import provenance
+from places import SHIPPED
+
+PARAMS = load_params(SHIPPED)
+SCORES = {"test/accuracy": 0.98765, "test/accuracy_low": 0.98, "test/accuracy_high": 0.99, "test/loss": 0.04321}
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A run of the shipped params, and the files that it left in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    blocks = {name: getattr(PARAMS, name) for name in ("seed", "fetch", "normalize", "model", "train")}
+    files.write_json(Path("data/normalized/statistics.json"), {"images": {}})
+    files.write_atomically(Path("models/model.keras"), b"weights")
+    record = {
+        "key": "f" * 32,
+        "dataset": {"dataset": "mnist"},
+        "best_epoch": 2,
+        "weights": 7,
+        "strategy": {},
+        "resumed": [],
+        "reproducibility": "seeded",
+        "name": "mnist mlp",
+        "started": 1_700_000_000.0,
+        "ended": 1_700_000_071.5,
+        "train_seconds": 61.5,
+        "history": [{"epoch": 1}, {"epoch": 2}],
+        "params": provenance.flat_params(blocks),
+        "git": {"commit": "0123456789abcdef" * 2, "dirty": True},
+        "sha256": {
+            "data": files.file_sha256(Path("data/normalized/statistics.json")),
+            "code": provenance.code_digest("keras_pipeline.stages.train"),
+            "model": files.file_sha256(Path("models/model.keras")),
+        },
+    }
+    files.write_json(Path("models/run.json"), record)
+    return record
+
+
+def stale(record: dict[str, Any], values: params.Params = PARAMS) -> list[str]:
+    return status.find_stale(values, Path("data/normalized"), Path("models"), record)
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    status.show_status(PARAMS, Path("data/normalized"), Path("models"), Path("reports"))
+    return capsys.readouterr().out.splitlines()
+
+
+def test_nothing_is_stale_after_a_run(record: dict[str, Any]) -> None:
+    assert stale(record) == []
+
+
+def test_params_of_other_stages_make_nothing_stale(record: dict[str, Any]) -> None:
+    evaluate = PARAMS.evaluate.model_copy(update={"worst_mistakes": 1})
+    tracking = PARAMS.tracking.model_copy(update={"experiment": "other"})
+    assert stale(record, PARAMS.model_copy(update={"evaluate": evaluate, "tracking": tracking})) == []
+
+
+def test_each_param_that_differs_is_named(record: dict[str, Any]) -> None:
+    now = dict(record["params"])
+    record["params"] |= {"seed": 7, "model.hidden_units": "[1]", "train.optimizer.rho": 0.25}
+    del record["params"]["train.epochs"]
+    assert stale(record) == [
+        f"params: model.hidden_units was [1], is {now['model.hidden_units']}",
+        f"params: seed was 7, is {PARAMS.seed}",
+        f"params: train.epochs was not given, is {PARAMS.train.epochs}",
+        "params: train.optimizer.rho was 0.25, is not given",
+    ]
+
+
+@pytest.mark.parametrize("change", ["other", "missing"])
+def test_other_data(change: str, record: dict[str, Any]) -> None:
+    path = Path("data/normalized/statistics.json")
+    path.unlink()
+    if change == "other":
+        files.write_json(path, {"images": {"train": 1}})
+    assert stale(record) == ["data: not the normalized data that the network was trained on"]
+
+
+def test_other_code(record: dict[str, Any]) -> None:
+    record["sha256"]["code"] = "0" * 64
+    assert stale(record) == ["code: a module that train imports has changed"]
+
+
+@pytest.mark.parametrize("change", ["other", "missing"])
+def test_another_model(change: str, record: dict[str, Any]) -> None:
+    path = Path("models/model.keras")
+    path.unlink()
+    if change == "other":
+        path.write_bytes(b"other weights")
+    assert stale(record) == ["model: models/model.keras is not the network that this run wrote"]
+
+
+def test_show_says_where_the_files_come_from(record: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    files.write_json(Path("reports/metrics.json"), SCORES)
+    run, trained, result, state = shown(capsys)
+    assert run == f"run:      mnist mlp, key {'f' * 32}"
+    assert trained.endswith(", 2 epochs, 62 s, commit 0123456789ab with changes")
+    assert result == ("result:   test/accuracy 0.9877 [0.9800, 0.9900], test/loss 0.0432; figures in reports/figures/")
+    assert state == "state:    up to date"
+
+
+def test_show_lists_the_reasons(record: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    record["params"]["seed"] = 7
+    record["git"] = {"commit": None, "dirty": False}
+    files.write_json(Path("models/run.json"), record)
+    Path("models/model.keras").write_bytes(b"other weights")
+    _, trained, *state = shown(capsys)
+    assert trained.endswith(", no commit")
+    assert state == [
+        "state:    stale, run `dvc repro`:",
+        f"          params: seed was 7, is {PARAMS.seed}",
+        "          model: models/model.keras is not the network that this run wrote",
+    ]
+
+
+def test_show_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"run\.json: not there\. The stage 'train' writes it"):
+        status.show_status(PARAMS, tmp_path, tmp_path, tmp_path)

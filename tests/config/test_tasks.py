@@ -1,0 +1,116 @@
+"""The tasks beside the choice of a class: what decides which it is, what is refused, and their names."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import small
+from keras_pipeline.config import tasks
+from keras_pipeline.core.errors import ParamsError
+from small_tasks import BINARY, LINE
+
+# Which task it is.
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [({}, "classes"), (BINARY, "binary"), ({**BINARY, "normalize.positive_class": 0}, "binary"), (LINE, "regression")],
+)
+def test_the_data_and_the_positive_class_decide(changes: dict[str, Any], name: str) -> None:
+    assert small.params(changes).task is tasks.TASKS[name]
+
+
+def faults(changes: dict[str, Any]) -> list[str]:
+    """The refusals of these changes, without their places."""
+    with pytest.raises(ParamsError) as refused:
+        small.params(changes)
+    *lines, last = str(refused.value).split("\n")
+    assert last == "Nothing was changed."
+    return [line.split(": ", 1)[1] for line in lines]
+
+
+ONE = "one class against the rest (normalize.positive_class)"
+NUMBER = "the prediction of a number"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # everything that does not fit is said at once
+        ({"normalize.positive_class": 3}, [
+            f"model.output_activation: 'softmax' does not fit {ONE}. Use sigmoid.",
+            f"train.loss: 'categorical_crossentropy' does not fit {ONE}. "
+            "Use binary_crossentropy or mean_squared_error or mean_absolute_error.",
+        ]),
+        ({**BINARY, "model.output_activation": "linear"}, [
+            f"model.output_activation: 'linear' does not fit {ONE}. Use sigmoid."]),
+        ({**BINARY, "model.architecture": "softmax_regression"}, [
+            f"model.architecture: 'softmax_regression' does not fit {ONE}. Use mlp or cnn or layers."]),
+        ({"train.loss": "binary_crossentropy"}, [
+            "model.output_activation: 'softmax' makes one answer of all outputs, where train.loss: binary_crossentropy "
+            "judges each by itself. Use sigmoid, or another loss."]),
+        ({"model.output_activation": "linear"}, [
+            "model.output_activation: 'linear' does not fit a choice of several classes. Use softmax."]),
+        ({**LINE, "model.output_activation": "softmax"}, [
+            f"model.output_activation: 'softmax' does not fit {NUMBER}. Use linear."]),
+        ({**LINE, "train.loss": "categorical_crossentropy"}, [
+            f"train.loss: 'categorical_crossentropy' does not fit {NUMBER}. "
+            "Use mean_squared_error or mean_absolute_error."]),
+        ({**LINE, "model.architecture": "cnn"}, [
+            f"model.architecture: 'cnn' does not fit {NUMBER}. Use mlp or layers."]),
+        ({**LINE, "normalize.positive_class": 3}, [
+            "normalize.positive_class: the dataset 'line' has no classes: a number is predicted. "
+            "Use none, or a dataset of images."]),
+        ({**LINE, "train.early_stopping.monitor": "val/accuracy"}, [
+            "train.early_stopping.monitor: a number is predicted from the dataset 'line', and none is right or wrong. "
+            "Use val/loss."]),
+        ({**LINE, "train.class_weights": "balanced"}, [
+            "train.class_weights: the dataset 'line' has no classes. Use none."]),
+        ({**LINE, "train.augmentation.shift": 1.0}, [
+            "train.augmentation: images are deformed, and the dataset 'line' is a table. "
+            "Use 0 for shift, rotation, scale and elastic."]),
+        ({**LINE, "model.architecture": "layers", "model.layers": [{"layer": "MaxPooling2D"}]}, [
+            "model.layers[0]: MaxPooling2D needs (height, width, channels), but gets 1 values. "
+            "Put it before Flatten."]),
+        ({"normalize.positive_class": 10}, [
+            "normalize.positive_class: 10 is not accepted. Expected: a whole number, 0 <= value <= 9 or none."]),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(changes: dict[str, Any], expected: list[str]) -> None:
+    assert faults(changes) == expected
+
+
+def test_a_table_needs_no_flatten() -> None:
+    own = {"model.architecture": "layers", "model.layers": [{"layer": "Dense", "units": 8, "activation": "relu"}]}
+    assert small.params({**LINE, **own}).model.layers
+
+
+# Their names.
+
+
+def test_the_headline_is_of_the_metrics_that_are_there() -> None:
+    accuracy = {"test/loss": 1.0, "test/accuracy": 0.5, "test/accuracy_low": 0.4, "test/accuracy_high": 0.6}
+    assert tasks.format_headline(accuracy) == "test/accuracy 0.5000 [0.4000, 0.6000]"
+    assert tasks.format_headline({**accuracy, "test/roc_auc": 0.75}).endswith("0.6000], test/roc_auc 0.7500")
+    number = {"test/r2": 0.5, "test/mean_absolute_error": 2.0, "test/mean_squared_error": 9.0}
+    assert tasks.format_headline(number) == "test/r2 0.5000, test/mean_absolute_error 2.0000"
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "mean_absolute_error"])
+def test_the_history_tells_its_metric(metric: str) -> None:
+    columns = ["epoch", "train/loss", f"train/{metric}", "val/loss", f"val/{metric}", "train/learning_rate"]
+    assert tasks.metric_beside_loss(dict.fromkeys(columns)) == metric
+
+
+# Their numbers, against scikit-learn.
+
+
+def test_an_architecture_that_cannot_take_the_inputs_is_refused_also_where_no_task_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(tasks.TASKS, "regression", replace(tasks.TASKS["regression"], unsuitable_architectures=()))
+    with pytest.raises(
+        ParamsError, match=r"model\.architecture: 'cnn' does not fit the dataset: Conv2D needs \(height"
+    ):
+        small.params({**LINE, "model.architecture": "cnn"})

@@ -1,0 +1,199 @@
+"""Files are written whole or not at all, read with a name for what is wrong, and locked by one process."""
+
+import errno
+import hashlib
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from file_size import file_size_limit
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import BusyError, DataError
+
+HOLD = (
+    "import sys, time; from pathlib import Path; from keras_pipeline.core import files\n"
+    "with files.lock_folder(Path(sys.argv[1])):\n"
+    "    print('held', flush=True)\n"
+    "    time.sleep(60)\n"
+)
+
+
+def test_writes_new_and_old_files_and_their_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file"
+    files.write_atomically(path, b"one")
+    files.write_atomically(path, memoryview(b"another"))
+    assert path.read_bytes() == b"another"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_reader_keeps_the_old_content_that_it_opened(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    files.write_atomically(path, b"old")
+    with path.open("rb") as reader:
+        files.write_atomically(path, b"new")
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600), (0, 0o666)])
+def test_permissions_are_those_of_any_new_file(umask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        files.write_atomically(tmp_path / "file", b"")
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_full_disk_leaves_what_was_there(there: bool, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    if there:
+        path.write_bytes(b"old")
+    with file_size_limit(1000), pytest.raises(OSError) as failed:
+        files.write_atomically(path, bytes(1001))
+    assert failed.value.errno == errno.EFBIG
+    assert [one.read_bytes() for one in tmp_path.iterdir()] == ([b"old"] if there else [])
+
+
+def fails_at_sync(descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def is_stopped(descriptor: int) -> None:
+    raise KeyboardInterrupt
+
+
+# What no test can bring about: a disk that fills up only at the sync, a signal at that very moment.
+@pytest.mark.parametrize(("sync", "error"), [(fails_at_sync, OSError), (is_stopped, KeyboardInterrupt)])
+def test_a_failure_at_the_last_moment_leaves_what_was_there(
+    sync: Callable[[int], None], error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(error):
+        files.write_atomically(path, b"new")
+    assert [one.read_bytes() for one in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_folder_in_the_way_stays(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(IsADirectoryError):
+        files.write_atomically(tmp_path / "file", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_process_killed_while_it_writes_leaves_the_old_content(tmp_path: Path) -> None:
+    # It is killed at its first write of the new content, as far from the rename as can be, and at the rename.
+    for call in ("fsync", "replace"):
+        path = tmp_path / call / "file"
+        files.write_atomically(path, b"old")
+        program = (
+            "import os, pathlib, sys; from keras_pipeline.core import files\n"
+            "def die(*_): os.kill(os.getpid(), 9)\n"
+            f"{'os' if call == 'fsync' else 'pathlib.Path'}.{call} = die\n"
+            "files.write_atomically(pathlib.Path(sys.argv[1]), b'new')\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert path.read_bytes() == b"old"
+        files.write_atomically(path, b"newer")
+        assert path.read_bytes() == b"newer"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, [1, {"a": -math.inf}]])
+def test_json_has_no_nan_and_no_infinity(value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Out of range float"):
+        files.write_json(tmp_path / "file.json", value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_keeps_order_numbers_and_text(tmp_path: Path) -> None:
+    value = {"b": 0.1 + 0.2, "a": [1, "é\n"], "c": None}
+    files.write_json(tmp_path / "file.json", value)
+    assert (tmp_path / "file.json").read_bytes().startswith(b'{\n  "b": 0.30000000000000004,\n  "a"')
+    assert files.read_json(tmp_path / "file.json", "train") == value
+    assert list(files.read_json(tmp_path / "file.json", "train")) == ["b", "a", "c"]
+
+
+def test_json_that_is_missing_names_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as refused:
+        files.read_json(tmp_path / "file.json", "train")
+    assert str(refused.value) == (
+        f"{tmp_path}/file.json: not there. The stage 'train' writes it: run `dvc repro train`."
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe", b"{}{}"])
+def test_json_that_is_damaged_names_the_stage(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file.json").write_bytes(content)
+    with pytest.raises(DataError) as refused:
+        files.read_json(tmp_path / "file.json", "train")
+    start, end = f"{tmp_path}/file.json: not the JSON that it should be (", "delete it and run `dvc repro train`."
+    assert str(refused.value).startswith(start)
+    assert str(refused.value).endswith(end)
+
+
+def test_sha256_is_that_of_hashlib(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 5000
+    (tmp_path / "file").write_bytes(content)
+    assert files.file_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BusyError) as refused, files.lock_folder(folder):
+            pass
+        message = re.fullmatch(
+            rf"{folder}/ is being written by process {holder.pid}, for (\d+) s\. "
+            r"Wait until it ends, or stop it, then run the same command again\.",
+            str(refused.value),
+        )
+        assert message
+        assert int(message[1]) < 30
+        holder.kill()
+    with files.lock_folder(folder):
+        assert (folder / ".lock").read_text().startswith(f"{os.getpid()} ")
+
+
+def test_a_lock_is_free_after_its_block_however_it_ends(tmp_path: Path) -> None:
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error), files.lock_folder(tmp_path):
+            raise error
+    with files.lock_folder(tmp_path), pytest.raises(BusyError), files.lock_folder(tmp_path):
+        pass
+    with files.lock_folder(tmp_path):
+        pass
+
+
+def test_a_lock_file_with_nonsense_in_it_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("99999999 long ago")
+    with files.lock_folder(tmp_path):
+        assert (tmp_path / ".lock").read_text().startswith(f"{os.getpid()} ")
+
+
+def test_locks_of_two_folders_do_not_meet(tmp_path: Path) -> None:
+    with files.lock_folder(tmp_path / "a"), files.lock_folder(tmp_path / "b"):
+        assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_a_file_system_that_cannot_lock_is_not_called_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", cannot)
+    with pytest.raises(OSError, match="No locks available"), files.lock_folder(tmp_path):
+        pass

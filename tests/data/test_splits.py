@@ -1,0 +1,144 @@
+"""The split into training and validation: even, complete, a function of its seed, and safe on disk."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from keras_pipeline.checks.params import load_params
+from keras_pipeline.core import files
+from keras_pipeline.core.errors import DataError
+from keras_pipeline.data.scaling import fit_scaling, read_blocks
+from keras_pipeline.data.splits import count_overlap, read_split, stratified_part, stratified_split, write_split
+from places import SHIPPED
+
+PARAMS = load_params(SHIPPED)
+
+
+def labels_of(*counts: int) -> NDArray[np.uint8]:
+    """That many labels of each class, in an order without pattern."""
+    labels = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
+    return np.random.default_rng(0).permutation(labels)
+
+
+@given(
+    counts=st.lists(st.integers(0, 60), min_size=1, max_size=10).filter(any),
+    share=st.floats(0.01, 0.5),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_split_is_disjoint_complete_rounded_and_even(counts: list[int], share: float, seed: int) -> None:
+    labels = labels_of(*counts)
+    train, validation = stratified_split(labels, share, seed)
+    assert sorted([*train, *validation]) == list(range(len(labels)))
+    assert list(train) == sorted(train)
+    assert list(validation) == sorted(validation)
+    assert len(validation) == round(len(labels) * share)
+    # What `params check` reckons with before there are any labels.
+    assert len(train) == PARAMS.normalize.model_copy(update={"validation_share": share}).left(len(labels))
+    taken = np.bincount(labels[validation], minlength=len(counts))
+    assert (abs(taken - np.array(counts) * share) < 1 + 1e-9).all()
+
+
+def test_a_part_is_even_and_fewer_are_among_more() -> None:
+    labels = labels_of(300, 200, 100)
+    few, more = (stratified_part(labels, count, 7) for count in (60, 300))
+    assert np.bincount(labels[few]).tolist() == [30, 20, 10]
+    assert np.bincount(labels[more]).tolist() == [150, 100, 50]
+    assert set(few) < set(more)
+    assert list(few) == sorted(few)
+    assert set(few) != set(stratified_part(labels, 60, 8))
+    assert len(stratified_part(labels, 599, 7)) == 599
+
+
+def test_a_split_by_hand() -> None:
+    # 10 % of 30, 20 and 5 are 3, 2 and 0.5; of the total, 5.5, half goes to the even number: 6.
+    labels = labels_of(30, 20, 5)
+    _, validation = stratified_split(labels, 0.1, seed=1)
+    assert np.bincount(labels[validation]).tolist() == [3, 2, 1]
+
+
+def test_a_split_is_a_function_of_its_seed() -> None:
+    labels = labels_of(*[100] * 10)
+    first, again, other = (stratified_split(labels, 0.1, seed)[1] for seed in (1, 1, 2))
+    assert (first == again).all()
+    # Two independent draws of 10 % share a tenth of their images, give or take.
+    assert 0 <= len(np.intersect1d(first, other)) < 40
+
+
+def test_a_split_is_the_same_on_every_machine() -> None:
+    _, validation = stratified_split(np.arange(100, dtype=np.uint8) % 10, 0.1, seed=1)
+    assert validation.tolist() == [1, 3, 32, 34, 46, 58, 67, 69, 75, 80]
+
+
+@pytest.mark.parametrize("labels", [[3], [3, 3], [0, 9], [0, 0, 1]])
+def test_tiny_sets_are_split_too(labels: list[int]) -> None:
+    train, validation = stratified_split(np.array(labels, np.uint8), 0.5, seed=0)
+    assert len(validation) == round(len(labels) / 2)
+    assert sorted([*train, *validation]) == list(range(len(labels)))
+    assert train.dtype == validation.dtype == np.int64
+
+
+def test_every_image_can_be_drawn() -> None:
+    labels = labels_of(10, 10)
+    drawn = {int(one) for seed in range(100) for one in stratified_split(labels, 0.1, seed)[1]}
+    assert drawn == set(range(20))
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (50, 5, 4), np.uint8)
+
+
+def test_overlap_counts_each_known_image() -> None:
+    known = NOISE[:10]
+    changed = known[:1].copy()
+    changed[0, 4, 3] ^= 1
+    assert count_overlap(known, np.concatenate([NOISE[5:20], changed, NOISE[5:6]])) == 6
+    assert count_overlap(known, NOISE[10:]) == 0
+    assert count_overlap(known, known) == 10
+
+
+def written(folder: Path) -> dict[str, str]:
+    """NOISE as a training split, block by block; the digests."""
+    parts = read_blocks(NOISE, np.arange(20)), read_blocks(NOISE, np.arange(20, 50))
+    unit = fit_scaling("unit", [NOISE])
+    return write_split(folder, "train", itertools.chain(*parts), np.arange(50, dtype=np.uint8), unit)
+
+
+def test_a_split_is_written_as_numpy_writes_it_and_survives_the_disk(tmp_path: Path) -> None:
+    digests = written(tmp_path)
+    scaled = fit_scaling("unit", [NOISE]).apply(NOISE)
+    np.save(tmp_path / "numpy", scaled)
+    assert (tmp_path / "train_images.npy").read_bytes() == (tmp_path / "numpy.npy").read_bytes()
+    (tmp_path / "numpy.npy").unlink()
+    assert digests == {path.name: files.file_sha256(path) for path in tmp_path.iterdir()}
+    assert sorted(digests) == ["train_images.npy", "train_labels.npy"]
+    read = read_split(tmp_path, "train", {"sha256": digests})
+    assert (read.inputs == scaled).all()
+    assert isinstance(read.inputs, np.memmap)
+    assert (read.targets == np.arange(50)).all()
+    assert (read.inputs.dtype, read.targets.dtype) == (np.float32, np.int64)
+
+
+@pytest.mark.parametrize("name", ["train_images.npy", "train_labels.npy"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "missing", "directory"])
+def test_a_split_that_changed_on_disk_is_refused(damage: str, name: str, tmp_path: Path) -> None:
+    digests = written(tmp_path)
+    path = tmp_path / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "directory":
+        path.mkdir()
+    elif damage == "cut":
+        path.write_bytes(content[:-1])
+    elif damage == "flip":
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataError) as refused:
+        read_split(tmp_path, "train", {"sha256": digests})
+    assert str(refused.value) == (
+        f"{path}: not the file that the stage 'normalize' wrote (its SHA-256 should be {digests[name][:12]}…). "
+        "Run `dvc repro normalize` to have it written again."
+    )

@@ -1,0 +1,287 @@
+"""The numbers of a classifier: by hand, and against stock functions."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+from sklearn import metrics as stock
+from sklearn.calibration import calibration_curve
+
+from class_scores import CROSSENTROPY, QUADRATIC_LOSSES, score
+from keras_pipeline.core.errors import DataError, DivergedError, ParamsError
+from keras_pipeline.evaluation import classes
+
+NAMES = [
+    "test/loss",
+    "test/accuracy",
+    "test/accuracy_low",
+    "test/accuracy_high",
+    "test/balanced_accuracy",
+    "test/precision_macro",
+    "test/recall_macro",
+    "test/f1_macro",
+    "test/log_loss",
+    "test/brier_score",
+    "test/calibration_error",
+]
+# Four images, three classes, computed by hand below: the second and the fourth are wrong.
+OUTPUTS = np.array([[0.75, 0.25, 0], [0.5, 0.25, 0.25], [0, 0.5, 0.5], [0, 0, 1]], dtype=np.float32)
+LABELS = np.array([0, 1, 1, 0])
+
+
+def classifier(images=600, classes=5, seed=0, scale=2.0):
+    """Softmax rows of a classifier that is right for most images, and its logits and labels."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, classes, images)
+    logits = scale * (generator.normal(size=(images, classes)) + 1.5 * np.eye(classes)[labels])
+    return softmax(logits, axis=1).astype(np.float32), labels, logits
+
+
+def test_scores_by_hand():
+    values = score(OUTPUTS, LABELS, "mean_squared_error", bins=2)
+    assert list(values) == NAMES
+    squares = (0.0625 + 0.0625) + (0.25 + 0.5625 + 0.0625) + (0.25 + 0.25) + (1 + 1)
+    assert values["test/loss"] == pytest.approx(squares / 12)
+    assert values["test/brier_score"] == pytest.approx(squares / 4)
+    assert values["test/accuracy"] == 0.5
+    assert values["test/balanced_accuracy"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert values["test/recall_macro"] == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)  # class 2: predicted only
+    assert values["test/precision_macro"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert values["test/f1_macro"] == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
+    eps = np.finfo(np.float64).eps
+    assert values["test/log_loss"] == pytest.approx(-np.log([0.75, 0.25, 0.5, eps]).mean())
+    # bins (0, 0.5] and (0.5, 1]: confidence 0.5, 0.5 with one right; 0.75, 1 with one right
+    assert values["test/calibration_error"] == pytest.approx(0.5 * 0 + 0.5 * (0.875 - 0.5))
+
+
+def test_scores_equal_the_stock_functions():
+    outputs, labels, _ = classifier()
+    predicted, probability = outputs.argmax(axis=1), classes.probabilities(outputs)
+    values = score(outputs, labels)
+    for name, expected in {
+        "accuracy": stock.accuracy_score(labels, predicted),
+        "balanced_accuracy": stock.balanced_accuracy_score(labels, predicted),
+        "precision_macro": stock.precision_score(labels, predicted, average="macro"),
+        "recall_macro": stock.recall_score(labels, predicted, average="macro"),
+        "f1_macro": stock.f1_score(labels, predicted, average="macro"),
+        "log_loss": -np.log(probability[np.arange(len(labels)), labels]).mean(),
+        "brier_score": ((probability - np.eye(5)[labels]) ** 2).sum(axis=1).mean(),
+    }.items():
+        assert values[f"test/{name}"] == pytest.approx(expected, rel=1e-12), name
+
+
+def test_probabilities_are_rows_that_sum_to_one():
+    sigmoid = np.array([[0.2, 0.6], [0, 0], [1, 1], [1e-45, 0]], dtype=np.float32)
+    rows = classes.probabilities(sigmoid)
+    assert rows.dtype == np.float64
+    np.testing.assert_allclose(rows, [[0.25, 0.75], [0.5, 0.5], [0.5, 0.5], [1, 0]], rtol=1e-7)
+    assert sigmoid[1].tolist() == [0, 0]  # the argument is left alone
+
+
+def test_loss_is_the_cross_entropy_of_the_logits():
+    outputs, labels, logits = classifier(scale=12.0)
+    exact = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
+    assert exact.max() > -math.log(1e-7)  # clipped probabilities would miss this
+    assert score(outputs, labels)["test/loss"] == pytest.approx(exact.mean(), rel=1e-5)
+
+
+def test_saturated_outputs_have_a_finite_loss():
+    for outputs in ([[0, 1]], [[0, 0]], [[1, 1]], [[1, 0]]):
+        assert math.isfinite(score(np.array(outputs, dtype=np.float32), [0])["test/loss"])
+    wrong = score(np.array([[0, 1]], dtype=np.float32), [0])["test/loss"]
+    assert wrong == pytest.approx(-math.log(np.finfo(np.float32).tiny))
+
+
+def test_loss_holds_the_penalty():
+    outputs, labels, _ = classifier(images=50)
+    difference = outputs - np.eye(5)[labels]
+    absolute = np.abs(difference).mean()
+    assert score(outputs, labels, "mean_absolute_error")["test/loss"] == pytest.approx(absolute)
+    for name in (CROSSENTROPY, *QUADRATIC_LOSSES):
+        without, with_penalty = score(outputs, labels, name), score(outputs, labels, name, penalty=0.25)
+        assert with_penalty["test/loss"] == pytest.approx(without["test/loss"] + 0.25)
+        assert with_penalty | {"test/loss": 0} == without | {"test/loss": 0}
+
+
+def test_order_of_the_images_changes_nothing():
+    outputs, labels, _ = classifier()
+    order = np.random.default_rng(1).permutation(len(labels))
+    assert score(outputs[order], labels[order]) == pytest.approx(score(outputs, labels), rel=1e-12)
+    shuffled, straight = (
+        classes.class_intervals(*pair, seed=3) for pair in ((outputs[order], labels[order]), (outputs, labels))
+    )
+    assert {name: pytest.approx(interval, rel=1e-12) for name, interval in straight.items()} == shuffled
+
+
+def test_perfect_predictions():
+    labels = np.arange(30) % 3
+    outputs = np.eye(3, dtype=np.float32)[labels]
+    values = score(outputs, labels)
+    ones = {name: 1.0 for name in NAMES if name.endswith(("accuracy", "accuracy_high", "macro"))}
+    assert {name: values[name] for name in ones} == ones
+    assert 0.88 < values["test/accuracy_low"] < 0.9
+    for name in ("test/loss", "test/log_loss", "test/brier_score", "test/calibration_error"):
+        assert values[name] == pytest.approx(0, abs=1e-6)
+    assert classes.class_intervals(outputs, labels, seed=0)["test/f1_macro"] == (1, 1)
+    assert classes.find_worst_mistakes(outputs, labels, 36).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "predicted"),
+    [
+        ([0, 0, 0], [0, 0, 0]),  # one class
+        ([0, 0, 0], [3, 3, 3]),  # nothing right
+        ([0, 1, 1], [2, 1, 1]),  # a class is predicted that no label has
+        ([3], [3]),  # one image
+        ([0, 1, 2, 3], [1, 1, 1, 1]),  # classes that are never predicted
+    ],
+)
+def test_few_classes_give_finite_numbers_without_a_warning(labels, predicted):
+    outputs = np.eye(4, dtype=np.float32)[predicted]
+    labels, predicted = np.array(labels), np.array(predicted)
+    values = score(outputs, labels)
+    intervals = classes.class_intervals(outputs, labels, seed=0)
+    rows = classes.per_class_rows(labels, predicted, list("abcd"))
+    json.dumps([values, intervals, rows, classes.calibration_rows(outputs, labels, 15)], allow_nan=False)
+    assert values["test/f1_macro"] == stock.f1_score(labels, predicted, average="macro", zero_division=0)
+    present = [row["recall"] for row in rows if row["support"]]
+    assert values["test/balanced_accuracy"] == pytest.approx(np.mean(present))
+
+
+def test_intervals_hold_the_score():
+    outputs, labels, _ = classifier()
+    values, intervals = score(outputs, labels), classes.class_intervals(outputs, labels, seed=0)
+    assert list(intervals) == [NAMES[1], *NAMES[4:10]]
+    for name, (low, high) in intervals.items():
+        assert low < values[name] < high, name
+    assert intervals["test/accuracy"] == (values["test/accuracy_low"], values["test/accuracy_high"])
+    for name in ("test/log_loss", "test/brier_score"):  # the same definition in both places
+        assert np.mean(intervals[name]) == pytest.approx(values[name], rel=1e-12)
+    assert intervals == classes.class_intervals(outputs, labels, seed=0)
+    assert intervals != classes.class_intervals(outputs, labels, seed=1)
+
+
+def test_standard_error_of_the_log_loss():
+    outputs = np.array([[0.5, 0.5], [0.25, 0.75]] * 50, dtype=np.float32)
+    low, high = classes.class_intervals(outputs, np.zeros(100, dtype=int), seed=0)["test/log_loss"]
+    half_width = 1.96 * (math.log(4) - math.log(2)) / 2 / 10
+    assert (low, high) == pytest.approx((1.5 * math.log(2) - half_width, 1.5 * math.log(2) + half_width), 1e-4)
+    one_bad_image = np.array([[1, 0]] * 20 + [[0, 1]], dtype=np.float32)
+    assert classes.class_intervals(one_bad_image, np.zeros(21, dtype=int), seed=0)["test/log_loss"][0] == 0
+
+
+def test_bootstrap_equals_resampling_of_images():
+    outputs, labels, _ = classifier(images=150, classes=3, seed=4)
+    predicted = outputs.argmax(axis=1)
+    chosen = np.random.default_rng(5).integers(0, 150, (4000, 150))
+    cells = np.eye(9, dtype=int)[3 * labels + predicted][chosen].sum(axis=1)
+    drawn = classes._macro_averages(cells.reshape(-1, 3, 3))
+    intervals = classes.class_intervals(outputs, labels, seed=0)
+    for name, values in drawn.items():
+        expected = np.percentile(values, [2.5, 97.5])
+        # a 90 % interval would be 0.3 standard deviations off on each side
+        assert intervals[f"test/{name}"] == pytest.approx(expected, abs=0.2 * values.std()), name
+
+
+def test_wilson_reference_values():
+    # Newcombe 1998, Statistics in Medicine 17, table I
+    assert classes.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert classes.wilson_interval(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
+    assert classes.wilson_interval(29, 29) == pytest.approx((0.8830, 1), abs=5e-5)
+    assert classes.wilson_interval(0, 0) == (0, 1)
+
+
+def test_wilson_covers_the_truth_in_95_of_100_test_sets():
+    truth, images = 0.98, 500
+    right = np.random.default_rng(0).binomial(images, truth, size=4000)
+    interval = {count: classes.wilson_interval(count, images) for count in np.unique(right).tolist()}
+    covered = np.mean([interval[count][0] <= truth <= interval[count][1] for count in right.tolist()])
+    assert 0.93 < covered < 0.97
+
+
+def test_confusion_matrix_has_the_true_class_in_rows():
+    matrix = classes.confusion_matrix(np.array([0, 0, 1]), np.array([0, 2, 2]), 4)
+    assert matrix.tolist() == [[1, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_per_class():
+    labels, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 2])
+    rows = classes.per_class_rows(labels, predicted, ["a", "b", "c", "d"])
+    assert [row["class"] for row in rows] == ["a", "b", "c", "d"]
+    assert rows[0]["precision"] == 1
+    assert rows[0]["recall"] == pytest.approx(2 / 3)
+    assert (rows[0]["recall_low"], rows[0]["recall_high"]) == classes.wilson_interval(2, 3)
+    assert rows[1]["f1"] == 0.5
+    assert [row["support"] for row in rows] == [3, 2, 0, 0]
+    nothing = {"precision": 0, "recall": 0, "recall_low": 0, "recall_high": 1, "f1": 0, "support": 0}
+    assert rows[3] == {"class": "d", **nothing}
+
+
+def test_calibration_equals_the_stock_curve():
+    outputs, labels, _ = classifier()
+    rows = classes.calibration_rows(outputs, labels, 15)
+    correct = outputs.argmax(axis=1) == labels
+    accuracy, confidence = calibration_curve(correct, classes.probabilities(outputs).max(axis=1), n_bins=15)
+    filled = [row for row in rows if row["count"]]
+    assert [row["accuracy"] for row in filled] == pytest.approx(accuracy)
+    assert [row["confidence"] for row in filled] == pytest.approx(confidence)
+    assert sum(row["count"] for row in rows) == len(labels)
+    assert [row["lower"] for row in rows] + [1] == pytest.approx([0] + [row["upper"] for row in rows])
+    assert all(row["lower"] < row["confidence"] <= row["upper"] for row in filled)
+    on_the_edge = classes.calibration_rows(np.array([[0.5, 0.5]], dtype=np.float32), np.array([0]), 2)
+    assert [row["count"] for row in on_the_edge] == [1, 0]
+    empty = {"lower": 0, "upper": pytest.approx(1 / 15), "count": 0, "confidence": None, "accuracy": None}
+    assert rows[0] == empty
+
+
+def test_worst_mistakes_come_first_and_equals_in_their_order():
+    outputs = np.array([[0.4, 0.6], [0.1, 0.9], [0.9, 0.1], [0.4, 0.6], [0.3, 0.7]], dtype=np.float32)
+    labels = np.zeros(5, dtype=int)
+    assert classes.find_worst_mistakes(outputs, labels, 36).tolist() == [1, 4, 0, 3]
+    assert classes.find_worst_mistakes(outputs, labels, 3).tolist() == [1, 4, 0]
+    many = classes.find_worst_mistakes(np.tile(outputs, (20, 1)), np.zeros(100, dtype=int), 40)
+    assert many.tolist() == [*range(1, 100, 5), *range(4, 100, 5)]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "error", "text"),
+    [
+        (
+            np.zeros((0, 10)),
+            [],
+            DataError,
+            r"outputs have the shape \(0, 10\); expected .*at least one image",
+        ),
+        (np.ones((2, 1)), [0, 0], DataError, r"shape \(2, 1\); .*two classes"),
+        (
+            np.ones((2, 2)),
+            [0],
+            DataError,
+            r"labels have the shape \(1,\) for 2 images; expected one label per",
+        ),
+        (np.ones((2, 2)), [0, 2], DataError, r"labels lie in \[0, 2\]; expected \[0, 1\].*same dataset"),
+        (np.ones((2, 2)), [-1, 0], DataError, r"labels lie in \[-1, 0\]"),
+        (np.array([[0.5, -3]]), [0], DataError, r"outputs lie in \[-3, 0.5\]; expected \[0, 1\].*softmax"),
+        (np.array([[0.5, np.nan]]), [0], DivergedError, "1 of 2 outputs are not finite.*lower learning rate"),
+        (np.array([[np.inf, np.inf]]), [0], DivergedError, "2 of 2 outputs are not finite"),
+    ],
+)
+def test_refuses_what_it_cannot_score(outputs, labels, error, text):
+    outputs, labels = outputs.astype(np.float32), np.array(labels, dtype=int)
+    for compute in (
+        score,
+        lambda *pair: classes.class_intervals(*pair, seed=0),
+        lambda *pair: classes.calibration_rows(*pair, bins=10),
+        lambda *pair: classes.find_worst_mistakes(*pair, count=1),
+    ):
+        with pytest.raises(error, match=text):
+            compute(outputs, labels)
+
+
+def test_refuses_an_unknown_loss_and_an_infinite_penalty():
+    with pytest.raises(ParamsError, match=r"'hinge' is not known. Allowed: categorical_crossentropy, binary"):
+        score(OUTPUTS, LABELS, "hinge")
+    with pytest.raises(DivergedError, match=r"penalty is inf; expected a finite number.*lower learning rate"):
+        score(OUTPUTS, LABELS, penalty=math.inf)

@@ -1,0 +1,276 @@
+"""Figures: the same bytes every time, texts that are whole and apart, and the numbers that they show."""
+
+import io
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from drawn_binary import drawn
+from keras_pipeline.evaluation import classes, figures
+
+pytestmark = pytest.mark.slow
+
+FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"]
+FASHION += ["Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+# each is an error or another text if TeX is read from it
+TEX = ["$\\frac{1}$", "$x$", "cost 5$ or 6$", "a very long name, much longer than its cell"]
+
+
+def history(epochs):
+    losses = [abs(epoch - 3) / 10 + 0.1 for epoch in range(1, epochs + 1)]
+    columns = ("train/loss", "val/loss", "train/accuracy", "val/accuracy", "train/learning_rate")
+    return {"epoch": list(range(1, epochs + 1))} | dict.fromkeys(columns, losses)
+
+
+def predictions(classes=3, images=400):
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, classes, images)
+    outputs = generator.dirichlet(np.full(classes, 0.5), images) + np.eye(classes)[labels]
+    return (outputs / 2).astype(np.float32), labels
+
+
+def class_rows(names):
+    keys = ("precision", "recall", "recall_low", "recall_high", "f1", "support")
+    row = dict(zip(keys, (0.97, 0.96, 0.95, 0.98, 0.965, 90), strict=True))
+    return [{"class": name, **row} for name in names]
+
+
+def mistakes(names, count):
+    images = np.random.default_rng(0).normal(size=(count, 8, 8, 1)).astype(np.float32)
+    labels, wrong = np.arange(count) % len(names), (np.arange(count) + 1) % len(names)
+    return figures.draw_worst_mistakes(images, labels, wrong, np.full(count, 0.987), names)
+
+
+def figures_with_names(names):
+    outputs, labels = predictions(len(names))
+    matrix = classes.confusion_matrix(labels, outputs.argmax(axis=1), len(names))
+    return {
+        "confusion_matrix": figures.draw_confusion_matrix(matrix, names),
+        "per_class": figures.draw_per_class(class_rows(names)),
+        "worst_mistakes": mistakes(names, 4),
+    }
+
+
+def every_figure(names):
+    return figures_with_names(names) | {
+        "learning_curves": figures.draw_learning_curves(history(5)),
+        "reliability": figures.draw_reliability(classes.calibration_rows(*predictions(), 10)),
+    }
+
+
+def drawn_texts(figure, monkeypatch):
+    """Every text that really is drawn: no tick beyond the axis, nothing of a hidden axis."""
+    drawn, draw = [], Text.draw
+    with monkeypatch.context() as patch:
+        patch.setattr(Text, "draw", lambda text, renderer: (drawn.append(text), draw(text, renderer)))
+        figure.draw_without_rendering()
+    return [text for text in dict.fromkeys(drawn) if text.get_text() and text.get_visible()]
+
+
+def png(figure, folder):
+    figures.save_figure(figure, folder / "figure.png")
+    return (folder / "figure.png").read_bytes()
+
+
+def test_the_same_figure_gives_the_same_bytes(tmp_path):
+    again = every_figure(["a", "b"])
+    for name, figure in every_figure(["a", "b"]).items():
+        content = png(figure, tmp_path)
+        assert content == png(again[name], tmp_path), name
+        if name == "confusion_matrix":  # matplotlib's layout moves an image when it is done again
+            assert content == png(figure, tmp_path)
+
+
+def test_save_writes_a_plain_png_into_a_new_folder(tmp_path):
+    figures.save_figure(Figure(figsize=(2, 1)), tmp_path / "new" / "figure.png")
+    with Image.open(tmp_path / "new" / "figure.png") as image:
+        assert (image.format, image.size) == ("PNG", (240, 120))
+        assert not getattr(image, "text", None)  # no software, no date
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["figure.png"]
+
+
+@pytest.mark.parametrize(
+    ("build", "names"),
+    [
+        (every_figure, FASHION),
+        (figures_with_names, [f"longer name no {number}" for number in range(10)]),
+        (figures_with_names, ["even", "odd"]),
+    ],
+    ids=["words", "long", "two"],
+)
+def test_no_text_covers_another_or_leaves_the_figure(build, names, monkeypatch):
+    for kind, figure in build(names).items():
+        texts = [(text, text.get_window_extent()) for text in drawn_texts(figure, monkeypatch)]
+        assert len(texts) > 4, kind
+        page = figure.bbox
+        for text, box in texts:
+            inside = page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+            assert inside, (kind, text)
+        upright = [(text, box.padded(-1)) for text, box in texts if text.get_rotation() in (0, 90)]
+        covered = [(a, b) for (a, box), (b, other) in combinations(upright, 2) if box.overlaps(other)]
+        assert covered == [], kind
+
+
+def test_names_are_drawn_as_they_are(monkeypatch):
+    short = [*TEX[:3], "a very long nam…"]
+    for kind, figure in figures_with_names(TEX).items():
+        texts = drawn_texts(figure, monkeypatch)  # raises at an unknown or unclosed TeX command
+        for name in short:
+            naming = [text for text in texts if name in text.get_text()]
+            assert naming, (kind, name)
+            assert not any(text.get_parse_math() for text in naming), (kind, name)
+
+
+def test_confusion_matrix_shows_every_count_and_share():
+    matrix = np.array([[97, 2, 1], [0, 1200, 0], [0, 0, 0]])
+    axes = figures.draw_confusion_matrix(matrix, ["a", "b", "c"]).axes[0]
+    cells = [text.get_text() for text in axes.texts]
+    assert cells[0::2] == [str(count) for count in matrix.ravel()]
+    assert cells[1::2] == ["97.0%", "2.0%", "1.0%", "0.0%", "100.0%", "0.0%", "0.0%", "0.0%", "0.0%"]
+    places = [(round(text.get_position()[1]), text.get_position()[0]) for text in axes.texts[0::2]]
+    assert places == list(np.ndindex(3, 3))  # rows are true classes, the first on top
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("true class", "predicted class")
+    assert "3 of 1,300" in axes.get_title()
+
+
+def test_confusion_matrix_colours_rare_mistakes():
+    figure = figures.draw_confusion_matrix(np.array([[999, 1], [0, 1000]]), ["a", "b"])
+    diagonal, mistakes = (image.to_rgba(image.get_array()) for image in figure.axes[0].images)
+    assert mistakes[0, 1, :3].max() - mistakes[0, 1, :3].min() > 0.1  # one in a thousand is not white
+    assert (mistakes[1, 0, 3], mistakes[0, 0, 3], diagonal[0, 1, 3]) == (0, 0, 0)  # transparent
+
+
+@pytest.mark.parametrize("matrix", [[[5]], [[3, 0], [0, 4]], [[0, 0], [0, 0]], [[0, 9], [0, 0]]])
+def test_confusion_matrix_of_few_classes_draws(matrix):
+    names = ["a", "b"][: len(matrix)]
+    figure = figures.draw_confusion_matrix(np.array(matrix), names)
+    figure.draw_without_rendering()
+    right = np.trace(matrix)
+    assert f"{np.sum(matrix) - right} of {np.sum(matrix)} test images" in figure.axes[0].get_title()
+
+
+@pytest.mark.parametrize(("epochs", "best"), [(1, 1), (2, 2), (5, 3), (60, 3)])
+def test_learning_curves_mark_the_lowest_validation_loss(epochs, best):
+    figure = figures.draw_learning_curves(history(epochs))
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "accuracy", "learning rate"]
+    assert f"lowest in epoch {best} of {epochs}" in figure.get_suptitle()
+    training, validation, star = figure.axes[0].lines[:3]
+    assert star.get_xdata() == [best]
+    assert star.get_ydata() == [min(validation.get_ydata())]
+    assert len(training.get_xdata()) == epochs
+    assert training.get_marker() == ("o" if epochs <= 40 else "")  # a single point has no line
+    figure.draw_without_rendering()
+    low, high = figure.axes[2].get_xlim()
+    shown = [tick for tick in figure.axes[2].get_xticks() if low <= tick <= high]
+    assert shown == [int(tick) for tick in shown] != []
+
+
+def test_learning_curves_take_a_learning_rate_of_zero():
+    figure = figures.draw_learning_curves(history(1) | {"train/learning_rate": [0.0]})
+    figure.draw_without_rendering()  # matplotlib warns of an axis from 0 to 0
+    assert figure.axes[2].get_ylim()[1] > 0
+
+
+def test_per_class_says_where_its_axis_starts():
+    figure = figures.draw_per_class(class_rows(["a", "b"]))
+    axes = figure.axes[0]
+    assert axes.get_ylim()[0] == pytest.approx(0.9)
+    assert axes.get_ylabel() == "score (the axis starts at 0.90, not at 0)"
+    heights = [[bar.get_height() for bar in container] for container in axes.containers[:3]]
+    assert heights == [[0.97, 0.97], [0.96, 0.96], [0.965, 0.965]]
+    lines = axes.containers[3].lines[2][0].get_segments()
+    assert np.array(lines)[:, :, 1] == pytest.approx(np.array([[0.95, 0.98]] * 2))
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a (90)", "b (90)"]
+    assert [text.get_text() for text in figure.legends[0].texts] == [
+        "precision",
+        "recall",
+        "F1",
+        "95 % interval of recall",
+    ]
+
+
+def test_per_class_of_a_class_without_images_starts_at_zero():
+    rows = classes.per_class_rows(np.array([0, 0]), np.array([0, 0]), ["a", "b"])
+    figure = figures.draw_per_class(rows)
+    figure.draw_without_rendering()
+    assert (figure.axes[0].get_ylim()[0], figure.axes[0].get_ylabel()) == (0, "score")
+
+
+def test_reliability_shows_the_gap_and_the_calibration_error():
+    outputs, labels = predictions()
+    bins = classes.calibration_rows(outputs, labels, 10)
+    figure = figures.draw_reliability(bins)
+    error = classes.class_scores(outputs, labels, "mean_squared_error", 0.0, 10)["test/calibration_error"]
+    assert f"expected calibration error {error:.4f} over 400 test images" in figure.get_suptitle()
+    accuracy, gap = figure.axes[0].containers
+    filled = [row for row in bins if row["count"]]
+    assert [bar.get_height() for bar in accuracy] == [row["accuracy"] for row in filled]
+    ends = [bar.get_y() + bar.get_height() for bar in gap]
+    assert ends == pytest.approx([row["confidence"] for row in filled])
+    counts = [bar.get_height() for bar in figure.axes[1].containers[0]]
+    assert counts == [row["count"] for row in filled]
+    one_image = classes.calibration_rows(np.array([[0, 1]], dtype=np.float32), np.array([0]), 10)
+    figure = figures.draw_reliability(one_image)
+    figure.draw_without_rendering()
+    assert "1.0000 over 1 test" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize(("count", "grid"), [(36, (6, 6)), (5, (2, 3)), (1, (1, 1))])
+def test_worst_mistakes_fill_a_square_grid(count, grid):
+    figure = mistakes(list("0123456789"), count)
+    assert len(figure.axes) == count
+    assert figure.axes[0].get_gridspec().get_geometry() == grid
+    assert figure.axes[0].get_title() == "true 0 → 1  0.99"
+    values = [axes.images[0].get_array() for axes in figure.axes]
+    assert min(map(np.min, values)) < 0  # drawn in the range that they have
+    assert {axes.images[0].get_clim() for axes in figure.axes} == {(np.min(values), np.max(values))}
+
+
+@pytest.mark.parametrize("names", [list("0123456789"), FASHION, [*TEX, *FASHION[:6]]])
+def test_flipped_images_tell_their_class_and_both_answers(names, tmp_path):
+    images = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype(np.float32)
+    answers = {"A": ([0, 1, 2, 3, 4], [0.9] * 5), "B": ([5, 6, 7, 8, 9], [0.5] * 5)}
+    figure = figures.draw_flipped(images, [0, 1, 2, 3, 4], answers, names, "A right, B wrong")
+    assert figure.get_suptitle() == "A right, B wrong"
+    short = [name if len(name) <= 16 else name[:15] + "…" for name in names]
+    for index, axes in enumerate(figure.axes):
+        told = f"true {short[index]}\nA: {short[index]}  0.90\nB: {short[index + 5]}  0.50"
+        assert axes.get_title() == told
+    figures.save_figure(figure, tmp_path / "figure.png")
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+def test_no_mistakes(tmp_path, monkeypatch):
+    figure = figures.draw_worst_mistakes(np.zeros((0, 28, 28, 1)), [], [], [], ["a", "b"])
+    assert "no mistakes" in [text.get_text() for text in drawn_texts(figure, monkeypatch)]
+    constant = figures.draw_worst_mistakes(np.zeros((1, 28, 28, 1)), [0], [1], [0.9], ["a", "b"])
+    assert png(figure, tmp_path) != png(constant, tmp_path)
+
+
+def test_the_figures_say_what_is_in_them() -> None:
+    from keras_pipeline.evaluation import binary, figures
+
+    outputs, labels = drawn()
+    random = np.random.default_rng(0)
+    true = random.normal(5, 3, 50)
+    drawings = {
+        "ROC curve of '$x$ & y' against the rest: area 0.9000": figures.draw_roc(
+            binary.roc_curve(outputs, labels), 0.9, "$x$ & y"
+        ),
+        "average precision 0.8000": figures.draw_precision_recall(
+            binary.precision_recall_curve(outputs, labels), 0.8, 0.2, "3"
+        ),
+        "R² 0.5000": figures.draw_predicted(true + 1, true, "y", 0.5),
+        "over 50 test rows": figures.draw_residuals(true + random.normal(0, 1, 50), true, "y"),
+    }
+    for text, figure in drawings.items():
+        titles = [axes.get_title() for axes in figure.axes] + [figure.get_suptitle()]
+        assert any(text in title for title in titles), titles
+        content = io.BytesIO()
+        figure.savefig(content, dpi=figures.DOTS_PER_INCH)
+        assert len(content.getvalue()) > 10_000

@@ -1,0 +1,127 @@
+"""The stage train: what it tells and writes, and images and networks that do not fit into memory."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import real_workspace
+import small
+from keras_pipeline.core import files
+from keras_pipeline.data import splits
+from keras_pipeline.data.scaling import fit_scaling, read_blocks
+from keras_pipeline.sources.made import digits
+from keras_pipeline.stages import train
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def normalized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small.normalized_digits(tmp_path_factory.mktemp("training"))
+
+
+class Witness:
+    """An observer that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def started(self, run: dict[str, Any]) -> None:
+        self.told.append("started")
+
+    def epoch(self, row: dict[str, float]) -> None:
+        self.told.append(f"epoch {row['epoch']}")
+
+    def ended(self, status: str, run: dict[str, Any], model: Any) -> None:
+        self.told.append(f"{status} {'with' if model else 'without'} model")
+
+
+def test_the_stage_tells_its_observer_and_writes_the_contract(normalized: Path, tmp_path: Path) -> None:
+    from keras_pipeline.core import files
+
+    witness = Witness()
+    train.train_network(small.params(), normalized, tmp_path, witness, tmp_path / "checkpoints")
+    assert witness.told == ["started", "epoch 1", "epoch 2", "FINISHED with model"]
+    record = files.read_json(tmp_path / "run.json", "train")
+    assert record["sha256"]["model"] == files.file_sha256(tmp_path / "model.keras")
+    assert record["sha256"]["data"] == files.file_sha256(normalized / "statistics.json")
+    assert record["params"]["train.optimizer.name"] == "adam"
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert lines[0] == "epoch,train/loss,train/accuracy,val/loss,val/accuracy,train/learning_rate"
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2"]
+
+
+def test_a_training_that_fails_is_told_as_failed(
+    normalized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error, status in ((RuntimeError, "FAILED"), (KeyboardInterrupt, "KILLED")):
+        witness = Witness()
+
+        def fail(*arguments: object, error: type[BaseException] = error) -> None:
+            raise error
+
+        monkeypatch.setattr("keras_pipeline.training.fit.fit_network", fail)
+        with pytest.raises(error):
+            train.train_network(small.params(), normalized, tmp_path, witness, tmp_path / "checkpoints")
+        assert witness.told == ["started", f"{status} without model"]
+        assert not (tmp_path / "model.keras").exists()
+
+
+def test_a_network_beyond_this_machine_is_refused(normalized: Path) -> None:
+    from keras_pipeline.core.errors import MachineError
+    from keras_pipeline.training import prepared
+
+    huge = small.params({"model.hidden_units": [65536] * 20})
+    with pytest.raises(MachineError, match=r"params.yaml: model: a training step needs at least [\d.]+ GB of memory"):
+        prepared.check_training(huge, normalized)
+
+
+MEBIBYTE = 2**20
+
+
+def many_digits(folder: Path, counts: dict[str, int]) -> int:
+    """The digits over and over, as `normalize` writes them; the bytes of the training images."""
+    made = digits()
+    pixels, labels = made["train-images"], made["train-labels"]
+    scaling = fit_scaling("unit", [])
+    digests: dict[str, str] = {}
+    for name, count in counts.items():
+        chosen = np.arange(count) % len(labels)
+        parts = read_blocks(pixels, chosen)
+        digests |= splits.write_split(folder, name, parts, labels[chosen], scaling)
+    statistics = {"dataset": "digits", "class_names": list("0123456789"), "scaling": vars(scaling), "images": counts}
+    statistics |= {"task": "classes", "shape": [28, 28, 1], "target": None}
+    made = small.params().normalize.model_dump()
+    files.write_json(folder / "statistics.json", {**statistics, "normalize": made, "sha256": digests})
+    return (folder / "train_images.npy").stat().st_size
+
+
+def test_images_that_do_not_fit_into_memory_are_trained_on(tmp_path: Path) -> None:
+    """With all of them in memory, beside what TensorFlow itself takes, the process would be over the limit."""
+    limit = 900 * MEBIBYTE
+    size = many_digits(tmp_path / "data" / "normalized", {"train": 250_000, "validation": 50_000, "test": 100})
+    assert size > 0.8 * limit
+    chosen = {"train.epochs": 1, "train.schedule.name": "constant", "train.batch_size": 1000}
+    (tmp_path / "params.yaml").write_bytes(small.params_text({**small.QUICK, **chosen}))
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_pipeline.cli.main", "train"],
+        cwd=tmp_path,
+        env={**os.environ, **real_workspace.ONE_THREAD, "MLFLOW_TRACKING_URI": ""},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = json.loads((tmp_path / "models" / "run.json").read_text())
+    assert run["strategy"]["fused"] is False  # the program would hold all images
+    assert run["history"][0]["val/accuracy"] > 0.95

@@ -1,0 +1,61 @@
+"""The answer of a study, from records alone."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_pipeline.comparison import statistics
+from keras_pipeline.studies import results
+from keras_pipeline.studies.results import compare_variants
+from variant_results import result
+
+
+def test_the_verdict_in_words(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    base = noise.random((5, 1000)) < 0.9
+    better = base | (noise.random((5, 1000)) < 0.5)
+    same = noise.random((5, 1000)) < 0.9
+    rows = {"base": base, "better": better, "same": same}
+    results = [
+        result(name, seed, list(right[seed]), tmp_path, 0.9) for name, right in rows.items() for seed in range(5)
+    ]
+    said = {one.name: one.verdict for one in compare_variants(results, "base")}
+    assert said["base"] == "what the others are compared with"
+    assert re.fullmatch(r"better by \d\.\d\d points \[\+\d\.\d\d, \+\d\.\d\d\]; larger than seed noise", said["better"])
+    assert re.fullmatch(
+        r"no difference that 5 seeds can show \([+-]\d\.\d\d points \[-\d\.\d\d, \+\d\.\d\d\]\); "
+        r"(about \d+ seeds would be needed for one of this size|so small a one cannot be shown .*)",
+        said["same"],
+    )
+
+
+def test_what_only_the_correction_makes_chance_is_said_so() -> None:
+    versus = statistics.Comparison(5, 0.003, 0.0004, 0.0057, (0.0018, 0.0043), 0.034, 0.069, 2.5, 7, ())
+    assert results._difference(versus) == (
+        "no difference that 5 seeds can show among so many comparisons (+0.30 points [+0.04, +0.57]); "
+        "about 7 seeds would be needed for one of this size"
+    )
+
+
+def test_a_variant_is_represented_by_the_choice_with_the_best_validation(tmp_path: Path) -> None:
+    good, bad = [True] * 9 + [False], [True] * 5 + [False] * 5
+    results = [
+        result("base", 1, bad, tmp_path, 0.5),
+        result("base", 2, bad, tmp_path, 0.5),
+        *(result("one", seed, bad, tmp_path, 0.7 + seed / 100, "rate=1") for seed in (1, 2)),
+        *(result("one", seed, good, tmp_path, 0.6, "rate=2") for seed in (1, 2)),
+    ]
+    one = compare_variants(results, "base")[1]
+    assert (one.tuned, one.mean) == ("rate=1", 0.5)  # by the validation images, not by the test images
+    assert one.choices == pytest.approx({"rate=1": 0.715, "rate=2": 0.6})
+
+
+def test_only_seeds_that_both_have_are_compared(tmp_path: Path) -> None:
+    right = [True] * 8 + [False] * 2
+    results = [result("base", seed, right, tmp_path, 0.5) for seed in (1, 2)]
+    results += [result("other", seed, right, tmp_path, 0.5) for seed in (2, 3)]
+    versus = compare_variants(results, "base")[1].versus
+    assert versus is not None
+    assert versus.seeds == 1

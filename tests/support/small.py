@@ -1,0 +1,45 @@
+"""The shipped params with some values changed, and small data to run them on."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from keras_pipeline.checks.params import CheckedParams
+from keras_pipeline.config.datasets import IMAGE_SHAPE
+from keras_pipeline.config.params import Params
+from keras_pipeline.data.task_spec import TaskSpec
+from keras_pipeline.stages import fetch, normalize
+from keras_pipeline.strict_yaml import reader
+from places import SHIPPED
+
+TEN_CLASSES = TaskSpec("classes", IMAGE_SHAPE, 10)
+"""What the digits ask of a network."""
+QUICK = {"fetch.dataset": "digits", "model.hidden_units": [16], "train.epochs": 2, "train.batch_size": 100}
+
+
+def params_text(changes: Mapping[str, Any]) -> bytes:
+    """params.yaml with the values at these dotted keys replaced (or added), as JSON, which is YAML too."""
+    values = YAML(typ="safe", pure=True).load(SHIPPED.read_text())
+    for key, value in changes.items():
+        *blocks, last = key.split(".")
+        block = values
+        for name in blocks:
+            block = block[name]
+        block[last] = value
+    return json.dumps(values, indent=1).encode()
+
+
+def params(changes: Mapping[str, Any] | None = None) -> Params:
+    """The digits, a tiny network, two epochs, and these changes."""
+    return reader.parse_yaml(params_text({**QUICK, **(changes or {})}), "params.yaml", CheckedParams)
+
+
+def normalized_digits(folder: Path, validation_share: float = 0.1) -> Path:
+    """The digits as `fetch` and `normalize` leave them: 1,437 images for training and validation, 360 for test."""
+    chosen = params({"normalize.validation_share": validation_share})
+    fetch.fetch_dataset(chosen, folder / "raw", folder / "downloads")
+    normalize.normalize_dataset(chosen, folder / "raw", folder / "normalized")
+    return folder / "normalized"

@@ -1,0 +1,276 @@
+"""A run in MLflow while its network trains, whatever the server and the process do."""
+
+import json
+import os
+import socket
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import fault_server
+import tracking_fixtures
+from keras_pipeline.tracking import live_run, runs, store
+from places import SUPPORT
+from tracked_runs import CURVES, KEY, artifacts, mark, observe, python, run_of, series, write_mark
+from tracking_fixtures import EXPERIMENT, MLFLOW_WARNINGS, SECRET, Checkout, TrackingServer, contents
+
+pytestmark = [pytest.mark.slow, MLFLOW_WARNINGS]
+
+
+# What MLflow is told
+
+
+def test_a_deleted_experiment_is_said_and_hurts_no_training(
+    stored: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reached = store.connect_store(stored.where, EXPERIMENT)
+    reached.client.delete_experiment(reached.experiment)
+    dead = write_mark(stored, json.dumps(mark(pid=2**22 + 1)), "b" * 32)
+    stored.track()
+    assert "the MLflow experiment 'keras-pipeline' was deleted. Restore it" in capsys.readouterr().err
+    assert not dead.exists()
+    tracker = live_run.LiveTracker(stored.where, EXPERIMENT)
+    observe(tracker, tracking_fixtures.record(stored.params_file))
+    assert capsys.readouterr().err.count("\n") == 1
+    stored.set_params({"tracking.experiment": "another"})
+    stored.track()
+    reached = store.connect_store(stored.where, "another")
+    assert [run.data.tags[runs.KEY] for run in reached.client.search_runs([reached.experiment])] == [KEY]
+
+
+# While a network trains
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
+def test_a_training_is_seen_while_it_goes(stored: Checkout, status: str, capsys: pytest.CaptureFixture[str]) -> None:
+    record = tracking_fixtures.record(stored.params_file)
+    marks = stored.root / "mlruns" / "alive"
+
+    def look(epoch: int) -> None:
+        run = run_of(stored)
+        assert run.info.status == "RUNNING"
+        assert run.info.run_name.startswith("digits mlp ")
+        assert len(series(stored, run)["val/loss"]) == epoch - 1
+        assert [path.stem for path in marks.iterdir()] == [KEY]
+        assert live_run.find_dead_runs(stored.where) == []
+
+    observe(live_run.LiveTracker(stored.where, EXPERIMENT), record, status, look)
+    run = run_of(stored)
+    assert run.info.status == status
+    assert len(run.data.params) == len(record["params"])
+    assert {name: len(rows) for name, rows in series(stored, run).items()} == dict.fromkeys(CURVES, 3)
+    assert list(marks.iterdir()) == []
+    assert not any(thread.name == "SystemMetricsMonitor" for thread in threading.enumerate())
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_training_that_goes_on_counts_its_machine_s_steps_on_and_has_the_tags_of_now(
+    stored: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_run, "SYSTEM_METRICS_SECONDS", 0.1)
+    first = tracking_fixtures.record(stored.params_file)
+    second = {**first, "resumed": ["epoch 2 step 1"], "git": {"commit": "d" * 40, "dirty": True}}
+    for record, status in ((first, "KILLED"), (second, "FINISHED")):
+        before = len(machine_steps(stored))
+        tracker = live_run.LiveTracker(stored.where, EXPERIMENT)
+        tracker.started(record)
+        tracker.epoch(record["history"][0])
+        time.sleep(1)
+        tracker.ended(status, record, None)
+        assert len(machine_steps(stored)) > before
+    assert machine_steps(stored) == list(range(len(machine_steps(stored))))
+    run = run_of(stored)
+    assert run.info.status == "FINISHED"
+    told = [run.data.tags[name] for name in ("mlflow.source.git.commit", "git.dirty", "resumed")]
+    assert told == ["d" * 40, "true", "epoch 2 step 1"]
+    assert {name: len(rows) for name, rows in series(stored, run).items()} == dict.fromkeys(CURVES, 3)
+
+
+def machine_steps(checkout: Checkout) -> list[int]:
+    """The steps of one of the machine's own metrics, of all runs."""
+    with closing(sqlite3.connect(checkout.database)) as connection:
+        query = "SELECT step FROM metrics WHERE key = 'system/system_memory_usage_percentage' ORDER BY step, timestamp"
+        return [step for (step,) in connection.execute(query)]
+
+
+def test_a_live_run_and_a_rebuilt_one_are_equal(stored: Checkout, tmp_path: Path, empty_database: Path) -> None:
+    record = stored.write()
+    without_model = {**record, "sha256": {key: value for key, value in record["sha256"].items() if key != "model"}}
+    observe(live_run.LiveTracker(stored.where, EXPERIMENT), without_model)
+    stored.track()
+    fresh = tracking_fixtures.checkout(tmp_path / "fresh", empty_database)
+    fresh.write()
+    fresh.track()
+    run, rebuilt = run_of(stored), run_of(fresh)
+    assert len(contents(stored.database)["runs"]) == 1
+    assert (run.info.run_name, run.info.status, run.info.start_time, run.info.end_time) == (
+        rebuilt.info.run_name,
+        rebuilt.info.status,
+        rebuilt.info.start_time,
+        rebuilt.info.end_time,
+    )
+    assert run.data.params == rebuilt.data.params
+    assert run.data.tags == rebuilt.data.tags
+    assert run.data.metrics == rebuilt.data.metrics
+    assert series(stored, run) == series(fresh, rebuilt)
+    assert artifacts(stored, run) == artifacts(fresh, rebuilt)
+
+
+def hang_up(server: TrackingServer) -> None:
+    server.shutdown()
+    server.server_close()
+
+
+def respond(server: TrackingServer, answer: fault_server.Answer) -> None:
+    server.answers = dict.fromkeys(server.answers, answer)
+
+
+SERVER_FAULTS: dict[str, Callable[[TrackingServer], None]] = {
+    "gone": hang_up,
+    "silent": lambda server: respond(server, fault_server.silent),
+    "reset": lambda server: respond(server, fault_server.reset),
+    "500": lambda server: respond(server, fault_server.status(500)),
+    "429 for an hour": lambda server: respond(server, fault_server.status(429, Retry_After="3600")),
+    "401": lambda server: respond(server, fault_server.status(401)),
+    "a page": lambda server: respond(server, fault_server.whole(b"<html>hotel wifi</html>", Content_Type="text/html")),
+    "nothing": lambda server: respond(server, fault_server.whole(b"")),
+    "redirected": lambda server: respond(server, fault_server.redirect("/elsewhere")),
+}
+"""By "nothing", in the midst of a run, MLflow's client is content: `track` sends everything once more."""
+
+
+@pytest.mark.parametrize("moment", [0, 2, 4], ids=["at the start", "in epoch 2", "at the end"])
+@pytest.mark.parametrize("fault", [name for name in SERVER_FAULTS if name != "nothing"])
+def test_a_faulty_server_costs_one_line_and_little_time(
+    made: Checkout, fault: str, moment: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = tracking_fixtures.record(made.params_file)
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "1"
+    with TrackingServer() as server:
+        os.environ["MLFLOW_TRACKING_URI"] = server.uri
+        if moment == 0:
+            SERVER_FAULTS[fault](server)
+        began = time.monotonic()
+        observe(
+            live_run.LiveTracker(made.where, EXPERIMENT),
+            record,
+            at_epoch=lambda epoch: SERVER_FAULTS[fault](server) if epoch == moment else None,
+        )
+        assert time.monotonic() - began < 8
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("tracking: MLflow at http://***@127.0.0.1:")
+    assert err.endswith("). Training goes on; the stage track sends the run when the store is back.\n")
+    assert SECRET not in err
+    assert tracking_fixtures.leaks(made.root) == []
+
+
+def test_after_a_failure_the_store_is_left_alone(made: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    with TrackingServer() as server:
+        os.environ |= {"MLFLOW_TRACKING_URI": server.uri, "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.05"}
+        record = tracking_fixtures.record(made.params_file)
+        tracker = live_run.LiveTracker(made.where, EXPERIMENT)
+        tracker.started(record)
+        tracker.epoch(record["history"][0])
+        wait_until(lambda: server.calls.count("log-batch") > 2)  # params, the epoch, the machine's metrics
+        tracker.epoch({})  # any failure: here the server is well, and the machine's metrics could go on
+        wait_until(lambda: not metrics_threads())
+        calls = server.calls
+        tracker.epoch(record["history"][2])
+        tracker.ended("FINISHED", record, None)
+        assert server.calls == calls
+    assert capsys.readouterr().err.count("\n") == 1
+    # Nobody could be told how it ended; the next `track` can.
+    (kept,) = (made.root / "mlruns" / "alive").iterdir()
+    assert json.loads(kept.read_text())["status"] == "FINISHED"
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def metrics_threads() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if "finish" in one.name or one.name == "SystemMetricsMonitor"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nobody.invalid"])
+def test_an_unreachable_server_stops_neither_training_nor_track(
+    made: Checkout, host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    made.write()
+    os.environ["MLFLOW_TRACKING_URI"] = f"http://somebody:{SECRET}@{host}:{port}"
+    began = time.monotonic()
+    observe(live_run.LiveTracker(made.where, EXPERIMENT), tracking_fixtures.record(made.params_file))
+    made.track()
+    assert time.monotonic() - began < 15
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.partition(" is not available (")[0] for line in err.splitlines()] == [
+        f"tracking: MLflow at http://***@{host}:{port}",
+        f"track: MLflow at http://***@{host}:{port}",
+    ]
+    assert "Nothing is lost: run `keras-pipeline track`, or the next `dvc repro`, when the store is back.\n" in err
+    assert SECRET not in err
+    assert tracking_fixtures.leaks(made.root) == []
+    del os.environ["MLFLOW_TRACKING_URI"]
+    made.track()  # the store is back
+    assert run_of(made).info.status == "FINISHED"
+
+
+def test_a_killed_training_is_closed_by_the_next_track(stored: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    code = """if True:
+        import time
+        import tracking_fixtures
+        from pathlib import Path
+        from keras_pipeline.tracking import live_run
+        checkout = tracking_fixtures.Checkout(Path.cwd())
+        tracker = live_run.LiveTracker(checkout.where, "keras-pipeline")
+        record = tracking_fixtures.record(checkout.params_file, key="b" * 32)
+        tracker.started(record)
+        tracker.epoch(record["history"][0])
+        print("training", flush=True)
+        time.sleep(600)
+    """
+    training = python(code, stored.root, PYTHONPATH=os.pathsep.join([str(SUPPORT), *sys.path]))
+    assert training.stdout
+    assert training.stdout.readline() == "training\n"
+    stored.track()
+    assert run_of(stored, "b" * 32).info.status == "RUNNING"
+    training.kill()
+    training.communicate()
+    stored.track()
+    run = run_of(stored, "b" * 32)
+    assert run.info.status == "KILLED"
+    assert len(series(stored, run)["val/loss"]) == 1
+    assert not list((stored.root / "mlruns" / "alive").iterdir())
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "track: 1 unfinished run(s) of ended processes closed",
+        "track: MLflow has 'digits mlp' as it is here",
+    ]
+
+
+def test_a_dead_process_may_have_said_how_it_ended(stored: Checkout) -> None:
+    reached = store.connect_store(stored.where, EXPERIMENT)
+    for key, status, said in (("b", "RUNNING", "FAILED"), ("c", "FINISHED", "RUNNING"), ("d", "RUNNING", "RUNNING")):
+        run_id = reached.client.create_run(reached.experiment, tags={runs.KEY: key}).info.run_id
+        reached.client.set_terminated(run_id, status)
+        write_mark(stored, json.dumps(mark(pid=2**22 + 1, status=said)), key)
+    write_mark(stored, json.dumps(mark(pid=2**22 + 1)), "gone")
+    write_mark(stored, "{", "torn")
+    other = write_mark(stored, json.dumps(mark(pid=2**22 + 1, host="another")), "e")
+    assert live_run.close_dead_runs(stored.where) == 2
+    assert [run_of(stored, key).info.status for key in "bcd"] == ["FAILED", "FINISHED", "KILLED"]
+    assert list(other.parent.iterdir()) == [other]
+    assert live_run.close_dead_runs(stored.where) == 0
