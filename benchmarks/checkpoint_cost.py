@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.config.datasets import IMAGE_SHAPE
@@ -16,7 +17,9 @@ from keras_pipeline.core import files
 from keras_pipeline.data.splits import read_split
 from keras_pipeline.data.task_spec import TaskSpec
 from keras_pipeline.distribution import strategies
+from keras_pipeline.records.observer import Observer
 from keras_pipeline.training.checkpoints import Checkpoints
+from keras_pipeline.training.training import Training, prepare_training
 
 
 def main() -> None:
@@ -26,42 +29,21 @@ def main() -> None:
     parser.add_argument("--normalized", type=Path, default=Path("data/normalized"))
     chosen = parser.parse_args()
     values = load_params(Path("params.yaml"))
-    train = values.train.model_copy(update={"epochs": chosen.epochs})
+    params = values.model_copy(update={"train": values.train.model_copy(update={"epochs": chosen.epochs})})
     statistics_of_data = files.read_json(chosen.normalized / "statistics.json", "normalize")
     splits = [read_split(chosen.normalized, name, statistics_of_data) for name in ("train", "validation")]
-    plan = strategies.plan_training(train, statistics_of_data["images"], os.environ)
-    strategies.set_environment(plan)
-    place = strategies.open_strategy(plan)
-
-    from keras_pipeline.training import batches, compilation, fit, state
-
-    weights = batches.class_weights(splits[0].targets, 10, train.class_weights)
-    data = batches.Data(splits[0], splits[1], weights, values.seed, plan.batch_size, plan.validation_batch)
-    in_saves = [0.0]
-
-    def seconds(kept: Checkpoints | None) -> float:
-        def save(state: state.TrainingState, progress: dict[str, object]) -> None:
-            began = time.perf_counter()
-            if kept:
-                kept.save(state, progress)
-            in_saves[0] += time.perf_counter() - began
-
-        model = compilation.new_network(
-            values.model, train, values.seed, place, data.steps, TaskSpec("classes", IMAGE_SHAPE, 10)
-        )
-        began = time.perf_counter()
-        fit.fit_network(model, place, data, train, fit.FitHooks(save=save, quiet=True), fit.Progress())
-        return time.perf_counter() - began
-
-    seconds(None)  # the first one compiles
+    plan = strategies.plan_training(params.train, statistics_of_data["images"], os.environ)
     ratios, shares = [], []
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with strategies.open_strategy(plan) as strategy, tempfile.TemporaryDirectory(dir=".") as folder:
+        ten_classes = TaskSpec("classes", IMAGE_SHAPE, 10)
+        training = prepare_training(params, plan, strategy, splits, ten_classes, statistics_of_data["scaling"])
+        seconds(training)  # the first one compiles
         for pair in range(chosen.pairs):
-            without = seconds(None)
-            in_saves[0] = 0.0
-            with_them = seconds(Checkpoints(Path(folder), {"pair": pair}))
+            without = seconds(training)
+            keeper = Keeper(Checkpoints(Path(folder), {"pair": pair}))
+            with_them = seconds(training, keeper)
             ratios.append(with_them / without)
-            shares.append(in_saves[0] / with_them)
+            shares.append(keeper.seconds / with_them)
             print(
                 f"without {without:.2f} s, with {with_them:.2f} s, of it in writing {100 * shares[-1]:.2f} %",
                 flush=True,
@@ -69,6 +51,28 @@ def main() -> None:
     print(
         f"median ratio {statistics.median(ratios):.4f}, median share of writing {100 * statistics.median(shares):.2f} %"
     )
+
+
+class Keeper(Observer):
+    """Keeps checkpoints; `seconds`: how long that took."""
+
+    def __init__(self, kept: Checkpoints) -> None:
+        self.kept, self.seconds = kept, 0.0
+
+    def checkpoint(self, state: Any, progress: Any) -> None:
+        began = time.perf_counter()
+        self.kept.save(state, progress)
+        self.seconds += time.perf_counter() - began
+
+
+def seconds(training: Training, *observers: Observer) -> float:
+    """Of the training from its first weights on."""
+    from keras_pipeline.training import fit
+
+    again = training.begun_anew(training.strategy)
+    began = time.perf_counter()
+    fit.fit_network(again, fit.Progress(), observers=observers, quiet=True)
+    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

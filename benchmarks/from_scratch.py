@@ -27,8 +27,10 @@ from keras_pipeline.data.splits import read_split
 from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.data.task_spec import TaskSpec
 from keras_pipeline.distribution import strategies
+from keras_pipeline.records.observer import Observer
 from keras_pipeline.training.checkpoints import Checkpoints
 from keras_pipeline.training.engines import from_scratch
+from keras_pipeline.training.training import prepare_training
 
 NIELSEN = {"output_activation": "sigmoid", "activation": "sigmoid"}, "mean_squared_error", 15.0, {}
 USUAL = {"output_activation": "softmax", "activation": "relu"}, "categorical_crossentropy", 0.01, {"momentum": 0.9}
@@ -63,7 +65,7 @@ def agreement(normalized: Path) -> None:
         for name, engine in ENGINES.items():
             states: list[Any] = []
             change = {"epochs": EPOCHS, "batch_size": 32, "checkpoint_steps": 1, **engine}
-            history = train(normalized, network, change, lambda state, _, states=states: states.append(weights(state)))
+            history = train(normalized, network, change, lambda state, states=states: states.append(weights(state)))
             trained[name] = [*(states[steps - 1] for steps in LOOKS), states[-1]], history[-1]["val/loss"]
         for one, other in itertools.combinations(ENGINES, 2):
             (ours, loss), (theirs, their_loss) = trained[one], trained[other]
@@ -85,7 +87,8 @@ def speed(normalized: Path, rounds: int) -> None:
                 for name, engine in ENGINES.items():
                     with tempfile.TemporaryDirectory() as folder:
                         kept = Checkpoints(Path(folder), {})
-                        history = train(normalized, network, {"epochs": 3, "batch_size": batch, **engine}, kept.save)
+                        change = {"epochs": 3, "batch_size": batch, **engine}
+                        history = train(normalized, network, change, lambda state, kept=kept: kept.save(state, {}))
                     seconds[name].append(history[2]["time"] - history[1]["time"])
             medians = " | ".join(f"{statistics.median(times):.2f} s" for times in seconds.values())
             print(f"| {network} | {batch} | {medians} |", flush=True)
@@ -129,15 +132,19 @@ def train(normalized: Path, network: str, change: dict[str, Any], save: Any) -> 
     statistics = read_statistics(normalized)
     splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
     plan = strategies.plan_training(chosen, statistics["images"], os.environ)
-    strategies.set_environment(plan)
-    place = strategies.open_strategy(plan)
+    all_params = shipped.model_copy(update={"seed": 1, "model": model, "train": chosen})
+    ten_classes = TaskSpec("classes", IMAGE_SHAPE, 10)
 
-    from keras_pipeline.training import batches, compilation, fit
+    class Keeper(Observer):
+        def checkpoint(self, state: Any, progress: Any) -> None:
+            save(state)
 
-    data = batches.Data(splits[0], splits[1], np.ones(10, np.float32), 1, plan.batch_size, plan.validation_batch)
-    progress = fit.Progress()
-    trained = compilation.new_network(model, chosen, 1, place, data.steps, TaskSpec("classes", IMAGE_SHAPE, 10))
-    fit.fit_network(trained, place, data, chosen, fit.FitHooks(save, quiet=True), progress)
+    with strategies.open_strategy(plan) as strategy:
+        from keras_pipeline.training import fit
+
+        progress = fit.Progress()
+        training = prepare_training(all_params, plan, strategy, splits, ten_classes, statistics["scaling"])
+        fit.fit_network(training, progress, observers=[Keeper()], quiet=True)
     return progress.history
 
 

@@ -21,6 +21,8 @@ import networks
 import numpy as np
 from gpu_bare import Cell, Work
 
+from keras_pipeline.records.observer import Observer
+
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 PLAIN = {
     "model.architecture": "mlp",
@@ -77,8 +79,8 @@ class Pipeline:
         self.plan = strategies.plan_training(
             params.train, {"train": len(self.images[1]), "validation": len(self.images[3])}, {}
         )
-        strategies.set_environment(self.plan)
-        self.place = strategies.open_strategy(self.plan)
+        self.opened = strategies.open_strategy(self.plan)  # for as long as this process works
+        self.strategy = self.opened.__enter__()
 
     def params(self, changes: Mapping[str, Any], values: dict[str, Any] | None = None) -> Any:
         """The shipped params with these changes, and those of all trainings of this process."""
@@ -95,31 +97,40 @@ class Pipeline:
             conformance.set_value(values, key, value)
         return Job(values, 0, False).params()
 
-    def data(self, params: Any, count: int | None = None) -> Any:
-        """The first `count` images, or all, in batches as the params say."""
+    def training(self, params: Any, count: int | None = None) -> Any:
+        """Of the first `count` images, or all, ready to begin."""
+        from keras_pipeline.config.datasets import IMAGE_SHAPE
         from keras_pipeline.data.splits import Split
+        from keras_pipeline.data.task_spec import TaskSpec
         from keras_pipeline.distribution import strategies
-        from keras_pipeline.training import augmentation, batches
+        from keras_pipeline.training.training import prepare_training
 
         x_train, y_train, x_test, y_test = self.images
-        split, validation = Split(x_train[:count], y_train[:count]), Split(x_test, y_test)
-        plan = strategies.plan_training(params.train, {"train": len(split.targets), "validation": len(y_test)}, {})
-        deformation = augmentation.deformation_for(
-            params.train.augmentation, params.seed, {"offset": 0.0, "divisor": 255.0}
-        )
-        weights = batches.class_weights(split.targets, 10, params.train.class_weights)
-        return batches.Data(
-            split, validation, weights, params.seed, plan.batch_size, plan.validation_batch, deformation
-        )
+        splits = [Split(x_train[:count], y_train[:count]), Split(x_test, y_test)]
+        plan = strategies.plan_training(params.train, {"train": len(splits[0].targets), "validation": len(y_test)}, {})
+        unit, ten_classes = {"offset": 0.0, "divisor": 255.0}, TaskSpec("classes", IMAGE_SHAPE, 10)
+        return prepare_training(params, plan, self.strategy, splits, ten_classes, unit)
 
-    def network(self, params: Any, data: Any) -> Any:
-        """With its first weights, compiled."""
-        from keras_pipeline.config.datasets import IMAGE_SHAPE
-        from keras_pipeline.data.task_spec import TaskSpec
-        from keras_pipeline.training import compilation
 
-        question = TaskSpec("classes", IMAGE_SHAPE, 10)
-        return compilation.new_network(params.model, params.train, params.seed, self.place, data.steps, question)
+class Keeper(Observer):
+    """Keeps checkpoints in a folder. `clock`: of epochs; `seconds`: how long keeping took; `last`: the epoch and the
+    step of the last one."""
+
+    def __init__(self, folder: Path, clock: networks.Clock | None = None, **identity: str) -> None:
+        from keras_pipeline.training.checkpoints import Checkpoints
+
+        self.kept, self.clock, self.seconds = Checkpoints(folder, identity), clock, 0.0
+        self.last: tuple[int, int] | None = None
+
+    def checkpoint(self, state: Any, progress: Any) -> None:
+        began = time.perf_counter()
+        self.kept.save(state, progress)
+        self.seconds += time.perf_counter() - began
+        self.last = progress["epoch"] + 1, progress["step"]
+
+    def epoch(self, row: dict[str, float]) -> None:
+        if self.clock:
+            self.clock.epoch()
 
 
 def network_changes(network: Cell) -> dict[str, Any]:
@@ -144,32 +155,21 @@ def speed(task: Cell) -> Work:
 
 def _timed(pipeline: Pipeline, cell: Cell) -> dict[str, Any]:
     from keras_pipeline.training import fit
-    from keras_pipeline.training.checkpoints import Checkpoints
     from keras_pipeline.training.engines import fused
 
     changes = {"train.epochs": cell["epochs"], "train.precision": cell["precision"]}
     params = pipeline.params({**network_changes(cell["network"]), **changes})
-    data = pipeline.data(params)
-    model = pipeline.network(params, data)
-    progress, saving = fit.Progress(), 0.0
+    training, progress = pipeline.training(params), fit.Progress()
     with tempfile.TemporaryDirectory() as folder:
-        kept = Checkpoints(Path(folder), {})
-
-        def save(state: Any, stand: dict[str, Any]) -> None:
-            nonlocal saving
-            began = time.perf_counter()
-            kept.save(state, stand)
-            saving += time.perf_counter() - began
-
         clock = networks.Clock()
-        watcher = fit.FitHooks(save, lambda row: clock.epoch(), quiet=True)
-        fit.fit_network(model, pipeline.place, data, params.train, watcher, progress)
+        keeper = Keeper(Path(folder), clock)
+        fit.fit_network(training, progress, observers=[keeper], quiet=True)
     return {
         "seconds": clock.seconds,
-        "checkpoint_seconds": saving / cell["epochs"],
+        "checkpoint_seconds": keeper.seconds / cell["epochs"],
         "accuracy": progress.history[-1]["val/accuracy"],
-        "fused": fused.can_fuse(model, pipeline.place, data),
-        "ran_on": pipeline.place.devices[0],
+        "fused": fused.can_fuse(training.model, pipeline.strategy, training.data),
+        "ran_on": pipeline.strategy.devices[0],
     }
 
 
@@ -180,17 +180,15 @@ def together(task: Cell) -> Work:
     def work(cell: Cell) -> dict[str, Any]:
         alone = _timed(pipeline, cell)
         from keras_pipeline.training.engines.vectorized import fit_together
-        from keras_pipeline.training.prepared import Prepared
+        from keras_pipeline.training.recorded_training import RecordedTraining
 
         changes = {"train.epochs": cell["epochs"], "train.precision": cell["precision"]}
-        prepared = []
+        trainings = []
         for seed in range(1, cell["count"] + 1):
             params = pipeline.params({**network_changes(cell["network"]), **changes, "seed": seed})
-            data = pipeline.data(params)
-            model = pipeline.network(params, data)
-            prepared.append(Prepared(params, pipeline.plan, pipeline.place, data, model, {"history": []}))
-        clock = networks.Clock()
-        lanes = fit_together(prepared, lambda epoch, step: clock.epoch() if step == prepared[0].data.steps else None)
+            trainings.append(RecordedTraining(**vars(pipeline.training(params)), run={"history": []}))
+        clock, steps = networks.Clock(), trainings[0].data.steps
+        lanes = fit_together(trainings, lambda epoch, step: clock.epoch() if step == steps else None)
         # The first epoch compiles the steps; the second begins with what validation compiles.
         seconds = [statistics.median(one[2:]) for one in (alone["seconds"], clock.seconds)]
         return {
@@ -216,36 +214,28 @@ def repeated(task: Cell) -> Work:
 
     def work(cell: Cell) -> dict[str, Any]:
         from keras_pipeline.training import fit
-        from keras_pipeline.training.checkpoints import Checkpoints
+
+        class KilledKeeper(Keeper):
+            def stop_requested(self) -> bool:  # after some steps, before what was computed is kept
+                if cell.get("kill") and self.last and self.last[0] > 1 and self.last[1]:
+                    at = f"epoch {self.last[0]} step {self.last[1]}"
+                    cell["say"]({"killed": f"some steps after the checkpoint at {at}"})
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return False
 
         params = pipeline.params({**network_changes(cell["network"]), "train.epochs": cell["epochs"]})
-        data = pipeline.data(params, cell["images"])
-        model = pipeline.network(params, data)
-        kept = Checkpoints(Path(cell["folder"]), {"network": cell["name"]})
-        found = kept.latest()
-        stood = fit.Progress(**found[1]) if found else fit.Progress()
-        last = None
-
-        def save(state: Any, progress: dict[str, Any]) -> None:
-            nonlocal last
-            kept.save(state, progress)
-            last = progress["epoch"] + 1, progress["step"]
-
-        def asked() -> bool:  # after some steps, before what was computed is kept
-            if cell.get("kill") and last and last[0] > 1 and last[1]:
-                cell["say"]({"killed": f"some steps after the checkpoint at epoch {last[0]} step {last[1]}"})
-                os.kill(os.getpid(), signal.SIGKILL)
-            return False
-
-        resumed = f"epoch {stood.epoch + 1} step {stood.step}" if found else ""
-        watcher = fit.FitHooks(save, asked=asked, quiet=True)
-        fit.fit_network(model, pipeline.place, data, params.train, watcher, stood, found[0] if found else None)
+        training = pipeline.training(params, cell["images"])
+        keeper = KilledKeeper(Path(cell["folder"]), network=cell["name"])
+        found = keeper.kept.latest()
+        progress = fit.Progress(**found[1]) if found else fit.Progress()
+        resumed = f"epoch {progress.epoch + 1} step {progress.step}" if found else ""
+        fit.fit_network(training, progress, found[0] if found else None, observers=[keeper], quiet=True)
         if cell.get("kill"):
             raise RuntimeError("it trained to its end before it was killed")
-        digest = hashlib.sha256(json.dumps([{**row, "time": 0} for row in stood.history]).encode())
-        for array in model.get_weights():
+        digest = hashlib.sha256(json.dumps([{**row, "time": 0} for row in progress.history]).encode())
+        for array in training.model.get_weights():
             digest.update(array.tobytes())
-        return {"digest": digest.hexdigest(), "resumed": resumed, "loss": stood.history[-1]["val/loss"]}
+        return {"digest": digest.hexdigest(), "resumed": resumed, "loss": progress.history[-1]["val/loss"]}
 
     return work
 
@@ -264,15 +254,13 @@ def compared(task: Cell) -> Work:
         for key, value in {**small, **cell["changes"]}.items():
             conformance.set_value(values, key, value)
         chosen = pipeline.params({}, values)
-        data = pipeline.data(chosen, cell["images"])
-        model = pipeline.network(chosen, data)
-        progress = fit.Progress()
-        fit.fit_network(model, pipeline.place, data, chosen.train, fit.FitHooks(quiet=True), progress)
+        training, progress = pipeline.training(chosen, cell["images"]), fit.Progress()
+        fit.fit_network(training, progress, quiet=True)
         results = {name: np.array([row[name] for row in progress.history]) for name in progress.history[0]}
-        results |= {f"weights/{number}": array for number, array in enumerate(model.get_weights())}
-        results["answers"] = model.predict(pipeline.images[2], batch_size=1000, verbose=0).argmax(1)
+        results |= {f"weights/{number}": array for number, array in enumerate(training.model.get_weights())}
+        results["answers"] = training.model.predict(pipeline.images[2], batch_size=1000, verbose=0).argmax(1)
         np.savez(cell["file"], **results)
-        return {"ran_on": pipeline.place.devices[0], "loss": progress.history[-1]["val/loss"]}
+        return {"ran_on": pipeline.strategy.devices[0], "loss": progress.history[-1]["val/loss"]}
 
     return work
 

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import networks
 
@@ -19,8 +20,10 @@ from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.data.splits import Split
 from keras_pipeline.data.task_spec import TaskSpec
 from keras_pipeline.distribution import strategies
-from keras_pipeline.training import augmentation, batches, compilation, fit
+from keras_pipeline.records.observer import Observer
+from keras_pipeline.training import fit
 from keras_pipeline.training.checkpoints import Checkpoints
+from keras_pipeline.training.training import prepare_training
 
 AUGMENTED = {"shift": 1.0, "rotation": 10.0, "scale": 0.1, "elastic": 1.0}
 shipped = load_params(Path("params.yaml"))
@@ -48,26 +51,28 @@ training_split, validation = (
     Split(x_train, y_train),
     Split(x_test[: networks.VALIDATION], y_test[: networks.VALIDATION]),
 )
-plan = strategies.plan_training(train, {"train": len(y_train), "validation": len(validation.targets)}, os.environ)
-strategies.set_environment(plan)
-place = strategies.open_strategy(plan)
-
-
-data = batches.Data(
-    training_split,
-    validation,
-    batches.class_weights(y_train, 10, "none"),
-    1,
-    plan.batch_size,
-    plan.validation_batch,
-    augmentation.deformation_for(train.augmentation, 1, {"offset": 0.0, "divisor": 255.0}),
-)
-network = compilation.new_network(model, train, 1, place, data.steps, TaskSpec("classes", IMAGE_SHAPE, 10))
 clock = networks.Clock()
-with tempfile.TemporaryDirectory(dir=".") as folder:
-    kept = Checkpoints(Path(folder), {})
-    watcher = fit.FitHooks(kept.save, lambda row: clock.epoch(), quiet=True)
-    fit.fit_network(network, place, data, train, watcher, fit.Progress())
-accuracy = (network.predict(x_test, batch_size=1000, verbose=0).argmax(1) == y_test).mean()
+
+
+class Keeper(Observer):
+    """Keeps checkpoints, and tells the clock of each epoch."""
+
+    def __init__(self, folder: str) -> None:
+        self.kept = Checkpoints(Path(folder), {})
+
+    def checkpoint(self, state: Any, progress: Any) -> None:
+        self.kept.save(state, progress)
+
+    def epoch(self, row: dict[str, float]) -> None:
+        clock.epoch()
+
+
+params = shipped.model_copy(update={"seed": 1, "model": model, "train": train})
+plan = strategies.plan_training(train, {"train": len(y_train), "validation": len(validation.targets)}, os.environ)
+with strategies.open_strategy(plan) as strategy, tempfile.TemporaryDirectory(dir=".") as folder:
+    unit, ten_classes = {"offset": 0.0, "divisor": 255.0}, TaskSpec("classes", IMAGE_SHAPE, 10)
+    training = prepare_training(params, plan, strategy, [training_split, validation], ten_classes, unit)
+    fit.fit_network(training, fit.Progress(), observers=[Keeper(folder)], quiet=True)
+accuracy = (training.model.predict(x_test, batch_size=1000, verbose=0).argmax(1) == y_test).mean()
 print(f"test accuracy {accuracy:.4f}")
 clock.report()

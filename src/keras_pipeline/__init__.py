@@ -9,7 +9,7 @@ debugging     quick trainings that answer one question
 audit         can a recorded run be repeated, does every strategy train what one device does
 tracking      MLflow, alone
 comparison    two runs held against each other: statistics and pages
-training      batches, fit, checkpoints. Read second: training/prepared.py
+training      batches, fit, checkpoints. Read second: training/training.py
 checks        params.yaml read and checked as a whole
 records       what a run was made of: models/run.json, digests, versions
 distribution  strategies, devices, workers

@@ -51,12 +51,14 @@ def inspect_stored_run(run: RunRecord, logged: list[dict[str, float]]) -> list[D
     return list(differences.compare_history(run, logged, "MLflow"))
 
 
-def certify_run(run: RunRecord, found: Sequence[Difference], model: Path, downloads: Path, *, quick: bool) -> int:
+def certify_run(
+    run: RunRecord, what_differs: Sequence[Difference], model: Path, downloads: Path, *, quick: bool
+) -> int:
     """Print what differs from the record `run`, train it again unless `quick`, print the verdict; the exit code.
 
-    `found`: differences known already; `model`: where the recorded network may be, known by its digest. 0: identical
-    bytes, or equal within TOLERANCE, and no fault (`quick`: no difference that could matter); 1: not as recorded;
-    4, 6 or 75 where a stage fails for reasons of the machine. Raises MachineError where git or the commit is lacking,
+    `what_differs`: differences known already; `model`: where the recorded network may be, known by its digest. 0:
+    identical bytes, or equal within TOLERANCE, and no fault (`quick`: no difference that could matter); 1: not as
+    recorded; 4, 6 or 75 where a stage fails for reasons of the machine. Raises MachineError where git or the commit is lacking,
     ParamsError for a run that trained together with others.
     """
     if "together" in run:
@@ -68,7 +70,7 @@ def certify_run(run: RunRecord, found: Sequence[Difference], model: Path, downlo
     print(
         f"certify: {run['name']}, key {run['key'][:12]}, {len(run['history'])} epochs, commit {(commit or 'none')[:12]}"
     )
-    known = _shown([*differences.compare_record(run), *found, *differences.compare_machine(run)])
+    known = _shown([*differences.compare_record(run), *what_differs, *differences.compare_machine(run)])
     if commit is None:
         print(
             "certify: cannot be trained again, because it was recorded without a git commit. Commit the project, "
@@ -102,8 +104,8 @@ def certify_run(run: RunRecord, found: Sequence[Difference], model: Path, downlo
         return _verdict(compare_trainings(run, again, model, project / "models" / "model.keras"), known, run)
 
 
-def _shown(found: Iterable[Difference]) -> list[Difference]:
-    listed = list(found)
+def _shown(what_differs: Iterable[Difference]) -> list[Difference]:
+    listed = list(what_differs)
     for difference in listed:
         print(f"  {difference.text}")
     print(end="", flush=True)  # before what the stages print
@@ -132,7 +134,7 @@ def _quick_verdict(known: list[Difference]) -> int:
     return 0
 
 
-def _verdict(found: Verdict, known: list[Difference], run: RunRecord) -> int:
+def _verdict(trained: Verdict, known: list[Difference], run: RunRecord) -> int:
     faults = [difference.text for difference in known if difference.kind == "fault"]
     causes = [difference.text for difference in known if difference.kind == "cause"]
     devices, level = run["strategy"]["devices"], run["reproducibility"]
@@ -140,17 +142,17 @@ def _verdict(found: Verdict, known: list[Difference], run: RunRecord) -> int:
         causes.append(
             f"reproducibility: '{level}' promises no same bits on a GPU; train.reproducibility: deterministic"
         )
-    print(f"certify: {found.verdict}: {'; '.join(found.figures)}")
+    print(f"certify: {trained.verdict}: {'; '.join(trained.figures)}")
     if faults:
         print("certify: the record and its files do not belong together:", *faults, sep="\n  ")
-    if found.verdict != "identical bytes" and causes:
+    if trained.verdict != "identical bytes" and causes:
         print("certify: what can explain another result:", *causes, sep="\n  ")
-    elif found.verdict != "identical bytes" and not faults:
+    elif trained.verdict != "identical bytes" and not faults:
         print(
             "certify: nothing that is recorded explains it: run.json, history.csv or model.keras were changed "
             "together, or this training is not the same twice here (certify it once more to see)"
         )
-    return 1 if faults or found.verdict == "differs" else 0
+    return 1 if faults or trained.verdict == "differs" else 0
 
 
 def compare_trainings(run: RunRecord, again: RunRecord, model: Path, new_model: Path) -> Verdict:
@@ -178,16 +180,16 @@ def _histories(run: RunRecord, again: RunRecord) -> tuple[list[str], float | Non
 
     Other losses may come with another accuracy; the same losses cannot.
     """
-    there, here = run["history"], again["history"]
+    recorded, repeated = run["history"], again["history"]
     differing = [
         f"{name} {run[name]} there, {again[name]} here"
         for name in ("best_epoch", "weights")
         if run[name] != again[name]
     ]
-    if len(there) != len(here):
-        return [*differing, f"{len(there)} epochs there, {len(here)} here"], None
+    if len(recorded) != len(repeated):
+        return [*differing, f"{len(recorded)} epochs there, {len(repeated)} here"], None
     largest = 0.0
-    for row, other in zip(there, here, strict=True):
+    for row, other in zip(recorded, repeated, strict=True):
         apart = max(abs(row[name] - other[name]) for name in LOSSES)
         largest = max(largest, apart)
         for name in (name for name in other if name != "time" and apart == 0):
@@ -216,9 +218,11 @@ def _weights(path: Path) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _weights_apart(there: dict[str, NDArray[Any]], here: dict[str, NDArray[Any]]) -> float | None:
+def _weights_apart(recorded: dict[str, NDArray[Any]], repeated: dict[str, NDArray[Any]]) -> float | None:
     """The largest difference of a weight; None where the networks have not the same arrays."""
-    if {name: array.shape for name, array in there.items()} != {name: array.shape for name, array in here.items()}:
+    if {name: array.shape for name, array in recorded.items()} != {
+        name: array.shape for name, array in repeated.items()
+    }:
         return None
-    apart = [np.abs(there[name].astype(np.float64) - here[name]).max(initial=0) for name in there]
+    apart = [np.abs(recorded[name].astype(np.float64) - repeated[name]).max(initial=0) for name in recorded]
     return float(np.max(apart, initial=0.0))  # NaN stays NaN

@@ -42,37 +42,37 @@ class Cell:
     note: str = ""
 
 
-def compare_results(reference: Results, found: Results, tolerance: Tolerance, *, may_differ: bool) -> Cell:
+def compare_results(reference: Results, results: Results, tolerance: Tolerance, *, may_differ: bool) -> Cell:
     """The verdict: the largest differences of train/loss, val/loss, last weights and, where sought, best weights.
 
     `equal` needs the same learning rates and as many epochs, too. `may_differ`: other numbers are good as well,
     as long as they are finite and learn (`LEARNED`, `ALIKE`).
     """
     groups = ["train/loss", "val/loss", "weights/", "best/"][: 4 if "best/0" in reference else 3]
-    differences = [largest_difference(reference, found, group) for group in groups]
-    rates = largest_difference(reference, found, "train/learning_rate") / max(reference["train/learning_rate"])
+    differences = [largest_difference(reference, results, group) for group in groups]
+    rates = largest_difference(reference, results, "train/learning_rate") / max(reference["train/learning_rate"])
     shown = " · ".join(_short(one) for one in differences)
     if rates > LOSSES:
         return Cell(f"**DIFFERS** {shown}, in its epochs or learning rates", wrong=True)
     if max(differences[:2]) <= tolerance.losses and max(differences[2:]) <= tolerance.weights:
         return Cell(f"equal {shown}")
     if may_differ and np.isfinite(differences).all():
-        learned = found["train/loss"][-1] <= LEARNED * found["train/loss"][0]
-        if learned and abs(found["val/accuracy"][-1] - reference["val/accuracy"][-1]) <= ALIKE:
+        learned = results["train/loss"][-1] <= LEARNED * results["train/loss"][0]
+        if learned and abs(results["val/accuracy"][-1] - reference["val/accuracy"][-1]) <= ALIKE:
             return Cell(f"differs, as it must: {shown}")
     return Cell(f"**DIFFERS** {shown}", wrong=True)
 
 
-def largest_difference(reference: Results, found: Results, group: str) -> float:
+def largest_difference(reference: Results, results: Results, group: str) -> float:
     """The largest absolute difference of the arrays whose names begin with `group`; infinite where there is none."""
     names = [name for name in reference if name.startswith(group)]
-    if names != [name for name in found if name.startswith(group)]:
+    if names != [name for name in results if name.startswith(group)]:
         return float("inf")
     worst = 0.0
     for name in names:
-        if reference[name].shape != found[name].shape or not np.isfinite(found[name]).all():
+        if reference[name].shape != results[name].shape or not np.isfinite(results[name]).all():
             return float("inf")
-        worst = max(worst, float(np.abs(reference[name].astype(float) - found[name]).max()))
+        worst = max(worst, float(np.abs(reference[name].astype(float) - results[name]).max()))
     return worst
 
 

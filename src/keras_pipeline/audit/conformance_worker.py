@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from numpy.typing import NDArray
 
 from keras_pipeline.checks.params import CheckedParams
 from keras_pipeline.config.datasets import IMAGE_SHAPE
-from keras_pipeline.config.params import Model, Params
+from keras_pipeline.config.params import Params
 from keras_pipeline.core import files
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.data.task_spec import TaskSpec
-from keras_pipeline.distribution import cluster, strategies
+from keras_pipeline.distribution import strategies
+from keras_pipeline.records.observer import Observer
 from keras_pipeline.strict_yaml import reader
+from keras_pipeline.training.training import Training, prepare_training
 
 Results = Mapping[str, NDArray[Any]]
 """Of one training: a history's columns by name (epochs,); weights/0 … of the last epoch; best/0 … where sought."""
@@ -48,29 +51,25 @@ def train_jobs(folder: Path) -> None:
     data = Path(task["data"])
     statistics = read_statistics(data)
     splits = [read_split(data, name, statistics) for name in ("train", "validation")]
-    standard_error = os.dup(2)
-    strategy, watch = None, None
-    for name, values in task["jobs"].items():
-        job = Job(**values)
-        params = job.params()
-        train, validation = _cut(splits[0], job), splits[1]
-        images = {"train": len(train.targets), "validation": len(validation.targets)}
-        plan = strategies.plan_training(params.train, images, os.environ)
-        if strategy is None:
-            _print_to(folder / f"log-{plan.cluster.rank if plan.cluster else 0}.txt")
-            if plan.cluster:
-                watch = cluster.meet_workers(plan.cluster, {"task": files.file_sha256(folder / "task.json")})
-            strategies.set_environment(plan)
-            strategy = strategies.open_strategy(plan)
+    standard_error, strategy = os.dup(2), None
+    with ExitStack() as ending:
+        for name, values in task["jobs"].items():
+            job = Job(**values)
+            params = job.params()
+            used = [_cut(splits[0], job), splits[1]]
+            images = {"train": len(used[0].targets), "validation": len(used[1].targets)}
+            plan = strategies.plan_training(params.train, images, os.environ)
+            if strategy is None:
+                _print_to(folder / f"log-{plan.cluster.rank if plan.cluster else 0}.txt")
+                digests = {"task": files.file_sha256(folder / "task.json")}
+                strategy = ending.enter_context(strategies.open_strategy(plan, digests))
+                if plan.chief:
+                    os.write(standard_error, f"{', '.join(strategy.devices)} … ".encode())
+            classes = int(max(split.targets.max() for split in used)) + 1
+            task_spec = TaskSpec("classes", IMAGE_SHAPE, classes)
+            results = _train(prepare_training(params, plan, strategy, used, task_spec, statistics["scaling"]))
             if plan.chief:
-                os.write(standard_error, f"{', '.join(strategy.devices)} … ".encode())
-        results = _train(params.model, params.seed, plan, strategy, train, validation, statistics["scaling"])
-        if plan.chief:
-            np.savez(folder / f"{name}.npz", allow_pickle=False, **results)
-    if watch:
-        watch.leave()
-    if strategy:
-        strategy.close()
+                np.savez(folder / f"{name}.npz", allow_pickle=False, **results)
 
 
 def _print_to(path: Path) -> None:
@@ -86,34 +85,24 @@ def _cut(split: Split, job: Job) -> Split:
     return Split(split.inputs[chosen[: job.images]], split.targets[chosen[: job.images]])
 
 
-def _train(
-    model: Model,
-    seed: int,
-    plan: strategies.Plan,
-    strategy: strategies.Distribution,
-    train: Split,
-    validation: Split,
-    scaling: dict[str, Any],
-) -> Results:
-    from keras_pipeline.training import augmentation, batches, compilation, fit, state
+class _LastWeights(Observer):
+    """Keeps the weights of the last checkpoint."""
 
-    classes = int(max(train.targets.max(), validation.targets.max())) + 1
-    weights = batches.class_weights(train.targets, classes, plan.train.class_weights)
-    deformation = augmentation.deformation_for(plan.train.augmentation, seed, scaling)
-    data = batches.Data(train, validation, weights, seed, plan.batch_size, plan.validation_batch, deformation)
-    network = compilation.new_network(
-        model, plan.train, seed, strategy, data.steps, TaskSpec("classes", IMAGE_SHAPE, classes)
-    )
-    last: list[NDArray[Any]] = []
+    def __init__(self) -> None:
+        self.weights: list[NDArray[Any]] = []
 
-    def keep(state: state.TrainingState, progress: dict[str, Any]) -> None:
-        last[:] = [array for name, array in state.items() if name.startswith("trainable/")]
+    def checkpoint(self, state: Mapping[str, NDArray[Any]], progress: Mapping[str, Any]) -> None:
+        self.weights = [array for name, array in state.items() if name.startswith("trainable/")]
 
-    progress = fit.Progress()
-    fit.fit_network(network, strategy, data, plan.train, fit.FitHooks(save=keep, quiet=True), progress)
-    groups = {"weights": network.get_weights()}
-    if plan.train.early_stopping.patience:  # then these are the best epoch's
-        groups = {"weights": last, "best": groups["weights"]}
+
+def _train(training: Training) -> Results:
+    from keras_pipeline.training import fit
+
+    last, progress = _LastWeights(), fit.Progress()
+    fit.fit_network(training, progress, observers=[last], quiet=True)
+    groups = {"weights": training.model.get_weights()}
+    if training.params.train.early_stopping.patience:  # then these are the best epoch's
+        groups = {"weights": last.weights, "best": groups["weights"]}
     results = {name: np.array([row[name] for row in progress.history]) for name in progress.history[0]}
     for group, arrays in groups.items():
         results |= {f"{group}/{number}": array for number, array in enumerate(arrays)}

@@ -28,6 +28,7 @@ from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.data.task_spec import TaskSpec
 from keras_pipeline.distribution import cluster, launcher, strategies
 from keras_pipeline.records import provenance
+from keras_pipeline.training.training import prepare_training
 
 PLACEMENTS = (
     Placement("none", "tensorflow"),
@@ -90,31 +91,22 @@ def train_repeatedly(folder: Path) -> None:
     train, validation = (splits.read_split(data, name, statistics) for name in ("train", "validation"))
     images = {"train": len(train.targets), "validation": len(validation.targets)}
     plan = strategies.plan_training(chosen.train, images, os.environ)
-    watch = cluster.meet_workers(plan.cluster, {}) if plan.cluster else None
-    strategies.set_environment(plan)
-    strategy = strategies.open_strategy(plan)
-    from keras_pipeline.training import batches, compilation, fit, state
+    task_spec = TaskSpec("classes", IMAGE_SHAPE, int(train.targets.max()) + 1)
+    with strategies.open_strategy(plan) as strategy:
+        from keras_pipeline.training import fit, state
 
-    classes = int(train.targets.max()) + 1
-    weights = batches.class_weights(train.targets, classes, "none")
-    split = batches.Data(train, validation, weights, chosen.seed, plan.batch_size, plan.validation_batch)
-    model = compilation.new_network(
-        chosen.model, chosen.train, chosen.seed, strategy, split.steps, TaskSpec("classes", IMAGE_SHAPE, classes)
-    )
-    first = state.first_state(model, strategy, split)
-    digests = []
-    for _ in range(task["runs"]):
-        progress = fit.Progress()
-        fit.fit_network(model, strategy, split, chosen.train, fit.FitHooks(quiet=True), progress, first)
-        digest = hashlib.sha256(json.dumps([{**row, "time": 0} for row in progress.history]).encode())
-        for array in model.get_weights():
-            digest.update(array.tobytes())
-        digests.append(digest.hexdigest())
-    if plan.chief:
-        files.write_json(folder / "digests.json", digests)
-    if watch:
-        watch.leave()
-    strategy.close()
+        training = prepare_training(chosen, plan, strategy, [train, validation], task_spec, statistics["scaling"])
+        first = state.first_state(training.model, strategy, training.data)
+        digests = []
+        for _ in range(task["runs"]):
+            progress = fit.Progress()
+            fit.fit_network(training, progress, first, quiet=True)
+            digest = hashlib.sha256(json.dumps([{**row, "time": 0} for row in progress.history]).encode())
+            for array in training.model.get_weights():
+                digest.update(array.tobytes())
+            digests.append(digest.hexdigest())
+        if plan.chief:
+            files.write_json(folder / "digests.json", digests)
 
 
 def _onednn(placement: Placement) -> tuple[str, ...]:

@@ -181,7 +181,7 @@ class CheckedParams(Params):
             (("train", "loss"), self.train.loss, task.losses, task.losses_for(model.output_activation)),
         ):
             if value not in known:
-                yield KeyedError(key, f"'{value}' does not fit {task.asked}. Use {' or '.join(allowed)}.")
+                yield KeyedError(key, f"'{value}' does not fit {task.description}. Use {' or '.join(allowed)}.")
         if model.architecture in architectures and model.architecture != "layers":
             try:
                 shapes(hidden_layers(model), DATASETS[self.fetch.dataset].shape)

@@ -159,20 +159,20 @@ def _git() -> Finding:
 
 
 def _store() -> Finding:
-    where = store.store_location(store.project_root())
-    uri = masked(where.uri)
+    location = store.store_location(store.project_root())
+    uri = masked(location.uri)
     try:
-        if where.artifacts is None:
-            requests.get(f"{where.uri.rstrip('/')}/health", timeout=3).raise_for_status()
+        if location.artifacts is None:
+            requests.get(f"{location.uri.rstrip('/')}/health", timeout=3).raise_for_status()
             return True, f"{uri} answers"
-        return _opened(where, uri)
+        return _opened(location, uri)
     except Exception as error:  # whatever requests, SQLite, SQLAlchemy or MLflow raise
         return False, f"{uri} cannot be reached ({store.failure_reason(error)}): mend that, or {NAME_ANOTHER}"
 
 
-def _opened(where: store.Location, uri: str) -> Finding:
+def _opened(location: store.Location, uri: str) -> Finding:
     """What stands in a database; raises whatever makes it unusable and is not known here."""
-    found, file = database.database_condition(where.uri, where.database), where.database
+    found, file = database.database_condition(location.uri, location.database), location.database
     if file:
         folder = next(parent for parent in file.parents if parent.exists())
         if not os.access(folder, os.W_OK):
@@ -185,7 +185,7 @@ def _opened(where: store.Location, uri: str) -> Finding:
     if file and (damage := database.find_damage(file)):
         remedy = REMEDIES[Condition.UNREADABLE].format(file=shlex.quote(str(file)))
         return False, f"{uri} is damaged ({damage}): {remedy}"
-    return True, f"{uri} opens, with {store.count_experiments(where)} experiments"
+    return True, f"{uri} opens, with {store.count_experiments(location)} experiments"
 
 
 def _disk() -> Finding:

@@ -96,10 +96,10 @@ def compare(chosen: argparse.Namespace) -> None:
     from keras_pipeline.tracking import lookup, store
 
     values = load_params(chosen.params)
-    where = store.store_location(store.project_root())
+    location = store.store_location(store.project_root())
 
-    def stored(asked: str, artifacts: tuple[str, ...], folder: Path) -> tuple[str, RunRecord]:
-        return lookup.download_run(where, values.tracking.experiment, asked, artifacts, folder)
+    def stored(name: str, artifacts: tuple[str, ...], folder: Path) -> tuple[str, RunRecord]:
+        return lookup.download_run(location, values.tracking.experiment, name, artifacts, folder)
 
     a, b = find_run.find_run(chosen.a, stored), find_run.find_run(chosen.b, stored)
     differing, answers = two_runs.find_differences(a.record, b.record), two_runs.compare_answers(a, b)

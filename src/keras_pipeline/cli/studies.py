@@ -87,15 +87,15 @@ def study(chosen: argparse.Namespace) -> None:
         return
     from keras_pipeline.studies.runner import do_some_runs, report_study, run_study
 
-    found = find_study(folders, _name(chosen), chosen.params)
+    chosen_study = find_study(folders, _name(chosen), chosen.params)
     if chosen.key:
-        do_some_runs(found, folders, chosen.key)
+        do_some_runs(chosen_study, folders, chosen.key)
     elif chosen.action == "status":
-        print("\n".join(variant_lines(found, ResultCache(folders))))
+        print("\n".join(variant_lines(chosen_study, ResultCache(folders))))
     else:
         if chosen.action == "run":
-            run_study(found, folders, chosen.downloads, chosen.jobs, together=chosen.together)
-        report_study(found, folders, chosen.output or folders.report(found.name))
+            run_study(chosen_study, folders, chosen.downloads, chosen.jobs, together=chosen.together)
+        report_study(chosen_study, folders, chosen.output or folders.report(chosen_study.name))
 
 
 def search(chosen: argparse.Namespace) -> None:
@@ -103,24 +103,24 @@ def search(chosen: argparse.Namespace) -> None:
     from keras_pipeline.runs.folders import Folders, ResultCache
     from keras_pipeline.searches import searcher
 
-    places, folders = searcher.SearchFolders(chosen.searches), Folders(chosen.studies)
+    search_folders, folders = searcher.SearchFolders(chosen.searches), Folders(chosen.studies)
     if chosen.action == "list":
-        found = searcher.list_searches(places, chosen.params)
-        print("\n".join(searcher.search_lines(found, places, ResultCache(folders))))
+        chosen_search = searcher.list_searches(search_folders, chosen.params)
+        print("\n".join(searcher.search_lines(chosen_search, search_folders, ResultCache(folders))))
         return
     from keras_pipeline.searches import runner
 
-    search = searcher.find_search(places, _name(chosen), chosen.params)
+    search = searcher.find_search(search_folders, _name(chosen), chosen.params)
     if chosen.key:
         runner.do_one_run(search, folders, chosen.key, chosen.variant)
         return
     if chosen.action == "run":
-        runner.run_search(search, places, folders, chosen.params, chosen.downloads, chosen.jobs)
-    trials = searcher.open_trials(search, places, ResultCache(folders))
+        runner.run_search(search, search_folders, folders, chosen.params, chosen.downloads, chosen.jobs)
+    trials = searcher.open_trials(search, search_folders, ResultCache(folders))
     if chosen.action == "status":
-        print("\n".join(searcher.trial_lines(search, trials.seen())))
+        print("\n".join(searcher.trial_lines(search, trials.results())))
     else:
-        runner.report_search(search, trials, folders, chosen.output or places.report(search.name))
+        runner.report_search(search, trials, folders, chosen.output or search_folders.report(search.name))
 
 
 def _name(chosen: argparse.Namespace) -> str:

@@ -58,40 +58,42 @@ class FoundRun:
         return TASKS[self.record["dataset"]["task"]]
 
 
-def find_run(asked: str, stored: Stored) -> FoundRun:
-    """The run that `asked` names: a folder with models/ and reports/, else a git revision or DVC experiment, else a run
-    in the store.
+def find_run(requested_name: str, stored: Stored) -> FoundRun:
+    """The run of this name: a folder with models/ and reports/, else a git revision or DVC experiment, else a run in
+    the store.
 
     Raises ParamsError where nothing is called so, or several are, DataError where its files are lacking or do not
     belong together.
     """
-    folder = Path(asked)
+    folder = Path(requested_name)
     if all((folder / name).is_dir() for name in ("models", "reports")):
-        with _told_of(f"folder {asked}") as location:
+        with _told_of(f"folder {requested_name}") as location:
             lock, network = folder / "dvc.lock", folder / NETWORK
             if lock.is_file() and network.is_file():
                 _check_evaluated(_locked(lock.read_text(encoding="utf-8")), _md5(network.read_bytes()))
-            return _read(asked, location, read_record(folder / RECORD), folder, folder)
-    revisions = _revisions(asked)
+            return _read(requested_name, location, read_record(folder / RECORD), folder, folder)
+    revisions = _revisions(requested_name)
     if len(revisions) > 1:
         lines = [f"  {name}  {commit[:12]}" for commit, name in revisions.items()]
-        raise ParamsError("\n".join([f"{len(revisions)} commits are called '{asked}'. Name one in full:", *lines]))
+        raise ParamsError(
+            "\n".join([f"{len(revisions)} commits are called '{requested_name}'. Name one in full:", *lines])
+        )
     with tempfile.TemporaryDirectory() as temporary:
         own = Path(temporary)
         for commit, name in revisions.items():
             kind = "DVC experiment" if EXPERIMENT.fullmatch(name) else "git revision"
-            with _told_of(f"{kind} {asked}, commit {commit[:12]}") as location:
+            with _told_of(f"{kind} {requested_name}, commit {commit[:12]}") as location:
                 _check_out(commit, own)
-                return _read(asked, location, read_record(own / RECORD), own)
+                return _read(requested_name, location, read_record(own / RECORD), own)
         try:
-            name, record = stored(asked, REPORTS, own)
+            name, record = stored(requested_name, REPORTS, own)
         except (ParamsError, MachineError) as error:
             raise type(error)(
-                f"'{asked}': no folder with models/ and reports/ in it, no revision of this folder's git repository "
-                f"and no DVC experiment in it.\n{error}"
+                f"'{requested_name}': no folder with models/ and reports/ in it, no revision of this folder's git "
+                f"repository and no DVC experiment in it.\n{error}"
             ) from None
         with _told_of(f"MLflow's run {name}") as location:
-            return _read(asked, location, record, own)
+            return _read(requested_name, location, record, own)
 
 
 @contextmanager
@@ -103,17 +105,19 @@ def _told_of(location: str) -> Iterator[str]:
         raise DataError(f"{location}: {error}") from None
 
 
-def _revisions(asked: str) -> dict[str, str]:
+def _revisions(requested_name: str) -> dict[str, str]:
     """The commits that git or DVC calls so, with what was asked or the full name of the experiment."""
     here = Path.cwd()
-    revision = provenance.run_git(here, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{asked}^{{commit}}")
-    commits = {revision.stdout.strip(): asked} if revision.returncode == 0 else {}
+    revision = provenance.run_git(
+        here, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{requested_name}^{{commit}}"
+    )
+    commits = {revision.stdout.strip(): requested_name} if revision.returncode == 0 else {}
     listed = provenance.run_git(
         here, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"
     ).stdout.splitlines()
     for commit, _, name in (line.partition(" ") for line in listed):
         match = EXPERIMENT.fullmatch(name)
-        if match and match[1] == asked:
+        if match and match[1] == requested_name:
             commits[commit] = name
     return commits
 
@@ -189,7 +193,7 @@ def _cache() -> Path:
     return Path(".dvc", "cache")
 
 
-def _read(asked: str, location: str, record: RunRecord, reports: Path, folder: Path | None = None) -> FoundRun:
+def _read(requested_name: str, location: str, record: RunRecord, reports: Path, folder: Path | None = None) -> FoundRun:
     """The run of this record with what is in the folder `reports`, as far as it belongs together."""
     if "diverged" in record:
         raise DataError(f"the training diverged ({record['diverged']}), so there is no test result to compare.")
@@ -220,7 +224,7 @@ def _read(asked: str, location: str, record: RunRecord, reports: Path, folder: P
             f"{SCORES} says {metric} {scores[metric]}, {PREDICTIONS} gives {reached}: they are "
             "of different runs, or one was changed. Run `dvc repro`."
         )
-    return FoundRun(asked, location, record, scores, outputs, labels, folder)
+    return FoundRun(requested_name, location, record, scores, outputs, labels, folder)
 
 
 def _predictions(path: Path, labels: str) -> tuple[NDArray[Any], NDArray[Any]]:

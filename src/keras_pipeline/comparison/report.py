@@ -13,7 +13,7 @@ from keras_pipeline.comparison import page, statistics
 from keras_pipeline.comparison.find_run import FoundRun
 from keras_pipeline.comparison.two_runs import LACKING, AnswerComparison, Flips, Rows, describe_commit
 from keras_pipeline.config.tasks import format_headline
-from keras_pipeline.evaluation import classes, figures
+from keras_pipeline.evaluation import figures, multiclass
 
 NAME = "comparison"
 MOST_PICTURES = 36
@@ -29,8 +29,8 @@ SAME_RUN = "A and B are one and the same run"
 def report_name(a: FoundRun, b: FoundRun) -> str:
     """A-vs-B, as the name of a folder."""
 
-    def safe(asked: str) -> str:
-        return re.sub(r"[^\w.=]+", "-", asked).strip("-.")[:80] or "here"
+    def safe(name: str) -> str:
+        return re.sub(r"[^\w.=]+", "-", name).strip("-.")[:80] or "here"
 
     return f"{safe(a.requested_name)}-vs-{safe(b.requested_name)}"
 
@@ -181,5 +181,5 @@ def _pictures(a: FoundRun, b: FoundRun, flips: Flips, images: NDArray[np.float32
 def _given(run: FoundRun, shown: NDArray[np.intp]) -> tuple[Sequence[int], Sequence[float]]:
     """Of these images, what the run answered, and the probability that it gave that."""
     answered = run.outputs[shown].argmax(axis=1)
-    probability: Any = classes.probabilities(run.outputs[shown])[np.arange(len(shown)), answered]
+    probability: Any = multiclass.probabilities(run.outputs[shown])[np.arange(len(shown)), answered]
     return answered.tolist(), probability.tolist()

@@ -14,7 +14,7 @@ from keras_pipeline.comparison.statistics import Comparison
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.splits import read_split
 from keras_pipeline.data.statistics import DatasetDescription, read_statistics
-from keras_pipeline.evaluation import classes
+from keras_pipeline.evaluation import multiclass
 from keras_pipeline.records.record import MACHINE_TITLES, RunRecord
 
 Rows = list[tuple[str, str, str]]
@@ -142,7 +142,7 @@ def compare_answers(a: FoundRun, b: FoundRun) -> AnswerComparison | None:
             {"test/mean_absolute_error": statistics.compare_settings(off[1][None], off[0][None])}, None
         )
     right = [run.outputs.argmax(axis=1) == run.labels for run in (a, b)]
-    losses = [classes.log_losses(run.outputs, run.labels) for run in (a, b)]
+    losses = [multiclass.log_losses(run.outputs, run.labels) for run in (a, b)]
     return AnswerComparison(
         {
             "test/accuracy": statistics.compare_settings(right[1][None], right[0][None]),
@@ -160,7 +160,7 @@ def compare_answers(a: FoundRun, b: FoundRun) -> AnswerComparison | None:
 def _surest(wrong: FoundRun, flipped: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Which images, those first to whose wrong answer that run gives most probability, equals by index."""
     chosen = np.flatnonzero(flipped)
-    confidence = classes.probabilities(wrong.outputs).max(axis=1)
+    confidence = multiclass.probabilities(wrong.outputs).max(axis=1)
     return chosen[np.argsort(-confidence[chosen], kind="stable")]
 
 

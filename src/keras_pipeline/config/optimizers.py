@@ -119,9 +119,9 @@ class Optimizer(Block):
             )
 
 
-def _optimizer(name: str, own: dict[str, Any]) -> type[Optimizer]:
+def _optimizer(name: str, fields: dict[str, Any]) -> type[Optimizer]:
     # The value of an argument that was left out is never read: `model_fields_set` tells which were given.
-    arguments: dict[str, Any] = {key: (kind, None) for key, kind in {**own, **_ANY_OPTIMIZER}.items()}
+    arguments: dict[str, Any] = {key: (kind, None) for key, kind in {**fields, **_ANY_OPTIMIZER}.items()}
     return create_model(name, __base__=Optimizer, name=(Literal[name], ...), **arguments)  # type: ignore[arg-type]
 
 

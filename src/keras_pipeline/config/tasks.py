@@ -12,11 +12,11 @@ Name = Literal["classes", "binary", "regression"]
 
 @dataclass(frozen=True)
 class Task:
-    """What is allowed in params.yaml for it. `asked`: it in words; `things`: what its inputs are called; `metric`: what
-    is told of each epoch beside the loss, by Keras' name."""
+    """What is allowed in params.yaml for it. `description`: it in words; `things`: what its inputs are called; `metric`:
+    what is told of each epoch beside the loss, by Keras' name."""
 
     name: Name
-    asked: str
+    description: str
     things: Literal["images", "rows"]
     metric: Literal["accuracy", "mean_absolute_error"]
     output_activations: tuple[str, ...]

@@ -23,13 +23,12 @@ from keras_pipeline.data.task_spec import predicted_classes
 from keras_pipeline.distribution import strategies
 from keras_pipeline.records import record
 from keras_pipeline.records.observer import Observer
-from keras_pipeline.training.prepared import Prepared, check_training, prepare_training
+from keras_pipeline.training.recorded_training import RecordedTraining, check_training, prepare_recorded_training
 
 if TYPE_CHECKING:
     from keras_pipeline.training.batches import Row
 
 
-OnEpoch = Callable[["Row"], None]
 Mode = Literal["one-batch", "overfit", "limited", "profile"]
 OVERFIT_BATCHES = 4
 OVERFIT_FULL = 256
@@ -72,22 +71,20 @@ def run_mode(params: Params, normalized: Path, folder: Path, observer: Observer,
             "and a predicted number is never quite right. Use debug limited."
         )
     images = _images(mode, params.train, statistics["images"], plan, share)
-    asked = _without_regularization(params, images) if mode == "overfit" else params
-    own = folder / mode
-    with files.lock_folder(own), ExitStack() as ending:
+    mode_params = _without_regularization(params, images) if mode == "overfit" else params
+    mode_folder = folder / mode
+    with files.lock_folder(mode_folder), ExitStack() as ending:
         run = record.begin_record(params, normalized, {**describe_dataset(statistics), "images": images}, __name__)
         run["debug"], run["name"] = mode, f"{run['name']} {mode}"
         splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
-        plan = strategies.plan_training(asked.train, images, os.environ)
-        strategies.set_environment(plan)
-        strategy = strategies.open_strategy(plan)
-        ending.callback(strategy.close)
-        prepared = prepare_training(asked, plan, strategy, _cut(mode, splits, images, params.seed), run)
-        print("\n".join(prepared.summary()), flush=True)
+        plan = strategies.plan_training(mode_params.train, images, os.environ)
+        strategy = ending.enter_context(strategies.open_strategy(plan))
+        training = prepare_recorded_training(mode_params, plan, strategy, _cut(mode, splits, images, params.seed), run)
+        print("\n".join(training.summary()), flush=True)
         try:
             observer.started(run)
-            print(MODES[mode](prepared, own, observer.epoch), flush=True)
-            record.write_record(own / "run.json", run)
+            print(MODES[mode](training, mode_folder, observer), flush=True)
+            record.write_record(mode_folder / "run.json", run)
         except BaseException as error:
             observer.ended("FAILED" if isinstance(error, Exception) else "KILLED", run, None)
             raise
@@ -158,60 +155,67 @@ def _without_regularization(params: Params, images: dict[str, int]) -> Params:
 
 
 def _fit(
-    prepared: Prepared,
-    train: Train,
-    on_epoch: OnEpoch,
-    strategy: strategies.Distribution | None = None,
-    **options: Any,
+    training: RecordedTraining,
+    observer: Observer,
+    strategy: strategies.OpenedStrategy | None = None,
+    *,
+    quiet: bool = False,
+    **changes: Any,
 ) -> None:
-    """Train, keeping nothing; the options are `asked` and `quiet` of the fit's hooks."""
+    """Train, keeping nothing, on `strategy` if given and with these values of train changed."""
     from keras_pipeline.training import fit
 
-    train = train.model_copy(update={"checkpoint_steps": 0})
-    hooks, progress = fit.FitHooks(epoch=on_epoch, **options), fit.Progress(history=prepared.run["history"])
+    unkept = training.changed(strategy or training.strategy, checkpoint_steps=0, **changes)
     try:
-        prepared.fit(train, hooks, progress, strategy=strategy)
+        unkept.fit(fit.Progress(history=training.run["history"]), observers=[observer], quiet=quiet)
     except fit.NotFiniteError as fault:
-        raise prepared.explained(fault, None) from None
+        raise training.diagnose_divergence(fault, None) from None
 
 
 # The modes: each trains, and gives what is to be said at the end.
-def _one_batch(prepared: Prepared, own: Path, on_epoch: OnEpoch) -> str:
+def _one_batch(training: RecordedTraining, mode_folder: Path, observer: Observer) -> str:
     from keras_pipeline.evaluation import figures
 
-    images, targets, _ = (array[:SHOWN_IMAGES] for array in next(prepared.data.batches(prepared.strategy, 0, 0)))
+    images, targets, _ = (array[:SHOWN_IMAGES] for array in next(training.data.batches(training.strategy, 0, 0)))
     shown = ""
-    if names := prepared.run["dataset"]["class_names"]:
+    if names := training.run["dataset"]["class_names"]:
         figures.save_figure(
-            figures.draw_first_batch(images, predicted_classes(targets).tolist(), names), own / "images.png"
+            figures.draw_first_batch(images, predicted_classes(targets).tolist(), names), mode_folder / "images.png"
         )
-        shown = f"\ndebug: the batch as the network sees it: {own}/images.png"
-    _fit(prepared, prepared.params.train.model_copy(update={"epochs": 1}), on_epoch)
-    prepared.write(own / "model.keras", own / "run.json")
+        shown = f"\ndebug: the batch as the network sees it: {mode_folder}/images.png"
+    _fit(training, observer, epochs=1)
+    training.write(mode_folder / "model.keras", mode_folder / "run.json")
     return (
-        f"debug: everything runs: one batch of {prepared.data.batch_size} was trained on, one of "
-        f"{len(prepared.data.validation.targets)} validated, and the network written to {own}/.{shown}"
+        f"debug: everything runs: one batch of {training.data.batch_size} was trained on, one of "
+        f"{len(training.data.validation.targets)} validated, and the network written to {mode_folder}/.{shown}"
     )
 
 
-def _overfit(prepared: Prepared, own: Path, on_epoch: OnEpoch) -> str:
-    history, train, data = prepared.run["history"], prepared.params.train, prepared.data
+class _UntilLearned(Observer):
+    """Tells of every so manyth epoch, and asks the training to end when all images are answered right."""
+
+    def __init__(self, observer: Observer, history: "list[Row]", steps: int) -> None:
+        self.observer, self.history, self.steps = observer, history, steps
+
+    def epoch(self, row: "Row") -> None:
+        if row["epoch"] % SHOWN_EPOCHS == 0 or self.stop_requested():
+            self.observer.epoch(row)
+            print(f"debug: step {row['epoch'] * self.steps}: {_row(row, 'train')}", flush=True)
+
+    def stop_requested(self) -> bool:
+        return bool(self.history) and self.history[-1]["train/accuracy"] == 1.0
+
+
+def _overfit(training: RecordedTraining, mode_folder: Path, observer: Observer) -> str:
+    history, train, data = training.run["history"], training.params.train, training.data
     count = len(data.training.targets)
-
-    def show(row: "Row") -> None:
-        if row["epoch"] % SHOWN_EPOCHS == 0 or learned():
-            on_epoch(row)
-            print(f"debug: step {row['epoch'] * data.steps}: {_row(row, 'train')}", flush=True)
-
-    def learned() -> bool:
-        return bool(history) and history[-1]["train/accuracy"] == 1.0
-
     without = "Dropout, L2, augmentation, schedule and early stopping"
     print(f"debug: {count} images over and over, without {without}", flush=True)
+    learned = _UntilLearned(observer, history, data.steps)
     with suppress(StoppedError):
-        _fit(prepared, train, show, asked=learned, quiet=True)
+        _fit(training, learned, quiet=True)
     steps = len(history) * data.steps
-    if learned():
+    if learned.stop_requested():
         return f"debug: learned by heart: all {count} images are answered right after {steps} steps."
     best = max(row["train/accuracy"] for row in history)
     raise NotLearnedError(
@@ -223,44 +227,44 @@ def _overfit(prepared: Prepared, own: Path, on_epoch: OnEpoch) -> str:
     )
 
 
-def _limited(prepared: Prepared, own: Path, on_epoch: OnEpoch) -> str:
-    _fit(prepared, prepared.params.train, on_epoch)
-    prepared.write(own / "model.keras", own / "run.json")
-    history = prepared.run["history"]
-    count = len(prepared.data.training.targets)
+def _limited(training: RecordedTraining, mode_folder: Path, observer: Observer) -> str:
+    _fit(training, observer)
+    training.write(mode_folder / "model.keras", mode_folder / "run.json")
+    history = training.run["history"]
+    count = len(training.data.training.targets)
     return (
-        f"debug: {len(history)} epochs of {count:,} images in {prepared.run['train_seconds']:.0f} s; the network, in "
-        f"{own}/, has the weights of epoch {prepared.run['best_epoch']}: "
-        f"{_row(record.best_row(prepared.run), 'val')}"
+        f"debug: {len(history)} epochs of {count:,} images in {training.run['train_seconds']:.0f} s; the network, in "
+        f"{mode_folder}/, has the weights of epoch {training.run['best_epoch']}: "
+        f"{_row(record.best_row(training.run), 'val')}"
     )
 
 
-def _profile(prepared: Prepared, own: Path, on_epoch: OnEpoch) -> str:
+def _profile(training: RecordedTraining, mode_folder: Path, observer: Observer) -> str:
     from keras_pipeline.debugging import profiling
 
-    trace, train, clock = own / "trace", prepared.params.train, profiling.Clock()
+    trace, train, clock = mode_folder / "trace", training.params.train, profiling.Clock()
     shutil.rmtree(trace, ignore_errors=True)
     unstopped = train.early_stopping.model_copy(update={"patience": 0})
-    changes = {"early_stopping": unstopped, "epochs": -(-profiling.STEPS // prepared.data.steps)}
-    strategy = profiling.profile_strategy(prepared.strategy, train.backend, trace, clock)
+    epochs = -(-profiling.STEPS // training.data.steps)
+    strategy = profiling.profile_strategy(training.strategy, train.backend, trace, clock)
     with suppress(StoppedError):
-        _fit(prepared, train.model_copy(update=changes), on_epoch, quiet=True, strategy=strategy)
-    prepared.run["trace"] = str(trace)
+        _fit(training, observer, strategy, quiet=True, early_stopping=unstopped, epochs=epochs)
+    training.run["trace"] = str(trace)
     table = clock.table()
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("part", "median_ms", "p95_ms"), *table])
-    files.write_atomically(own / "times.csv", text.getvalue().encode())
+    files.write_atomically(mode_folder / "times.csv", text.getvalue().encode())
     lines = [f"{'ms a step':>34}  median     95 %"]
     lines += [f"{profiling.PARTS[part]:>34} {median:7.2f}  {high:7.2f}" for part, median, high in table]
     total = sum(median for part, median, _ in table if part != "batch")
-    speed = prepared.data.batch_size / total * 1000
-    lines.append(f"debug: {profiling.TIMED_STEPS} steps of {prepared.data.batch_size}: {speed:,.0f} images a second")
+    speed = training.data.batch_size / total * 1000
+    lines.append(f"debug: {profiling.TIMED_STEPS} steps of {training.data.batch_size}: {speed:,.0f} images a second")
     lines.append(f"debug: a trace of {profiling.TRACED_STEPS} more steps is in {trace}/.")
     lines.append(f"debug: {profiling.LOOK[train.backend].format(folder=trace)}")
     return "\n".join(lines)
 
 
-MODES: dict[Mode, Callable[[Prepared, Path, OnEpoch], str]] = {
+MODES: dict[Mode, Callable[[RecordedTraining, Path, Observer], str]] = {
     "one-batch": _one_batch,
     "overfit": _overfit,
     "limited": _limited,

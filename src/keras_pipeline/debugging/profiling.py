@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_pipeline.core.errors import StoppedError
-from keras_pipeline.distribution.strategies import Distribution
+from keras_pipeline.distribution.strategies import OpenedStrategy
 
 WARM_STEPS = 10
 """The first steps compile and fill buffers; they are neither timed nor traced."""
@@ -56,7 +56,7 @@ class Clock:
         ]
 
 
-def profile_strategy(strategy: Distribution, backend: str, trace: Path, clock: Clock) -> Distribution:
+def profile_strategy(strategy: OpenedStrategy, backend: str, trace: Path, clock: Clock) -> OpenedStrategy:
     """`strategy` with a fit, step by step, that runs `clock` for TIMED_STEPS, writes a trace of TRACED_STEPS into the
     folder `trace`, and then raises StoppedError. Each is after WARM_STEPS."""
 

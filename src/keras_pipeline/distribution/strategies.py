@@ -6,14 +6,14 @@ No framework is imported before a strategy is opened. Adding a strategy is addin
 
 import importlib.metadata
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from keras_pipeline.config.params import Backend, BatchStatistics, Train, refuse_params
 from keras_pipeline.core.errors import MachineError, ParamsError
-from keras_pipeline.distribution.cluster import Cluster, cluster_from_environment
+from keras_pipeline.distribution.cluster import Cluster, cluster_from_environment, meet_workers
 from keras_pipeline.models import frameworks
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class StrategyRow:
     gradients, which TensorFlow adds up inside of its step, behind what it does with gradients."""
 
     backends: tuple[Backend, ...]
-    open: "Callable[[list[str], Cluster | None], Distribution]"
+    open: "Callable[[list[str], Cluster | None], OpenedStrategy]"
     devices: bool = False
     workers: bool = False
     statistics: tuple[BatchStatistics, ...] = ("synchronized", "per_replica")
@@ -88,7 +88,7 @@ def check_installed(backend: str) -> None:
         ) from None
 
 
-def set_environment(chosen: Plan) -> None:
+def _set_environment(chosen: Plan) -> None:
     """Set the environment variables that the frameworks read at their first import."""
     train = chosen.train
     if train.backend == "jax":
@@ -126,7 +126,7 @@ def _assign(variables: list[Any], arrays: "list[NDArray[Any]]") -> None:
 
 
 @dataclass(frozen=True)
-class Distribution:
+class OpenedStrategy:
     """An opened strategy. Build and compile inside `scope()`, train with `fit`: as Keras', with a function that
     begins to give the batches.
 
@@ -137,7 +137,7 @@ class Distribution:
     were put in; `own_statistics`: whether each replica's BatchNormalization has moving statistics of its own, which
     `average_statistics(model)` then makes one and the same. `gather(variables)`: of variables that each replica
     has its own value of, the values of all replicas, stacked; `scatter(variables, arrays)` puts such back.
-    `mean(values)`: over the workers. `asked`: what it stands in for, if it does. `fused`: whether the steps of a
+    `mean(values)`: over the workers. `requested`: what it stands in for, if it does. `fused`: whether the steps of a
     network may run many at a time, as `fused.fit_fused` does it, in place of `fit`.
     """
 
@@ -156,7 +156,7 @@ class Distribution:
     scatter: "Callable[[list[Any], list[NDArray[Any]]], None]" = lambda variables, arrays: _assign(variables, arrays)
     mean: Callable[[dict[str, float]], dict[str, float]] = lambda values: values
     close: Callable[[], None] = lambda: None
-    asked: str = ""
+    requested: str = ""
     fused: bool = False
 
     @property
@@ -165,21 +165,36 @@ class Distribution:
         return len(self.devices) * self.workers
 
 
-def open_strategy(chosen: Plan) -> Distribution:
-    """Import the framework and open the strategy on the devices asked for.
+@contextmanager
+def open_strategy(plan: Plan, digests: Mapping[str, str] | None = None) -> "Iterator[OpenedStrategy]":
+    """Import the framework and open the strategy on the devices asked for, until the end of the block.
 
-    Raises MachineError naming what there is when a device is lacking, or opens one device in their place
-    where the params say so: the frameworks themselves would train on another device without a word, or hang.
+    Of several workers all meet first, and must have the same `digests`; when the block ends well this one leaves the
+    others. Raises MachineError naming what there is when a device is lacking, or opens one device in their place
+    where the params say so: the frameworks themselves would train on another device without a word, or hang. Raises
+    what `cluster.meet_workers` raises.
     """
+    watch = meet_workers(plan.cluster, digests or {}) if plan.cluster else None
+    _set_environment(plan)
+    strategy = _open(plan)
+    try:
+        yield strategy
+        if watch:
+            watch.leave()
+    finally:
+        strategy.close()
+
+
+def _open(chosen: Plan) -> OpenedStrategy:
     train = chosen.train
     frameworks.start_framework(train.backend, lambda: _join(train.backend, chosen.cluster))
     gpus = frameworks.count_gpus(train.backend) if train.engine == "keras" else 0  # NumPy computes on the CPU
     kind = train.device_type if train.device_type != "auto" else ("gpu" if gpus else "cpu")
-    asked = ""
+    requested = ""
     if kind == "gpu" and gpus < train.devices:
         if train.missing_devices == "error" or chosen.cluster:
             raise MachineError(_lacking(chosen, gpus))
-        asked = f"{train.strategy} on {train.devices} GPU(s)"
+        requested = f"{train.strategy} on {train.devices} GPU(s)"
         kind = "gpu" if gpus else "cpu"
         train = train.model_copy(update={"strategy": "none", "devices": 1})
     _determine(train.backend, train.reproducibility)
@@ -189,7 +204,7 @@ def open_strategy(chosen: Plan) -> Distribution:
     opened = STRATEGIES[train.strategy].open(devices, chosen.cluster)
     own = opened.replicas > 1 and train.batch_statistics == "per_replica"
     fused = train.fused and train.computed_by in FUSED and STRATEGIES[opened.name].fused
-    return replace(opened, asked=asked, own_statistics=own, fused=fused)
+    return replace(opened, requested=requested, own_statistics=own, fused=fused)
 
 
 def _join(backend: str, cluster: Cluster | None) -> None:
@@ -241,23 +256,23 @@ def _determine(backend: str, level: str) -> None:
 
 
 # The strategies.
-def _none(devices: list[str], cluster: Cluster | None) -> Distribution:
-    return Distribution("none", tuple(devices))
+def _none(devices: list[str], cluster: Cluster | None) -> OpenedStrategy:
+    return OpenedStrategy("none", tuple(devices))
 
 
-def _one_device(devices: list[str], cluster: Cluster | None) -> Distribution:
+def _one_device(devices: list[str], cluster: Cluster | None) -> OpenedStrategy:
     import tensorflow as tf
 
     return _replicated("one_device", tf.distribute.OneDeviceStrategy(devices[0]), devices)
 
 
-def _mirrored(devices: list[str], cluster: Cluster | None) -> Distribution:
+def _mirrored(devices: list[str], cluster: Cluster | None) -> OpenedStrategy:
     import tensorflow as tf
 
     return _replicated("mirrored", tf.distribute.MirroredStrategy(devices), devices)
 
 
-def _multi_worker(devices: list[str], cluster: Cluster | None) -> Distribution:
+def _multi_worker(devices: list[str], cluster: Cluster | None) -> OpenedStrategy:
     import tensorflow as tf
 
     from keras_pipeline.distribution import tensorflow_replicas
@@ -268,7 +283,7 @@ def _multi_worker(devices: list[str], cluster: Cluster | None) -> Distribution:
     return replace(opened, fit=tensorflow_replicas.several_processes_fit(strategy))
 
 
-def _replicated(name: str, strategy: Any, devices: list[str], cluster: Cluster | None = None) -> Distribution:
+def _replicated(name: str, strategy: Any, devices: list[str], cluster: Cluster | None = None) -> OpenedStrategy:
     """Any of TensorFlow's strategies: each replica holds a copy of the network."""
     import tensorflow as tf
 
@@ -276,7 +291,7 @@ def _replicated(name: str, strategy: Any, devices: list[str], cluster: Cluster |
 
     rank, count = (cluster.rank, cluster.count) if cluster else (0, 1)
     first = rank * len(devices)
-    return Distribution(
+    return OpenedStrategy(
         name,
         tuple(devices),
         rank=rank,
@@ -290,14 +305,14 @@ def _replicated(name: str, strategy: Any, devices: list[str], cluster: Cluster |
     )
 
 
-def _data_parallel(devices: list[str], cluster: Cluster | None) -> Distribution:
+def _data_parallel(devices: list[str], cluster: Cluster | None) -> OpenedStrategy:
     import keras
 
     # Our batches are this process's share already.
     layout = keras.distribution.DataParallel(devices=keras.distribution.list_devices(), auto_shard_dataset=False)
     keras.distribution.set_distribution(layout)
     rank, count = (cluster.rank, cluster.count) if cluster else (0, 1)
-    return Distribution(
+    return OpenedStrategy(
         "data_parallel",
         tuple(devices),
         rank=rank,
@@ -306,13 +321,13 @@ def _data_parallel(devices: list[str], cluster: Cluster | None) -> Distribution:
     )
 
 
-def _ddp(devices: list[str], cluster: Cluster | None) -> Distribution:
+def _ddp(devices: list[str], cluster: Cluster | None) -> OpenedStrategy:
     from keras_pipeline.distribution import torch_replicas
 
     if cluster is None:
-        return Distribution("ddp", tuple(devices))
+        return OpenedStrategy("ddp", tuple(devices))
     torch_replicas.join(cluster)
-    return Distribution(
+    return OpenedStrategy(
         "ddp",
         tuple(devices),
         rank=cluster.rank,
@@ -329,7 +344,7 @@ def _ddp(devices: list[str], cluster: Cluster | None) -> Distribution:
     )
 
 
-def _tpu(devices: list[str], cluster: Cluster | None) -> Distribution:
+def _tpu(devices: list[str], cluster: Cluster | None) -> OpenedStrategy:
     import tensorflow as tf
 
     print("train: strategy tpu follows TensorFlow's documentation; it was never tried on a TPU", flush=True)

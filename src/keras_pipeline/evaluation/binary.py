@@ -14,8 +14,8 @@ from sklearn import metrics as sklearn_metrics
 
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data import task_spec
-from keras_pipeline.evaluation import classes
-from keras_pipeline.evaluation.classes import Floats, Integers
+from keras_pipeline.evaluation import multiclass
+from keras_pipeline.evaluation.multiclass import Floats, Integers
 
 MOST_POINTS = 2000
 """How many points of a curve are kept: more cannot be seen."""
@@ -33,24 +33,24 @@ def binary_scores(
     """Every test metric, flat, in the order in which it is shown; all are finite.
 
     `loss`, `accuracy` with its interval, `balanced_accuracy`, `log_loss`, `calibration_error` as in
-    `classes.class_scores`; precision, recall and F1 of class 1 (0 without a denominator); `roc_auc`: the chance that an
-    image of class 1 has a larger output than one of class 0; `average_precision`: the mean precision over the recalls,
-    without interpolation; `brier_score`: the mean squared difference between output and label, in [0, 1].
-    Raises DataError where not both classes occur, and as `classes.class_scores` does.
+    `multiclass.class_scores`; precision, recall and F1 of class 1 (0 without a denominator); `roc_auc`: the chance that
+    an image of class 1 has a larger output than one of class 0; `average_precision`: the mean precision over the
+    recalls, without interpolation; `brier_score`: the mean squared difference between output and label, in [0, 1].
+    Raises DataError where not both classes occur, and as `multiclass.class_scores` does.
     """
     both = class_shares(outputs)
-    classes.probabilities(both)
+    multiclass.probabilities(both)
     if len(np.unique(labels)) < 2:
         raise DataError(
             f"all {len(labels)} test images are of class {labels[0]}; expected both. Choose another positive_class."
         )
     predicted = task_spec.predicted_classes(outputs)
-    low, high = classes.wilson_interval(int(np.count_nonzero(predicted == labels)), len(labels))
+    low, high = multiclass.wilson_interval(int(np.count_nonzero(predicted == labels)), len(labels))
     precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
         labels, predicted, average="binary", zero_division=0
     )
     values = {
-        "loss": classes.training_loss(outputs, task_spec.make_targets(labels, 2), loss_name, penalty),
+        "loss": multiclass.training_loss(outputs, task_spec.make_targets(labels, 2), loss_name, penalty),
         "accuracy": sklearn_metrics.accuracy_score(labels, predicted),
         "accuracy_low": low,
         "accuracy_high": high,
@@ -62,7 +62,7 @@ def binary_scores(
         "average_precision": sklearn_metrics.average_precision_score(labels, outputs[:, 0]),
         "log_loss": sklearn_metrics.log_loss(labels, both),
         "brier_score": sklearn_metrics.brier_score_loss(labels, both[:, 1]),
-        "calibration_error": classes.calibration_error(classes.calibration_rows(both, labels, calibration_bins)),
+        "calibration_error": multiclass.calibration_error(multiclass.calibration_rows(both, labels, calibration_bins)),
     }
     return {f"test/{name}": float(value) for name, value in values.items()}
 
@@ -78,12 +78,12 @@ def binary_intervals(outputs: Floats, labels: Integers) -> dict[str, tuple[float
     eps = np.finfo(np.float64).eps  # scikit-learn's clipping
     log_losses = -np.log(np.clip(np.where(labels, share, 1 - share), eps, 1.0))
     result = {
-        "accuracy": classes.wilson_interval(int(np.count_nonzero(predicted == labels)), len(labels)),
-        "precision": classes.wilson_interval(right, int(predicted.sum())),
-        "recall": classes.wilson_interval(right, int(labels.sum())),
+        "accuracy": multiclass.wilson_interval(int(np.count_nonzero(predicted == labels)), len(labels)),
+        "precision": multiclass.wilson_interval(right, int(predicted.sum())),
+        "recall": multiclass.wilson_interval(right, int(labels.sum())),
         "roc_auc": _auc_interval(float(sklearn_metrics.roc_auc_score(labels, share)), labels),
-        "log_loss": classes.normal_interval(log_losses),
-        "brier_score": classes.normal_interval(np.square(share - labels)),
+        "log_loss": multiclass.normal_interval(log_losses),
+        "brier_score": multiclass.normal_interval(np.square(share - labels)),
     }
     return {f"test/{name}": interval for name, interval in result.items()}
 
@@ -128,5 +128,5 @@ def _auc_interval(area: float, labels: Integers) -> tuple[float, float]:
     two_positives, two_negatives = area / (2 - area), 2 * area**2 / (1 + area)
     variance = area * (1 - area)
     variance += (positives - 1) * (two_positives - area**2) + (negatives - 1) * (two_negatives - area**2)
-    half_width = classes.NORMAL_95 * math.sqrt(max(0.0, variance) / (positives * negatives))
+    half_width = multiclass.NORMAL_95 * math.sqrt(max(0.0, variance) / (positives * negatives))
     return max(0.0, area - half_width), min(1.0, area + half_width)

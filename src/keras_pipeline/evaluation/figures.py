@@ -84,7 +84,7 @@ def draw_learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
 
 
 def draw_per_class(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Precision, recall with its 95 % interval, and F1 of each class: the rows of `classes.per_class_rows`."""
+    """Precision, recall with its 95 % interval, and F1 of each class: the rows of `multiclass.per_class_rows`."""
     lowest = min(row[key] for row in rows for key in ("precision", "recall_low", "f1"))
     bottom = max(0.0, math.floor(20 * (lowest - 0.01)) / 20)
     figure = Figure(figsize=(max(7.0, 3 + 0.8 * len(rows)), 5), layout="constrained")
@@ -109,7 +109,7 @@ def draw_per_class(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def draw_reliability(bins: Sequence[Mapping[str, Any]]) -> Figure:
-    """Accuracy against confidence, and how many images each bin holds: the rows of `classes.calibration_rows`.
+    """Accuracy against confidence, and how many images each bin holds: the rows of `multiclass.calibration_rows`.
 
     The title holds the expected calibration error: the gaps' mean, weighted by the bins' counts.
     """
@@ -257,14 +257,14 @@ def draw_precision_recall(
     return figure
 
 
-def draw_predicted(found: Numbers, true: Numbers, name: str, r2: float) -> Figure:
+def draw_predicted(predictions: Numbers, true: Numbers, name: str, r2: float) -> Figure:
     """Each test row's prediction against the true value, in the target's units; the dashed line is right."""
     figure, axes = _square()
-    both = np.concatenate([found, true])
+    both = np.concatenate([predictions, true])
     margin = 0.04 * float(np.ptp(both))
     ends = float(both.min()) - margin, float(both.max()) + margin
     axes.plot(ends, ends, "--", color=GREY, label="right")
-    axes.plot(true, found, "o", ms=5, mfc=BLUE, mec="white", mew=0.5, label=f"{len(true):,} test rows")
+    axes.plot(true, predictions, "o", ms=5, mfc=BLUE, mec="white", mew=0.5, label=f"{len(true):,} test rows")
     axes.set(xlim=ends, ylim=ends)
     axes.set_xlabel(f"true {name}", parse_math=False)
     axes.set_ylabel(f"predicted {name}", parse_math=False)
@@ -273,13 +273,13 @@ def draw_predicted(found: Numbers, true: Numbers, name: str, r2: float) -> Figur
     return figure
 
 
-def draw_residuals(found: Numbers, true: Numbers, name: str) -> Figure:
+def draw_residuals(predictions: Numbers, true: Numbers, name: str) -> Figure:
     """Predicted minus true value: against the prediction, where a pattern is what was not learned, and how often."""
-    errors = found - true
+    errors = predictions - true
     figure = Figure(figsize=(9, 5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
     left.axhline(0, ls="--", color=GREY)
-    left.plot(found, errors, "o", ms=5, mfc=BLUE, mec="white", mew=0.5)
+    left.plot(predictions, errors, "o", ms=5, mfc=BLUE, mec="white", mew=0.5)
     left.set_xlabel(f"predicted {name}", parse_math=False)
     left.set_ylabel("predicted minus true")
     right.hist(errors, bins="auto", orientation="horizontal", color=BLUE)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
 from keras_pipeline.core.errors import DataError, DivergedError
-from keras_pipeline.evaluation import classes
+from keras_pipeline.evaluation import multiclass
 
 Numbers = NDArray[np.float64]
 RESAMPLED = 1000
@@ -48,15 +48,15 @@ def regression_intervals(predicted: Numbers, true: Numbers, seed: int) -> dict[s
     the rows (Efron 1979).
     """
     errors = predicted - true
-    squared = classes.normal_interval(np.square(errors))
+    squared = multiclass.normal_interval(np.square(errors))
     chosen = np.random.default_rng(seed).integers(len(true), size=(RESAMPLED, len(true)))
     drawn = true[chosen]
     spread = np.square(drawn - drawn.mean(axis=1, keepdims=True)).sum(axis=1)
     explained = 1 - np.square(errors[chosen]).sum(axis=1)[spread > 0] / spread[spread > 0]
     result = {
-        "r2": classes.middle_95_percent(explained),
+        "r2": multiclass.middle_95_percent(explained),
         "mean_squared_error": squared,
         "root_mean_squared_error": (math.sqrt(squared[0]), math.sqrt(squared[1])),
-        "mean_absolute_error": classes.normal_interval(np.abs(errors)),
+        "mean_absolute_error": multiclass.normal_interval(np.abs(errors)),
     }
     return {f"test/{name}": interval for name, interval in result.items()}

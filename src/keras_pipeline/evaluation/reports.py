@@ -16,7 +16,7 @@ from keras_pipeline.data import task_spec
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import Split
 from keras_pipeline.data.statistics import DatasetDescription
-from keras_pipeline.evaluation import binary, classes, figures, regression
+from keras_pipeline.evaluation import binary, figures, multiclass, regression
 
 Rows = list[dict[str, Any]]
 Coefficients = NDArray[np.float32]
@@ -58,10 +58,10 @@ def make_report(
 def _classes(
     answers: Predictions, test: Split, statistics: DatasetDescription, settings: Evaluate, seed: int
 ) -> Report:
-    scores = classes.class_scores(
+    scores = multiclass.class_scores(
         answers.outputs, test.targets, answers.loss, answers.penalty, settings.calibration_bins
     )
-    intervals = classes.class_intervals(answers.outputs, test.targets, seed)
+    intervals = multiclass.class_intervals(answers.outputs, test.targets, seed)
     tables, drawn, lines = _by_class(answers.outputs, test, statistics["class_names"], settings, scores)
     return Report(scores, intervals, tables, drawn, lines)
 
@@ -85,14 +85,14 @@ def _binary(answers: Predictions, test: Split, statistics: DatasetDescription, s
 
 
 def _by_class(
-    outputs: classes.Floats, test: Split, names: list[str], settings: Evaluate, scores: Mapping[str, float]
+    outputs: multiclass.Floats, test: Split, names: list[str], settings: Evaluate, scores: Mapping[str, float]
 ) -> tuple[dict[str, Rows], dict[str, Figure], list[str]]:
     """Tables and figures from outputs (n, classes), and whether anything was learned."""
     labels, predicted = test.targets, task_spec.predicted_classes(outputs)
-    rows = classes.per_class_rows(labels, predicted, names)
-    calibration = classes.calibration_rows(outputs, labels, settings.calibration_bins)
-    worst = classes.find_worst_mistakes(outputs, labels, settings.worst_mistakes)
-    probability = classes.probabilities(outputs)[np.arange(len(labels)), predicted]
+    rows = multiclass.per_class_rows(labels, predicted, names)
+    calibration = multiclass.calibration_rows(outputs, labels, settings.calibration_bins)
+    worst = multiclass.find_worst_mistakes(outputs, labels, settings.worst_mistakes)
+    probability = multiclass.probabilities(outputs)[np.arange(len(labels)), predicted]
     pairs = zip(labels, predicted, strict=True)
     tables = {
         "per_class": rows,
@@ -102,7 +102,7 @@ def _by_class(
     with process.time_part("figures"):
         drawn = {
             "confusion_matrix": figures.draw_confusion_matrix(
-                classes.confusion_matrix(labels, predicted, len(names)), names
+                multiclass.confusion_matrix(labels, predicted, len(names)), names
             ),
             "per_class": figures.draw_per_class(rows),
             "reliability": figures.draw_reliability(calibration),
@@ -135,7 +135,7 @@ def _regression(
     predicted, true = target.undo(answers.outputs[:, 0]), target.undo(test.targets)
     found = regression.regression_scores(predicted, true)
     intervals = regression.regression_intervals(predicted, true, seed)
-    loss = classes.training_loss(
+    loss = multiclass.training_loss(
         answers.outputs, task_spec.make_targets(test.targets, 1), answers.loss, answers.penalty
     )
     columns = zip(true.tolist(), predicted.tolist(), strict=True)

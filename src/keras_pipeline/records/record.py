@@ -17,7 +17,7 @@ from keras_pipeline.config.params import Params
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.statistics import DatasetDescription, describe_dataset
-from keras_pipeline.distribution.strategies import Distribution, Plan
+from keras_pipeline.distribution.strategies import OpenedStrategy, Plan
 from keras_pipeline.records import provenance
 
 FORMAT = 2
@@ -151,14 +151,14 @@ def begin_record(params: Params, normalized: Path, statistics: DatasetDescriptio
     }
 
 
-def taken_over(record: RunRecord) -> dict[str, Any]:
-    """What a training that goes on keeps of its run; `take_over` puts it into the record of the one that goes on."""
+def resume_fields(record: RunRecord) -> dict[str, Any]:
+    """What of its record a training that is resumed keeps; see `apply_resume_fields`."""
     return {"key": record["key"], "started": record["started"], "resumed": record["resumed"]}
 
 
-def take_over(record: RunRecord, kept: Mapping[str, Any]) -> None:
-    """Let the record be that of the run of which `kept` holds what `taken_over` gave, and more."""
-    record["key"], record["started"], record["resumed"] = kept["key"], kept["started"], kept["resumed"]
+def apply_resume_fields(record: RunRecord, fields: Mapping[str, Any]) -> None:
+    """Let the record be that of the run of which `fields` holds what `resume_fields` gave, and more."""
+    record["key"], record["started"], record["resumed"] = fields["key"], fields["started"], fields["resumed"]
 
 
 def best_row(record: RunRecord) -> dict[str, float]:
@@ -195,12 +195,12 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def describe_strategy(plan: Plan, strategy: Distribution, *, statistics: bool, fused: bool) -> StrategyRecord:
+def describe_strategy(plan: Plan, strategy: OpenedStrategy, *, statistics: bool, fused: bool) -> StrategyRecord:
     """Where and how the training really computes. `statistics`: whether the network has a BatchNormalization;
     `fused`: whether many steps run as one program."""
     return {
         "name": strategy.name,
-        "asked": strategy.asked or strategy.name,
+        "asked": strategy.requested or strategy.name,
         "backend": plan.train.computed_by,
         "devices": list(strategy.devices),
         "workers": strategy.workers,

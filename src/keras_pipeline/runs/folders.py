@@ -23,6 +23,8 @@ TRAINING = (TRAINING_ALONE, "keras_pipeline.runs.together")
 EVALUATION = "keras_pipeline.stages.evaluate"
 DATA = ("keras_pipeline.stages.fetch", "keras_pipeline.stages.normalize")
 PRUNED = "pruned"
+SECONDS = "seconds.json"
+"""In a run's folder: how long its process took, where it did the run from start to end."""
 
 
 @dataclass(frozen=True)
@@ -77,32 +79,32 @@ class ResultCache:
 
     def record(self, run: Run) -> RunRecord | None:
         """The record of the run's training; None where it is not known, or was of other data or code."""
-        own = self.folders.run(run)
-        return self.trained(run.params, own, self.folders.normalized(run.params))
+        run_folder = self.folders.run(run)
+        return self.trained(run.params, run_folder, self.folders.normalized(run.params))
 
-    def trained(self, params: Params, own: Path, normalized: Path) -> RunRecord | None:
-        """The record of the training in the folder `own`; None where it is not that of these params, data and code."""
+    def trained(self, params: Params, run_folder: Path, normalized: Path) -> RunRecord | None:
+        """The record of the training in a run's folder; None where it is not that of these params, data and code."""
         with suppress(DataError, OSError):
-            record = read_record(own / "models" / "run.json", "study")
+            record = read_record(run_folder / "models" / "run.json", "study")
             wanted = {"data": self._data(normalized)}
             wanted["params"] = provenance.params_digest(recorded_params(params))
             if "diverged" not in record:  # one that was pruned has no network, and is not known
-                wanted["model"] = files.file_sha256(own / "models" / "model.keras")
+                wanted["model"] = files.file_sha256(run_folder / "models" / "model.keras")
             if any(record["sha256"] == {**wanted, "code": self.code[stage]} for stage in TRAINING):
                 return record
         return None
 
-    def evaluated(self, own: Path, record: RunRecord) -> bool:
-        """Whether the reports in `own` are of this training and this code; a training that diverged has none."""
+    def evaluated(self, run_folder: Path, record: RunRecord) -> bool:
+        """Whether the reports in `run_folder` are of this training and this code; a training that diverged has none."""
         if "diverged" in record:
             return True
         with suppress(DataError):
-            return bool(files.read_json(own / "evaluated.json", "study") == self._evaluation(record))
+            return bool(files.read_json(run_folder / "evaluated.json", "study") == self._evaluation(record))
         return False
 
-    def keep_evaluated(self, own: Path, record: RunRecord) -> None:
-        """Say that the reports in `own` are of this training."""
-        files.write_json(own / "evaluated.json", self._evaluation(record))
+    def keep_evaluated(self, run_folder: Path, record: RunRecord) -> None:
+        """Say that the reports in `run_folder` are of this training."""
+        files.write_json(run_folder / "evaluated.json", self._evaluation(record))
 
     def _evaluation(self, record: RunRecord) -> dict[str, str]:
         return {"model": record["sha256"]["model"], "code": self.code[EVALUATION]}
@@ -132,9 +134,9 @@ class FailureRecorder(Observer):
             write_record(self.models / "run.json", {**run, "best_epoch": None})
 
 
-def read_accuracy(own: Path) -> float | None:
+def read_accuracy(run_folder: Path) -> float | None:
     """The test accuracy of the run in a folder; None where its training diverged."""
-    path = own / "reports" / "metrics.json"
+    path = run_folder / "reports" / "metrics.json"
     if not path.is_file():
         return None
     return float(files.read_json(path, written_by="evaluate")["test/accuracy"])

@@ -1,58 +1,140 @@
-"""Runs done some at a time, each by a process of its own; the progress of them."""
+"""Jobs done some at a time, by any executor: for a study its runs, for a search its trials."""
 
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from keras_pipeline.runs import local
-from keras_pipeline.runs.folders import Folders, read_accuracy
-from keras_pipeline.runs.local import LOOK_SECONDS, Job, format_duration
+from keras_pipeline.core import files
+from keras_pipeline.runs.executor import Executor, Job
+from keras_pipeline.runs.folders import SECONDS, Folders, read_accuracy
 from keras_pipeline.runs.run import Run
 
+LOOK_SECONDS = 0.05
+"""How often the jobs at work are looked at."""
+STOP_SECONDS = 30.0
+"""So long a run may take to keep a checkpoint when it is canceled."""
 
-def run_jobs(
-    title: str,
-    folders: Folders,
-    waiting: Sequence[Sequence[Run]],
-    jobs: int,
-    command: Callable[[Sequence[Run]], Sequence[str]],
-) -> None:
-    """Do the runs, `jobs` at a time, those that are one item by one process of ours with the arguments `command` of
-    them, and tell of each end behind the `title`.
 
-    Every process ends with this one. Raises MachineError naming the log when one fails; those that were begun then end
-    first, and what they did is kept.
+class Work(ABC):
+    """What a pool does, and who is told of it."""
+
+    @abstractmethod
+    def start_job(self) -> Job | None:
+        """Submit the next job; None where none is left."""
+
+    @abstractmethod
+    def end_job(self, job: Job) -> None:
+        """A job has ended well."""
+
+    def look_at_job(self, job: Job) -> None:  # noqa: B027 (not every work looks)
+        """A job is at work, or has just ended."""
+
+    def restart_job(self, job: Job) -> Job | None:
+        """Submit again a job that did not end well; None where it has failed."""
+        return None
+
+    def jobs_at_a_time(self, most: int) -> int:
+        """How many jobs may be at work now, at most so many."""
+        return most
+
+
+def do_jobs(work: Work, executor: Executor, most: int) -> None:
+    """Do the work to its end, `most` jobs at a time.
+
+    Every process ends with this one. Raises MachineError naming the log when a job fails; those that were begun then
+    end first, and what they did is kept.
     """
-    queue = list(waiting)
     active: list[Job] = []
-    began, done, total = time.monotonic(), 0, sum(map(len, waiting))
     failed: Job | None = None
     try:
-        while active or (queue and not failed):
-            while queue and not failed and len(active) < jobs:
-                runs = queue.pop(0)
-                active.append(local.start_job(folders, runs, command(runs)))
-            time.sleep(LOOK_SECONDS)
-            for job in [one for one in active if not one.process.is_alive()]:
+        while True:
+            while not failed and len(active) < work.jobs_at_a_time(most) and (started := work.start_job()):
+                active.append(started)
+            if not active:
+                break
+            ended = executor.wait(active, LOOK_SECONDS)
+            for job in active:
+                work.look_at_job(job)
+            for job in ended:
                 active.remove(job)
-                if job.process.exitcode:
+                if job.exit_code == 0:
+                    work.end_job(job)
+                elif again := work.restart_job(job):
+                    active.append(again)
+                else:
                     failed = failed or job
-                    continue
-                done += len(job.runs)
-                left = format_duration((time.monotonic() - began) / done * (total - done))
-                took = format_duration(local.job_seconds(folders, job))
-                print(f"{title}: {done} of {total}: {_told(folders, job)}, {took}; {left} left", flush=True)
     finally:
-        local.end_processes([job.process for job in active])
+        _cancel_jobs(executor, active)
     if failed:
-        raise local.job_fault(failed)
+        raise failed.fault()
 
 
-def _told(folders: Folders, job: Job) -> str:
-    reached = [score for run in job.runs if (score := read_accuracy(folders.run(run))) is not None]
-    if not reached:
-        return f"{job.name}: diverged"
-    return f"{job.name}: test/accuracy {sum(reached) / len(reached):.4f}{' on average' if len(job.runs) > 1 else ''}"
+def _cancel_jobs(executor: Executor, jobs: list[Job]) -> None:
+    """Let those that still run keep a checkpoint and end."""
+    for job in jobs:
+        executor.cancel(job)
+    deadline = time.monotonic() + STOP_SECONDS
+    left = list(jobs)
+    while left and (seconds := deadline - time.monotonic()) > 0:
+        ended = executor.wait(left, seconds)
+        left = [job for job in left if job not in ended]
+    for job in left:
+        executor.cancel(job, kill=True)
+    while left:
+        ended = executor.wait(left, STOP_SECONDS)
+        left = [job for job in left if job not in ended]
+
+
+class Queue(Work):
+    """Groups of runs, each done by one process with the arguments `command` of them; progress is told behind `title`.
+
+    `folders`: where the runs are.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        folders: Folders,
+        executor: Executor,
+        groups: Sequence[Sequence[Run]],
+        command: Callable[[Sequence[Run]], Sequence[str]],
+    ) -> None:
+        self.title, self.folders, self.executor, self.command = title, folders, executor, command
+        self.groups = list(groups)
+        self.began, self.done, self.total = time.monotonic(), 0, sum(map(len, groups))
+
+    def start_job(self) -> Job | None:
+        """Submit the next group."""
+        if not self.groups:
+            return None
+        runs = self.groups.pop(0)
+        return self.executor.submit(runs, self.command(runs))
+
+    def end_job(self, job: Job) -> None:
+        """Tell what came of it, and how long the rest will take."""
+        self.done += len(job.runs)
+        left = format_duration((time.monotonic() - self.began) / self.done * (self.total - self.done))
+        took = format_duration(record_seconds(self.folders, job))
+        scores = [score for run in job.runs if (score := read_accuracy(self.folders.run(run))) is not None]
+        average = " on average" if len(job.runs) > 1 else ""
+        result = f"test/accuracy {sum(scores) / len(scores):.4f}{average}" if scores else "diverged"
+        print(f"{self.title}: {self.done} of {self.total}: {job.name}: {result}, {took}; {left} left", flush=True)
+
+
+def record_seconds(folders: Folders, job: Job) -> float:
+    """The seconds of a job that has ended just now; kept with the run where it did one from start to end."""
+    seconds = time.monotonic() - job.began
+    if job.fresh and len(job.runs) == 1:
+        files.write_json(folders.run(job.runs[0]) / SECONDS, seconds)
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """So many seconds, as people say it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def default_jobs() -> int:

@@ -3,8 +3,8 @@
 import json
 import time
 import uuid
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from keras_pipeline.config.params import Params
@@ -17,8 +17,8 @@ from keras_pipeline.models import frameworks
 from keras_pipeline.records import provenance, record
 from keras_pipeline.records.record import RunRecord, write_record
 from keras_pipeline.runs.run import Run
-from keras_pipeline.training import prepared
-from keras_pipeline.training.prepared import Prepared, check_training, prepare_training
+from keras_pipeline.training import recorded_training
+from keras_pipeline.training.recorded_training import RecordedTraining, check_training, prepare_recorded_training
 
 MOST_TOGETHER = 64
 """Of those in one program: more gain nothing, and an interruption costs them all."""
@@ -34,21 +34,21 @@ def group_runs(runs: Sequence[tuple[Run, Path]]) -> list[list[Run]]:
     """Those whose networks and trainings have the same shapes, together, as far as half of the memory goes.
 
     `runs`: each with the folder of its normalized arrays. Raises ParamsError where one cannot train so, and what
-    `prepared.check_training` raises for any.
+    `recorded_training.check_training` raises for any.
     """
     groups: dict[str, list[Run]] = {}
     most: dict[str, int] = {}
     for run, normalized in runs:
         params = run.params
         _possible(params, run.variant)
-        plan, statistics = prepared.check_training(params, normalized)
+        plan, statistics = recorded_training.check_training(params, normalized)
         alike = {key: value for key, value in run.values.items() if not key.startswith(BESIDE_TRAINING)}
         for key in IN_ONE_PROGRAM:
             del alike[key]
         alike |= {key: bool(run.values[key]) for key in IF_NOT_ZERO}
         shape = json.dumps(alike, sort_keys=True)
         groups.setdefault(shape, []).append(run)
-        needed = prepared.least_memory(params, tuple(statistics["shape"]), plan.batch_size)
+        needed = recorded_training.least_memory(params, tuple(statistics["shape"]), plan.batch_size)
         most[shape] = max(1, min(MOST_TOGETHER, frameworks.memory_limit() // 2 // needed))
     return [group[at : at + most[shape]] for shape, group in groups.items() for at in range(0, len(group), most[shape])]
 
@@ -74,18 +74,18 @@ def train_together(runs: Sequence[tuple[Run, Path]], normalized: Path) -> None:
     with ExitStack() as ending:
         for _, models in runs:
             ending.enter_context(files.lock_folder(models))
-        prepared = _prepared([one for one, _ in runs], normalized)
+        trainings = ending.enter_context(_open_trainings([one for one, _ in runs], normalized))
         print(f"together: {len(runs)} runs are one program", flush=True)
-        print("\n".join(prepared[0].summary()), flush=True)
+        print("\n".join(trainings[0].summary()), flush=True)
 
         from keras_pipeline.training.engines.vectorized import fit_together
 
         began = time.monotonic()
         with process.time_part("train"):
-            lanes = fit_together(prepared, _Clock(prepared[0].params.train.epochs, prepared[0].data.steps))
+            lanes = fit_together(trainings, _Clock(trainings[0].params.train.epochs, trainings[0].data.steps))
         seconds = (time.monotonic() - began) / len(lanes)
         for (_, models), lane in zip(runs, lanes, strict=True):
-            of_run = lane.prepared.run
+            of_run = lane.training.run
             of_run["ended"], of_run["train_seconds"], of_run["together"] = time.time(), seconds, len(lanes)
             files.clear_folder(models)
             if of_run["history"]:
@@ -93,7 +93,7 @@ def train_together(runs: Sequence[tuple[Run, Path]], normalized: Path) -> None:
             if lane.fault:
                 write_record(models / "run.json", {**of_run, "diverged": lane.fault.received, "best_epoch": None})
             else:
-                lane.prepared.write(models / "model.keras", models / "run.json")
+                lane.training.write(models / "model.keras", models / "run.json")
 
 
 class _Clock:
@@ -117,7 +117,8 @@ class _Clock:
             self.shown = now
 
 
-def _prepared(runs: Sequence[Run], normalized: Path) -> list[Prepared]:
+@contextmanager
+def _open_trainings(runs: Sequence[Run], normalized: Path) -> Iterator[list[RecordedTraining]]:
     """The networks of one group on one device, over one copy of the images."""
     params = runs[0].params
     plan, numbers = check_training(params, normalized)
@@ -129,12 +130,11 @@ def _prepared(runs: Sequence[Run], normalized: Path) -> list[Prepared]:
             "this machine. Run the study without --together."
         )
     begun = record.begin_record(params, normalized, numbers, __name__)
-    strategies.set_environment(plan)
-    strategy = strategies.open_strategy(plan)
-    prepared = [prepare_training(one.params, plan, strategy, splits, _own(begun, one)) for one in runs]
-    for one in prepared:
-        one.run["strategy"]["fused"] = True
-    return prepared
+    with strategies.open_strategy(plan) as strategy:
+        trainings = [prepare_recorded_training(one.params, plan, strategy, splits, _own(begun, one)) for one in runs]
+        for training in trainings:
+            training.run["strategy"]["fused"] = True
+        yield trainings
 
 
 def _own(begun: RunRecord, run: Run) -> RunRecord:

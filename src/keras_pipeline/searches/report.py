@@ -17,7 +17,7 @@ from keras_pipeline.core import files
 from keras_pipeline.evaluation.figures import BLUE, GREY, VERMILION
 from keras_pipeline.runs import run
 from keras_pipeline.runs.folders import Folders
-from keras_pipeline.runs.local import format_duration
+from keras_pipeline.runs.pool import format_duration
 from keras_pipeline.runs.run import Values, short_value
 from keras_pipeline.searches.search import BASELINE, WINNER, Search, describe_values
 from keras_pipeline.searches.trials import TrialResult, best_trial
@@ -26,17 +26,19 @@ from keras_pipeline.studies.results import VariantResult, collect_results, compa
 COLUMNS = 2
 
 
-def draw_history(seen: Sequence[TrialResult], metric: str, *, highest: bool) -> Figure:
+def draw_history(trial_results: Sequence[TrialResult], metric: str, *, highest: bool) -> Figure:
     """The metric of every trial in their order, those that were pruned as crosses at their last epoch's; a line for the
     best so far, which is the highest or the lowest."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    _points(axes, [(one.number, one) for one in seen])
-    complete = [(one.number, one.value) for one in seen if one.value is not None]
+    _points(axes, [(one.number, one) for one in trial_results])
+    complete = [(one.number, one.value) for one in trial_results if one.value is not None]
     if complete:
         numbers, values = zip(*complete, strict=True)
         so_far = (np.maximum if highest else np.minimum).accumulate([*values, values[-1]])
-        axes.step([*numbers, seen[-1].number], so_far, where="post", color=VERMILION, lw=2, label="best so far")
+        axes.step(
+            [*numbers, trial_results[-1].number], so_far, where="post", color=VERMILION, lw=2, label="best so far"
+        )
     axes.set(xlabel="trial", ylabel=metric)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
@@ -44,20 +46,22 @@ def draw_history(seen: Sequence[TrialResult], metric: str, *, highest: bool) -> 
     return figure
 
 
-def draw_slices(seen: Sequence[TrialResult], keys: Sequence[str], metric: str, logarithmic: Set[str]) -> Figure:
+def draw_slices(
+    trial_results: Sequence[TrialResult], keys: Sequence[str], metric: str, logarithmic: Set[str]
+) -> Figure:
     """A panel for each key: the metric of every trial by its value, on an axis by its logarithm for `logarithmic`."""
     rows = -(-len(keys) // COLUMNS)
     figure = Figure(figsize=(9, 3.2 * rows), layout="constrained")
     panels = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False).flatten()
     for axes, key in zip(panels, keys, strict=False):
-        values = [one.values[key] for one in seen]
+        values = [one.values[key] for one in trial_results]
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-            _points(axes, list(zip(values, seen, strict=True)))
+            _points(axes, list(zip(values, trial_results, strict=True)))
             if key in logarithmic:
                 axes.set_xscale("log")
         else:
             names = sorted({json.dumps(value) for value in values})
-            _points(axes, [(names.index(json.dumps(one.values[key])), one) for one in seen])
+            _points(axes, [(names.index(json.dumps(one.values[key])), one) for one in trial_results])
             shown = [short_value(json.loads(name))[:24] for name in names]
             axes.set_xticks(range(len(names)), shown, parse_math=False)
         axes.set_xlabel(key, parse_math=False)
@@ -68,9 +72,9 @@ def draw_slices(seen: Sequence[TrialResult], keys: Sequence[str], metric: str, l
     return figure
 
 
-def _points(axes: Axes, places: Sequence[tuple[Any, TrialResult]]) -> None:
-    complete = [(place, one.value) for place, one in places if one.value is not None]
-    pruned = [(place, one.epochs[max(one.epochs)]) for place, one in places if one.value is None and one.epochs]
+def _points(axes: Axes, pairs: Sequence[tuple[Any, TrialResult]]) -> None:
+    complete = [(place, one.value) for place, one in pairs if one.value is not None]
+    pruned = [(place, one.epochs[max(one.epochs)]) for place, one in pairs if one.value is None and one.epochs]
     for points, marker, colour, label in ((complete, "o", BLUE, "complete"), (pruned, "x", GREY, "pruned")):
         if points:
             axes.plot(*zip(*points, strict=True), marker, color=colour, alpha=0.8, label=label)
@@ -86,7 +90,7 @@ class SearchOutcome:
     where not all of that is run."""
 
     search: Search
-    seen: Sequence[TrialResult]
+    trial_results: Sequence[TrialResult]
     best: TrialResult | None
     change: Values
     variants: Sequence[VariantResult]
@@ -115,8 +119,8 @@ class SearchOutcome:
             return (
                 f"The winner, trial {self.best.number}, is not checked on the other seeds yet: `search run` does that."
             )
-        seeds = ", ".join(str(seed) for seed in self.search.asked.seeds)
-        fixed = ", ".join(f"{key}: {json.dumps(value)}" for key, value in self.search.asked.fixed.items())
+        seeds = ", ".join(str(seed) for seed in self.search.settings.seeds)
+        fixed = ", ".join(f"{key}: {json.dumps(value)}" for key, value in self.search.settings.fixed.items())
         both = f", both with {fixed}" if fixed else ""
         said = f"On the seeds {seeds}, which the search did not see, the winner, trial {self.best.number}, is compared "
         said += f"with params.yaml as it is{both}: {self.winner.verdict}."
@@ -132,9 +136,9 @@ class SearchOutcome:
         return "".join(difflib.unified_diff(before, after, "a/params.yaml", "b/params.yaml"))
 
 
-def search_outcome(search: Search, seen: Sequence[TrialResult], folders: Folders) -> SearchOutcome:
+def search_outcome(search: Search, trial_results: Sequence[TrialResult], folders: Folders) -> SearchOutcome:
     """What is found by now."""
-    found = best_trial(search, seen)
+    found = best_trial(search, trial_results)
     change = changed_values(search, found) if found else {}
     variants: list[VariantResult] = []
     if found and change:
@@ -142,7 +146,7 @@ def search_outcome(search: Search, seen: Sequence[TrialResult], folders: Folders
         results = collect_results(runs, folders.run)
         if len(results) == len(runs):
             variants = compare_variants(results, BASELINE)
-    return SearchOutcome(search, seen, found, change, variants)
+    return SearchOutcome(search, trial_results, found, change, variants)
 
 
 def changed_values(search: Search, trial: TrialResult) -> Values:
@@ -152,50 +156,54 @@ def changed_values(search: Search, trial: TrialResult) -> Values:
     return {key: value for key, value in trial.values.items() if any(f"{one}.".startswith(f"{key}.") for one in other)}
 
 
-def write_search_report(found: SearchOutcome, importances: Mapping[str, float], folder: Path) -> list[Path]:
+def write_search_report(outcome: SearchOutcome, importances: Mapping[str, float], folder: Path) -> list[Path]:
     """Write NAME.html, NAME.md, the figures, NAME.json and, where there is one, NAME.diff into `folder`; the paths of
     all, in this order. The HTML asks nothing of any other file or server."""
-    name = found.search.name
-    written = page.write_page(folder, name, name, _content(found, importances), list(_pictures(found)), of="search")
+    name = outcome.search.name
+    written = page.write_page(folder, name, name, _content(outcome, importances), list(_pictures(outcome)), of="search")
     numbers, change = folder / f"{name}.json", folder / f"{name}.diff"
-    files.write_json(numbers, _numbers(found, importances))
-    if not found.diff:
+    files.write_json(numbers, _numbers(outcome, importances))
+    if not outcome.diff:
         change.unlink(missing_ok=True)
         return [*written, numbers]
-    files.write_atomically(change, found.diff.encode())
+    files.write_atomically(change, outcome.diff.encode())
     return [*written, numbers, change]
 
 
-def search_metrics(found: SearchOutcome) -> dict[str, float]:
+def search_metrics(outcome: SearchOutcome) -> dict[str, float]:
     """The numbers of the search's run in MLflow."""
-    means = {f"test/accuracy mean/{one.name}": one.mean for one in found.variants}
-    of_best = {f"best/{found.search.asked.metric}": found.best.value if found.best else None}
+    means = {f"test/accuracy mean/{one.name}": one.mean for one in outcome.variants}
+    of_best = {f"best/{outcome.search.settings.metric}": outcome.best.value if outcome.best else None}
     return {name: value for name, value in {**of_best, **means}.items() if value is not None}
 
 
-def _content(found: SearchOutcome, importances: Mapping[str, float]) -> dict[str, Any]:
-    search, asked = found.search, found.search.asked
-    sign = -1 if asked.maximize else 1
-    ordered = sorted((one for one in found.seen if one.value is not None), key=lambda one: sign * (one.value or 0.0))
-    done = [one for one in found.seen if one.state != "running"]
-    seconds = [one.seconds for one in found.seen if one.seconds is not None]
+def _content(outcome: SearchOutcome, importances: Mapping[str, float]) -> dict[str, Any]:
+    search, settings = outcome.search, outcome.search.settings
+    sign = -1 if settings.maximize else 1
+    ordered = sorted(
+        (one for one in outcome.trial_results if one.value is not None), key=lambda one: sign * (one.value or 0.0)
+    )
+    ended = [one for one in outcome.trial_results if one.state != "running"]
+    seconds = [one.seconds for one in outcome.trial_results if one.seconds is not None]
     return {
         "name": search.name,
-        "goal": asked.goal,
-        "metric": asked.metric,
-        "wanted": "the highest" if asked.maximize else "the lowest",
-        "verdict": found.verdict,
-        "diff": found.diff,
-        "done": len(done),
-        "total": asked.trials,
-        "pruned": sum(one.state == "pruned" for one in done),
-        "seed": asked.seed,
-        "sampler": asked.sampler,
-        "pruner": asked.pruner,
+        "goal": settings.goal,
+        "metric": settings.metric,
+        "wanted": "the highest" if settings.maximize else "the lowest",
+        "verdict": outcome.verdict,
+        "diff": outcome.diff,
+        "done": len(ended),
+        "total": settings.trials,
+        "pruned": sum(one.state == "pruned" for one in ended),
+        "seed": settings.seed,
+        "sampler": settings.sampler,
+        "pruner": settings.pruner,
         "each": format_duration(sum(seconds) / len(seconds)) if seconds else "",
-        "space": [{"key": key, "text": _range(one.model_dump(exclude_unset=True))} for key, one in asked.space.items()],
+        "space": [
+            {"key": key, "text": _range(one.model_dump(exclude_unset=True))} for key, one in settings.space.items()
+        ],
         "importances": {key: f"{value:.0%}" for key, value in importances.items()},
-        "fixed": [(key, json.dumps(value)) for key, value in asked.fixed.items()],
+        "fixed": [(key, json.dumps(value)) for key, value in settings.fixed.items()],
         "trials": [_row(search, one) for one in ordered[:SHOWN]],
         "variants": [
             {
@@ -204,7 +212,7 @@ def _content(found: SearchOutcome, importances: Mapping[str, float]) -> dict[str
                 "seeds": ", ".join(f"{result.accuracy:.2%}" for result in one.good),
                 "verdict": one.verdict,
             }
-            for one in found.variants
+            for one in outcome.variants
         ],
     }
 
@@ -223,30 +231,30 @@ def _row(search: Search, one: TrialResult) -> dict[str, str]:
     return {"number": str(one.number), "value": f"{one.value:.4f}", "point": point, "seconds": seconds}
 
 
-def _pictures(found: SearchOutcome) -> Iterator[page.Picture]:
-    name, search, metric = found.search.name, found.search, found.search.asked.metric
-    if not any(one.epochs for one in found.seen):
+def _pictures(outcome: SearchOutcome) -> Iterator[page.Picture]:
+    name, search, metric = outcome.search.name, outcome.search, outcome.search.settings.metric
+    if not any(one.epochs for one in outcome.trial_results):
         return
-    figure = draw_history(found.seen, metric, highest=bool(search.asked.maximize))
+    figure = draw_history(outcome.trial_results, metric, highest=bool(search.settings.maximize))
     yield page.Picture(f"{name}-history.png", "Trial by trial", figure)
-    logarithmic = {key for key, one in search.asked.space.items() if one.log}
-    figure = draw_slices(found.seen, list(search.asked.space), metric, logarithmic)
+    logarithmic = {key for key, one in search.settings.space.items() if one.log}
+    figure = draw_slices(outcome.trial_results, list(search.settings.space), metric, logarithmic)
     yield page.Picture(f"{name}-slices.png", "Each key alone", figure)
 
 
-def _numbers(found: SearchOutcome, importances: Mapping[str, float]) -> dict[str, Any]:
+def _numbers(outcome: SearchOutcome, importances: Mapping[str, float]) -> dict[str, Any]:
     """Everything that the report says, for programs."""
-    versus = found.winner.versus if found.winner else None
+    versus = outcome.winner.versus if outcome.winner else None
     return {
-        "search": found.search.name,
-        "goal": found.search.asked.goal,
-        "metric": found.search.asked.metric,
-        "trials": [{**vars(one), "epochs": list(one.epochs.values())} for one in found.seen],
-        "best": found.best.number if found.best else None,
-        "change": found.change,
+        "search": outcome.search.name,
+        "goal": outcome.search.settings.goal,
+        "metric": outcome.search.settings.metric,
+        "trials": [{**vars(one), "epochs": list(one.epochs.values())} for one in outcome.trial_results],
+        "best": outcome.best.number if outcome.best else None,
+        "change": outcome.change,
         "importances": dict(importances),
-        "recheck": {one.name: {str(result.seed): result.accuracy for result in one.good} for one in found.variants},
+        "recheck": {one.name: {str(result.seed): result.accuracy for result in one.good} for one in outcome.variants},
         "difference": versus and {"points": versus.difference, "low": versus.low, "high": versus.high, "p": versus.p},
-        "better": found.better,
-        "verdict": found.verdict,
+        "better": outcome.better,
+        "verdict": outcome.verdict,
     }

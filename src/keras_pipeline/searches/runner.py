@@ -5,9 +5,10 @@ from pathlib import Path
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.runs import pool
+from keras_pipeline.runs.executor import LocalExecutor
 from keras_pipeline.runs.folders import Folders, ResultCache
 from keras_pipeline.runs.run import Run
-from keras_pipeline.runs.worker import do_runs, is_done, make_data
+from keras_pipeline.runs.run_steps import do_runs, is_done, make_data
 from keras_pipeline.searches import report, searcher
 from keras_pipeline.searches.search import Search
 from keras_pipeline.searches.searcher import SearchFolders
@@ -16,14 +17,26 @@ from keras_pipeline.stages import track
 
 
 def run_search(
-    search: Search, places: SearchFolders, folders: Folders, params_file: Path, downloads: Path, jobs: int | None
+    search: Search,
+    search_folders: SearchFolders,
+    folders: Folders,
+    params_file: Path,
+    downloads: Path,
+    jobs: int | None,
 ) -> None:
     """Make the data, do the trials that are not done, `jobs` at a time (by the number of cores, if None), and train the
     winner and params.yaml as it is on other seeds.
 
     Raises BusyError, and MachineError when a run fails or the storage cannot be used.
     """
-    paths = ["--searches", str(places.searches), "--studies", str(folders.studies), "--params", str(params_file)]
+    paths = [
+        "--searches",
+        str(search_folders.searches),
+        "--studies",
+        str(folders.studies),
+        "--params",
+        str(params_file),
+    ]
 
     def command(run: Run) -> list[str]:
         return ["search", "run", search.name, *paths, "--variant", run.variant, "--key", run.key]
@@ -36,14 +49,19 @@ def run_search(
             return is_done(known, run, search.member(run))
 
         jobs = jobs or pool.default_jobs()
-        trials = searcher.open_trials(search, places, known, create=True)
-        rechecks = searcher.count_rechecks_left(search, trials.seen(), done)
+        trials = searcher.open_trials(search, search_folders, known, create=True)
+        rechecks = searcher.count_rechecks_left(search, trials.results(), done)
+        executor = LocalExecutor(folders)
         with storage_faults():
-            searcher.Searcher(search, known, trials, jobs, rechecks, command, done).run()
-        outcome = report.search_outcome(search, trials.seen(), folders)
+            pool.do_jobs(
+                searcher.Searcher(search, known, trials, executor, jobs, rechecks, command, done), executor, jobs
+            )
+        outcome = report.search_outcome(search, trials.results(), folders)
         if outcome.best and outcome.change:
             waiting = [[run] for run in search.rechecks(outcome.best.values) if not done(run)]
-            pool.run_jobs(f"search {search.name}: the winner", folders, waiting, jobs, lambda runs: command(runs[0]))
+            title = f"search {search.name}: the winner"
+            queue = pool.Queue(title, folders, executor, waiting, lambda runs: command(runs[0]))
+            pool.do_jobs(queue, executor, jobs)
 
 
 def do_one_run(search: Search, folders: Folders, key: str, variant: str) -> None:
@@ -56,8 +74,8 @@ def report_search(search: Search, trials: Trials, folders: Folders, folder: Path
 
     Raises DataError where no trial is done.
     """
-    outcome = report.search_outcome(search, trials.seen(), folders)
-    if not outcome.seen:
+    outcome = report.search_outcome(search, trials.results(), folders)
+    if not outcome.trial_results:
         raise DataError(
             f"search {search.name}: no trial is done with these params, data and code. `search run {search.name}` does "
             "them; a report of earlier ones stays."
@@ -68,4 +86,4 @@ def report_search(search: Search, trials: Trials, folders: Folders, folder: Path
         print(f"{outcome.diff}To apply it: git apply {folder / search.name}.diff")
     print(f"search {search.name}: the report is {folder / search.name}.html")
     params = search.baseline.params
-    track.track_report(params, "search", search.name, search.asked.goal, report.search_metrics(outcome), written)
+    track.track_report(params, "search", search.name, search.settings.goal, report.search_metrics(outcome), written)

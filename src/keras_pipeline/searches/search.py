@@ -67,11 +67,11 @@ class Dimension(Block):
         elif self.step is not None and not _whole((self.high - self.low) / self.step):
             yield "step", f"{self.step} does not lead from {self.low} to {self.high}. Expected: a part of the range."
 
-    def points(self, *, whole: bool) -> float:
-        """How many values there are; `whole`: of whole numbers."""
+    def points(self, *, integer: bool) -> float:
+        """How many values there are; `integer`: of whole numbers."""
         if self.choices is not None:
             return len(self.choices)
-        if self.low is None or self.high is None or not (whole or self.step):
+        if self.low is None or self.high is None or not (integer or self.step):
             return math.inf
         return round((self.high - self.low) / (self.step or 1)) + 1
 
@@ -134,43 +134,43 @@ class SearchFile(Block):
 
 @dataclass(frozen=True)
 class Search:
-    """A search, checked: `base` is params.yaml's text, `root` what that holds, `whole` the keys of its space that are
-    whole numbers."""
+    """A search, checked: `base` is params.yaml's text, `root` what that holds, `integer_keys` those keys of its space that
+    are whole numbers."""
 
     name: str
     path: Path
-    asked: SearchFile
+    settings: SearchFile
     base: str
     root: Node
-    whole: frozenset[str]
+    integer_keys: frozenset[str]
 
     @property
     def baseline(self) -> Run:
         """params.yaml as it is, but for what is fixed, with the trials' seed."""
-        return self._run(BASELINE, {}, self.asked.seed)
+        return self._run(BASELINE, {}, self.settings.seed)
 
     def trial(self, number: int, values: Values) -> Run:
         """The run of the trial of this number. Raises ParamsError where the values do not go together."""
-        return self._run(f"trial {number}", values, self.asked.seed)
+        return self._run(f"trial {number}", values, self.settings.seed)
 
     def rechecks(self, values: Values) -> list[Run]:
         """The winner, with these values, and params.yaml as it is, on each of the seeds."""
         pairs: list[tuple[str, Values]] = [(BASELINE, {}), (WINNER, values)]
-        return [self._run(name, own, seed) for seed in self.asked.seeds for name, own in pairs]
+        return [self._run(name, own, seed) for seed in self.settings.seeds for name, own in pairs]
 
     def member(self, run: Run) -> ChildRun:
         """What one of its runs is in MLflow."""
-        return ChildRun("search", self.name, self.asked.goal, run.variant, run.tuned, run.seed)
+        return ChildRun("search", self.name, self.settings.goal, run.variant, run.tuned, run.seed)
 
     def identity(self, code: str, data: str) -> str:
         """16 digits that change with whatever decides a trial's value or the next draw; `code`, `data`: digests."""
-        values = {key: value for key, value in self.baseline.values.items() if key not in self.asked.space}
+        values = {key: value for key, value in self.baseline.values.items() if key not in self.settings.space}
         beside = {"goal", "trials", "seeds", "fixed"}
-        content = [values, self.asked.model_dump(mode="json", exclude=beside), code, data]
+        content = [values, self.settings.model_dump(mode="json", exclude=beside), code, data]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def _run(self, variant: str, values: Values, seed: int) -> Run:
-        changes = {**self.asked.fixed, **values, "seed": seed}
+        changes = {**self.settings.fixed, **values, "seed": seed}
         nodes = {key: _node(value) for key, value in changes.items()}
         made = reader.change_yaml(self.root, BASELINE, nodes, str(self.path), CheckedParams)
         if not isinstance(made, Params):
@@ -180,7 +180,9 @@ class Search:
 
 def describe_values(search: Search, run: Run) -> str:
     """The values of a run in the search's space, by the last parts of their keys."""
-    return " ".join(f"{key.rpartition('.')[2]}={short_value(run.changes.get(key, '…'))}" for key in search.asked.space)
+    return " ".join(
+        f"{key.rpartition('.')[2]}={short_value(run.changes.get(key, '…'))}" for key in search.settings.space
+    )
 
 
 def _node(value: Any) -> Node:
@@ -192,9 +194,9 @@ def _node(value: Any) -> Node:
     return Node(value, (1, 1), (1, 1), str(value))
 
 
-def round_number(dimension: Dimension, drawn: float, *, whole: bool) -> Number:
+def round_number(dimension: Dimension, drawn: float, *, integer: bool) -> Number:
     """A number as it was drawn from a range, as it is used: whole, or with so many digits as one can still read."""
-    if whole:
+    if integer:
         return round(drawn)
     short = float(f"{drawn:.12g}" if dimension.step else f"{drawn:.{DIGITS}g}")
     return min(max(short, float(dimension.low or 0)), float(dimension.high or 0))
@@ -208,10 +210,10 @@ def load_search(path: Path, params_path: Path) -> Search:
     """
     check_name(path)
     content, base = reader.read_yaml_bytes(path), reader.read_yaml_bytes(params_path)
-    asked = reader.parse_yaml(content, str(path), SearchFile)
+    settings = reader.parse_yaml(content, str(path), SearchFile)
     reader.parse_yaml(base, str(params_path), CheckedParams)  # its own faults first
     root, base_root = reader.parse_tree(content), reader.parse_tree(base)
-    fixed: dict[str, Node] = root.value["fixed"].value if asked.fixed else {}
+    fixed: dict[str, Node] = root.value["fixed"].value if settings.fixed else {}
     lines: dict[str, None] = {}
 
     def good(changes: dict[str, Node], about: str) -> bool:
@@ -222,25 +224,25 @@ def load_search(path: Path, params_path: Path) -> Search:
         lines.update(dict.fromkeys(line if line.startswith(f"{path}:") else f"{line} ({about})" for line in made))
         return not made
 
-    whole = set()
+    integer_keys = set()
     good({}, "with what is fixed")
     for key, node in root.value["space"].value.items() if not lines else []:
-        dimension = asked.space[key]
+        dimension = settings.space[key]
         tried = node.value["choices"].value if dimension.choices else [node.value["low"], node.value["high"]]
         tried = [replace(one, key_at=node.key_at) for one in tried]  # a key that is not known is so for all of them
         refused = [one for one in tried if not good({key: one}, f"{key}: {json.dumps(one.plain())}")]
         if not refused and not dimension.choices and _is_whole(base_root, fixed, key, tried[0]):
-            whole.add(key)
+            integer_keys.add(key)
             if dimension.step is not None and not isinstance(dimension.step, int):
                 at = "{}:{}".format(*node.value["step"].at)
                 lines[f"{path}:{at}: space.{key}.step: {dimension.step} is not whole, and {key} is."] = None
-    points = math.prod(one.points(whole=key in whole) for key, one in asked.space.items())
-    if not lines and points < asked.trials:
+    points = math.prod(one.points(integer=key in integer_keys) for key, one in settings.space.items())
+    if not lines and points < settings.trials:
         at = "{}:{}".format(*root.value["trials"].at)
-        lines[f"{path}:{at}: trials: {asked.trials}, but the space has only {points:.0f} points."] = None
+        lines[f"{path}:{at}: trials: {settings.trials}, but the space has only {points:.0f} points."] = None
     if lines:
         raise ParamsError("\n".join([*lines, "Nothing was changed."]))
-    return Search(path.stem, path, asked, base.decode(), base_root, frozenset(whole))
+    return Search(path.stem, path, settings, base.decode(), base_root, frozenset(integer_keys))
 
 
 def _is_whole(base_root: Node, fixed: dict[str, Node], key: str, low: Node) -> bool:

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,9 @@ from keras_pipeline.core import files
 from keras_pipeline.core.errors import BusyError, DataError, ParamsError
 from keras_pipeline.data.history import read_history
 from keras_pipeline.records.record import best_row, read_record
-from keras_pipeline.runs import local
-from keras_pipeline.runs.folders import PRUNED, TRAINING_ALONE, Folders, ResultCache
-from keras_pipeline.runs.local import LOOK_SECONDS, MOMENT_SECONDS, SECONDS, Job, format_duration
+from keras_pipeline.runs.executor import Executor, Job
+from keras_pipeline.runs.folders import PRUNED, SECONDS, TRAINING_ALONE, Folders, ResultCache
+from keras_pipeline.runs.pool import LOOK_SECONDS, STOP_SECONDS, Work, format_duration, record_seconds
 from keras_pipeline.runs.run import Run
 from keras_pipeline.searches.search import WINNER, Search, describe_values, load_search
 from keras_pipeline.searches.trials import TrialResult, Trials, best_trial, mend_journal
@@ -41,15 +41,15 @@ class SearchFolders:
         return self.searches / "reports" / name
 
 
-def list_searches(places: SearchFolders, params_file: Path) -> list[Search]:
+def list_searches(search_folders: SearchFolders, params_file: Path) -> list[Search]:
     """Every search there is, by name. Raises ParamsError where one has a fault."""
-    return [load_search(path, params_file) for path in sorted(places.searches.glob("*.yaml"))]
+    return [load_search(path, params_file) for path in sorted(search_folders.searches.glob("*.yaml"))]
 
 
-def find_search(places: SearchFolders, name: str, params_file: Path) -> Search:
+def find_search(search_folders: SearchFolders, name: str, params_file: Path) -> Search:
     """The search of this name. Raises ParamsError where there is none, or it has a fault."""
-    path = places.searches / f"{name}.yaml"
-    known = sorted(one.stem for one in places.searches.glob("*.yaml"))
+    path = search_folders.searches / f"{name}.yaml"
+    known = sorted(one.stem for one in search_folders.searches.glob("*.yaml"))
     if name not in known:
         there = f"There are: {', '.join(known)}" if known else "There is none yet: write the file"
         raise ParamsError(f"{path}: no search '{name}'. {there}.")
@@ -69,11 +69,13 @@ def begun_run(folders: Folders, key: str, variant: str) -> Run:
     return run
 
 
-def open_trials(search: Search, places: SearchFolders, result_cache: ResultCache, *, create: bool = False) -> Trials:
+def open_trials(
+    search: Search, search_folders: SearchFolders, result_cache: ResultCache, *, create: bool = False
+) -> Trials:
     """The search's trials as far as they were made with these params, data and code; none without the data."""
     statistics_file = result_cache.folders.normalized(search.baseline.params) / "statistics.json"
     data = files.file_sha256(statistics_file) if statistics_file.is_file() else ""
-    journal = places.journal(search.name)
+    journal = search_folders.journal(search.name)
     if create:
         mend_journal(journal)
     return Trials(
@@ -81,12 +83,12 @@ def open_trials(search: Search, places: SearchFolders, result_cache: ResultCache
     )
 
 
-def known_seconds(search: Search, folders: Folders, seen: Sequence[TrialResult]) -> list[float]:
+def known_seconds(search: Search, folders: Folders, trial_results: Sequence[TrialResult]) -> list[float]:
     """How long runs took that are like the search's: its trials, else known ones that differ in its space only."""
-    if own := [one.seconds for one in seen if one.seconds is not None]:
+    if own := [one.seconds for one in trial_results if one.seconds is not None]:
         return own
     wanted = {key: value for key, value in search.baseline.values.items() if not key.startswith("evaluate.")}
-    apart = {"seed", *search.asked.space}
+    apart = {"seed", *search.settings.space}
     found = []
     for path in (folders.studies / "runs").glob(f"*/{SECONDS}"):
         try:
@@ -101,12 +103,12 @@ def known_seconds(search: Search, folders: Folders, seen: Sequence[TrialResult])
     return found
 
 
-def count_rechecks_left(search: Search, seen: Sequence[TrialResult], done: Callable[[Run], bool]) -> int:
+def count_rechecks_left(search: Search, trial_results: Sequence[TrialResult], is_done: Callable[[Run], bool]) -> int:
     """How many runs are still to do when all trials are done: those of the winner too, which is not known before."""
-    full = sum(one.state != "running" for one in seen) >= search.asked.trials
-    first = best_trial(search, seen)
+    full = sum(one.state != "running" for one in trial_results) >= search.settings.trials
+    first = best_trial(search, trial_results)
     runs = search.rechecks(first.values if full and first else {})
-    return sum(not done(run) or (run.variant == WINNER and not full) for run in runs)
+    return sum(not is_done(run) or (run.variant == WINNER and not full) for run in runs)
 
 
 def budget_line(search: Search, seconds: Sequence[float], open_trials: int, rechecks: int, jobs: int) -> str:
@@ -114,7 +116,7 @@ def budget_line(search: Search, seconds: Sequence[float], open_trials: int, rech
     each = statistics.median(seconds)
     trials = "1 trial" if open_trials == 1 else f"{open_trials} trials"
     known = f"the median of {len(seconds)} like it" if len(seconds) > 1 else "as one like it took"
-    pruned = "; those that are pruned take less" if search.asked.pruner != "none" and open_trials else ""
+    pruned = "; those that are pruned take less" if search.settings.pruner != "none" and open_trials else ""
     in_all = format_duration((open_trials + rechecks) * each / jobs)
     return (
         f"search {search.name}: budget: {trials} × {each:.0f} s ({known}) and {rechecks} runs × {each:.0f} "
@@ -129,7 +131,6 @@ class _Active:
 
     trial: "optuna.Trial"
     run: Run
-    job: Job
     own: Path
     stamp: int
     spare: bool
@@ -145,74 +146,93 @@ class _Active:
         new, self.rows = rows[self.rows :], max(self.rows, len(rows))
         return new
 
-    def prune(self, why: str) -> None:
-        """Ask it to end after this step, for good."""
-        self.pruned = True
-        files.write_atomically(self.own / PRUNED, why.encode())
-        self.job.process.terminate()
-
 
 def _stamp(path: Path) -> int:
     return path.stat().st_mtime_ns if path.is_file() else 0
 
 
-@dataclass
-class Searcher:
-    """Does the trials that are not done, `jobs` at a time, each by a process of ours with the arguments `command`.
+class Searcher(Work):
+    """The trials that are not done, `jobs` at a time, each done by a process of ours with the arguments `command`; the
+    budget is told first, and then each trial's end.
 
     `done`: whether nothing of a run is left to do; `rechecks`: runs that will follow.
     """
 
-    search: Search
-    result_cache: ResultCache
-    trials: Trials
-    jobs: int
-    rechecks: int
-    command: Callable[[Run], Sequence[str]]
-    done: Callable[[Run], bool]
-    took: list[float] = field(default_factory=list)
-    budgeted: bool = False
+    def __init__(
+        self,
+        search: Search,
+        result_cache: ResultCache,
+        trials: Trials,
+        executor: Executor,
+        jobs: int,
+        rechecks: int,
+        command: Callable[[Run], Sequence[str]],
+        is_done: Callable[[Run], bool],
+    ) -> None:
+        self.search, self.result_cache, self.trials, self.executor = search, result_cache, trials, executor
+        self.jobs, self.rechecks, self.command, self.done = jobs, rechecks, command, is_done
+        self.took: list[float] = []
+        self.active: dict[Job, _Active] = {}
+        self.budgeted = False
+        for key in trials.recover():
+            _wait_for(result_cache.folders.studies / "runs" / key / "models")
+        self.left = max(0, search.settings.trials - len(trials.results()))
+        self._tell_budget()
 
-    def run(self) -> None:
-        """Tell the budget, and then of each trial's end.
+    def jobs_at_a_time(self, most: int) -> int:
+        """One until it is known how long a trial takes."""
+        return most if self.budgeted else 1
 
-        Every process ends with this one. Raises MachineError naming the log when one fails; those that were begun then
-        end first, and what they did is kept.
-        """
-        for key in self.trials.recover():
-            _wait_for(self.result_cache.folders.studies / "runs" / key / "models")
-        left = max(0, self.search.asked.trials - len(self.trials.seen()))
-        self._budget(left)
-        active: list[_Active] = []
-        failed: Job | None = None
-        try:
-            while active or (left > 0 and not failed):
-                while left > 0 and not failed and len(active) < (self.jobs if self.budgeted else 1):
-                    left -= 1
-                    active += self._begin(left + len(active))
-                time.sleep(LOOK_SECONDS)
-                for one in list(active):
-                    self._look(one)
-                    if not one.job.process.is_alive():
-                        active.remove(one)
-                        again, fault = self._ended(one, left + len(active))
-                        active += again
-                        failed = failed or fault
-                        self._budget(left)
-        finally:
-            local.end_processes([one.job.process for one in active])
-        if failed:
-            raise local.job_fault(failed)
+    def start_job(self) -> Job | None:
+        """Start the next trial whose result is not known already."""
+        while self.left > 0:
+            self.left -= 1
+            trial, run = self.trials.ask()
+            if not self.done(run):
+                return self._submit(trial, run, spare=self.result_cache.record(run) is not None)
+            self._conclude(trial, 0, run, None)
+        return None
 
-    def _budget(self, left: int) -> None:
+    def look_at_job(self, job: Job) -> None:
+        """Tell Optuna of its new epochs; end it where they are hopeless, unless its end is near anyway."""
+        one = self.active[job]
+        hopeless = self.trials.report(one.trial, one.new_rows())
+        if hopeless and not one.spare and not one.pruned and one.rows < one.run.params.train.epochs:
+            metric = self.search.settings.metric
+            why = f"after epoch {one.rows}: its best {metric} is worse than half of the trials before had by then"
+            one.pruned = True
+            files.write_atomically(one.own / PRUNED, why.encode())
+            self.executor.cancel(job)
+
+    def end_job(self, job: Job) -> None:
+        """Tell what came of a trial, and the budget if it is the first."""
+        one = self.active.pop(job)
+        self.took.append(record_seconds(self.result_cache.folders, job))
+        self._conclude(one.trial, one.rows, one.run, job)
+        self._tell_budget()
+
+    def restart_job(self, job: Job) -> Job | None:
+        """One that was pruned when its training was over already: what is left of it is little."""
+        one = self.active.pop(job)
+        return self._submit(one.trial, one.run, spare=True, rows=one.rows) if one.pruned else None
+
+    def _submit(self, trial: "optuna.Trial", run: Run, *, spare: bool, rows: int = 0) -> Job:
+        run_folder = self.result_cache.folders.run(run)
+        stamp = _stamp(run_folder / HISTORY)
+        job = self.executor.submit([run], self.command(run))
+        self.active[job] = _Active(trial, run, run_folder, stamp, spare, rows)
+        return job
+
+    def _tell_budget(self) -> None:
         """Say once what is to come, as soon as it is known how long a run takes; if need be by the first trial."""
         if self.budgeted:
             return
+        left = self.left
         if not left and not self.rechecks:
             print(f"search {self.search.name}: all is done already", flush=True)
             self.budgeted = True
             return
-        seconds = known_seconds(self.search, self.result_cache.folders, self.trials.seen()) or self.took
+        seconds = known_seconds(self.search, self.result_cache.folders, self.trials.results()) or self.took
         self.budgeted = bool(seconds)
         if seconds:
             print(budget_line(self.search, seconds, left, self.rechecks, self.jobs), flush=True)
@@ -220,57 +240,22 @@ class Searcher:
             runs = f"{left} trials, and {self.rechecks} runs to check the winner"
             print(f"search {self.search.name}: budget: {runs}; the first trial tells how long one takes", flush=True)
 
-    def _begin(self, left: int) -> list[_Active]:
-        """The next trial at work; nothing where its result was known already."""
-        trial, run = self.trials.ask()
-        if self.done(run):
-            self._conclude(trial, 0, run, None, left)
-            return []
-        return [self._start(trial, run, spare=self.result_cache.record(run) is not None)]
-
-    def _start(self, trial: "optuna.Trial", run: Run, *, spare: bool) -> _Active:
-        own = self.result_cache.folders.run(run)
-        stamp = _stamp(own / HISTORY)
-        job = local.start_job(self.result_cache.folders, [run], self.command(run))
-        return _Active(trial, run, job, own, stamp, spare)
-
-    def _look(self, one: _Active) -> None:
-        """Tell Optuna of its new epochs; end it where they are hopeless, unless its end is near anyway."""
-        rows = one.new_rows()
-        hopeless = self.trials.report(one.trial, rows)
-        if hopeless and not one.spare and not one.pruned and one.rows < one.run.params.train.epochs:
-            metric = self.search.asked.metric
-            one.prune(f"after epoch {one.rows}: its best {metric} is worse than half of the trials before had by then")
-
-    def _ended(self, one: _Active, left: int) -> tuple[list[_Active], Job | None]:
-        """What has to be done again of a trial whose process has ended, or the work that failed."""
-        if one.job.process.exitcode == 0:
-            seconds = local.job_seconds(self.result_cache.folders, one.job)
-            self.took.append(seconds)
-            self._conclude(one.trial, one.rows, one.run, one.job, left)
-        elif one.pruned:  # the signal came when its training was over: what is left is little
-            again = self._start(one.trial, one.run, spare=True)
-            again.rows = one.rows
-            return [again], None
-        else:
-            return [], one.job
-        return [], None
-
-    def _conclude(self, trial: "optuna.Trial", told: int, run: Run, job: Job | None, left: int) -> None:
-        """Tell Optuna and the user what came of a trial; of so many epochs, `told`, Optuna knows."""
-        metric, own = self.search.asked.metric, self.result_cache.folders.run(run)
-        record = read_record(own / "models" / "run.json", "search")
-        self.trials.report(trial, record["history"][told:])
+    def _conclude(self, trial: "optuna.Trial", reported_epochs: int, run: Run, job: Job | None) -> None:
+        """Tell Optuna and the user what came of a trial; of so many epochs, `reported_epochs`, Optuna knows."""
+        left = self.left + len(self.active)
+        metric, run_folder = self.search.settings.metric, self.result_cache.folders.run(run)
+        record = read_record(run_folder / "models" / "run.json", "search")
+        self.trials.report(trial, record["history"][reported_epochs:])
         if why := record.get("diverged") or record.get("pruned"):
             self.trials.give_up(trial, why)
             came = "diverged" if "diverged" in record else f"pruned after epoch {len(record['history'])}"
         else:
             value = best_row(record)[metric]
-            self.trials.complete(trial, value, self.took[-1] if job and job.whole else None)
+            self.trials.complete(trial, value, self.took[-1] if job and job.fresh else None)
             came = f"{metric} {value:.4f}"
         took = format_duration(self.took[-1]) if job else "known already"
-        total = self.search.asked.trials
-        first = best_trial(self.search, self.trials.seen())
+        total = self.search.settings.trials
+        first = best_trial(self.search, self.trials.results())
         top = f"; best {first.value:.4f} of trial {first.number}" if first else ""
         values = describe_values(self.search, run)
         print(f"search {self.search.name}: {total - left} of {total}: {run.variant} ({values}): {came}, {took}{top}"
@@ -285,7 +270,7 @@ class Searcher:
 
 def _wait_for(models: Path) -> None:
     """Until nobody writes there: the trainings of a search that was killed end a moment after it."""
-    deadline = time.monotonic() + MOMENT_SECONDS
+    deadline = time.monotonic() + STOP_SECONDS
     while True:
         try:
             with files.lock_folder(models):
@@ -296,20 +281,20 @@ def _wait_for(models: Path) -> None:
             time.sleep(LOOK_SECONDS)
 
 
-def search_lines(searches: Sequence[Search], places: SearchFolders, result_cache: ResultCache) -> Iterator[str]:
+def search_lines(searches: Sequence[Search], search_folders: SearchFolders, result_cache: ResultCache) -> Iterator[str]:
     """A line for each search: how much of it is done, and its goal."""
     width = max((len(search.name) for search in searches), default=0)
     for search in searches:
-        done = [one for one in open_trials(search, places, result_cache).seen() if one.state != "running"]
-        yield f"{search.name:{width}}  {len(done):4} of {search.asked.trials:4} trials  {search.asked.goal}"
+        done = [one for one in open_trials(search, search_folders, result_cache).results() if one.state != "running"]
+        yield f"{search.name:{width}}  {len(done):4} of {search.settings.trials:4} trials  {search.settings.goal}"
 
 
-def trial_lines(search: Search, seen: Sequence[TrialResult]) -> Iterator[str]:
+def trial_lines(search: Search, trial_results: Sequence[TrialResult]) -> Iterator[str]:
     """What came of each trial so far."""
-    yield f"{search.name}: {search.asked.goal}"
-    states = {state: sum(one.state == state for one in seen) for state in ("complete", "pruned", "running")}
-    yield f"{search.asked.trials} trials: " + ", ".join(f"{count} {state}" for state, count in states.items())
-    for one in seen:
+    yield f"{search.name}: {search.settings.goal}"
+    states = {state: sum(one.state == state for one in trial_results) for state in ("complete", "pruned", "running")}
+    yield f"{search.settings.trials} trials: " + ", ".join(f"{count} {state}" for state, count in states.items())
+    for one in trial_results:
         reached = f"{one.value:.4f}" if one.value is not None else "–"
         values = describe_values(search, search.trial(one.number, one.values))
         line = f"trial {one.number:4}  {one.state:8}  {reached:>7}  {len(one.epochs):4} epochs  {values}  {one.why}"

@@ -46,10 +46,10 @@ class TrialResult:
     why: str
 
 
-def best_trial(search: Search, seen: Sequence[TrialResult]) -> TrialResult | None:
+def best_trial(search: Search, trial_results: Sequence[TrialResult]) -> TrialResult | None:
     """The complete trial with the best value, the first of several; None where none is complete."""
-    complete = [(one.value, one) for one in seen if one.value is not None]
-    sign = -1 if search.asked.maximize else 1
+    complete = [(one.value, one) for one in trial_results if one.value is not None]
+    sign = -1 if search.settings.maximize else 1
     return min(complete, key=lambda pair: sign * pair[0])[1] if complete else None
 
 
@@ -66,10 +66,10 @@ class Trials:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.search = search
         self.distributions = {
-            key: _distribution(one, whole=key in search.whole) for key, one in search.asked.space.items()
+            key: _distribution(one, integer=key in search.integer_keys) for key, one in search.settings.space.items()
         }
         name = f"{search.name} {identity}"
-        direction: Literal["maximize", "minimize"] = "maximize" if search.asked.maximize else "minimize"
+        direction: Literal["maximize", "minimize"] = "maximize" if search.settings.maximize else "minimize"
         if create or journal.exists() or STORAGE in os.environ:
             with storage_faults():
                 storage = _storage(journal)
@@ -81,10 +81,10 @@ class Trials:
         if not hasattr(self, "study"):
             self.study = optuna.create_study(direction=direction)
         # A quarter of the trials shows what is common, as five do.
-        before = min(LEAST_BEFORE_PRUNING, max(1, search.asked.trials // 4))
-        if search.asked.pruner == "median":
+        before = min(LEAST_BEFORE_PRUNING, max(1, search.settings.trials // 4))
+        if search.settings.pruner == "median":
             # Optuna's steps are our epochs, and those below the warm-up's number are spared.
-            self.study.pruner = optuna.pruners.MedianPruner(before, search.asked.warmup_epochs + 1)
+            self.study.pruner = optuna.pruners.MedianPruner(before, search.settings.warmup_epochs + 1)
         else:
             self.study.pruner = optuna.pruners.NopPruner()
 
@@ -140,7 +140,7 @@ class Trials:
         """Keep the metric of these epochs, which are new; whether one of them makes the trial worth no more."""
         hopeless = False
         for row in rows:
-            trial.report(row[self.search.asked.metric], int(row["epoch"]))
+            trial.report(row[self.search.settings.metric], int(row["epoch"]))
             hopeless = hopeless or trial.should_prune()
         return hopeless
 
@@ -157,7 +157,7 @@ class Trials:
         trial.set_user_attr("why", why)
         self.study.tell(trial, state=TrialState.PRUNED)
 
-    def seen(self) -> list[TrialResult]:
+    def results(self) -> list[TrialResult]:
         """The trials that count, those that are running too, in their order."""
         return [
             TrialResult(
@@ -177,7 +177,7 @@ class Trials:
         and Hutter 2023); nothing where too few are complete to say."""
         from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-        if sum(one.state == "complete" for one in self.seen()) < LEAST_FOR_IMPORTANCE:
+        if sum(one.state == "complete" for one in self.results()) < LEAST_FOR_IMPORTANCE:
             return {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -194,30 +194,30 @@ class Trials:
         """What the params of an Optuna trial stand for."""
         found: Values = {}
         for key, drawn in params.items():
-            dimension = self.search.asked.space[key]
-            whole = key in self.search.whole
-            found[key] = json.loads(drawn) if dimension.choices else round_number(dimension, drawn, whole=whole)
+            dimension = self.search.settings.space[key]
+            integer = key in self.search.integer_keys
+            found[key] = json.loads(drawn) if dimension.choices else round_number(dimension, drawn, integer=integer)
         return found
 
     def _sampler(self, attempt: int) -> "optuna.samplers.BaseSampler":
         import optuna
 
-        if self.search.asked.sampler == "random":
+        if self.search.settings.sampler == "random":
             return optuna.samplers.RandomSampler(self._seed(attempt))
         return optuna.samplers.TPESampler(seed=self._seed(attempt))
 
     def _seed(self, attempt: int) -> int:
-        drawn_from = [self.search.asked.seed, len(self._counted()), attempt]
+        drawn_from = [self.search.settings.seed, len(self._counted()), attempt]
         return int(np.random.SeedSequence(drawn_from).generate_state(1)[0])
 
 
-def _distribution(dimension: Dimension, *, whole: bool) -> "BaseDistribution":
+def _distribution(dimension: Dimension, *, integer: bool) -> "BaseDistribution":
     """A choice is its JSON text: Optuna keeps no lists, and takes 1 and true for the same."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if dimension.choices or dimension.low is None or dimension.high is None:
         return CategoricalDistribution([json.dumps(one) for one in dimension.choices or ()])
-    if whole:
+    if integer:
         return IntDistribution(int(dimension.low), int(dimension.high), dimension.log, int(dimension.step or 1))
     return FloatDistribution(dimension.low, dimension.high, dimension.log, dimension.step)
 

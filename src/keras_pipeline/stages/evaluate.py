@@ -67,13 +67,13 @@ def write_reports(
         print(f"evaluate: {line}")
 
 
-def _predict(params: Params, path: Path, test: Split, asked: TaskSpec) -> dict[str, Any]:
+def _predict(params: Params, path: Path, test: Split, task_spec: TaskSpec) -> dict[str, Any]:
     """What predictions.npz holds, of the network of the params with the weights in `path`."""
     frameworks.start_framework()
     from keras_pipeline.models import model_file
 
     frameworks.seed_everything(params.seed, params.train.precision)
-    model = architectures.build_network(params.model, asked.shape, asked.outputs)
+    model = architectures.build_network(params.model, task_spec.shape, task_spec.outputs)
     model_file.load_weights(model, path)
     with process.time_part("predict"):
         # Keras copies all that it is given: not more than this at a time.
@@ -84,10 +84,10 @@ def _predict(params: Params, path: Path, test: Split, asked: TaskSpec) -> dict[s
             ]
         )
     penalty = np.float64(sum(float(loss) for loss in model.losses))
-    found = {"outputs": outputs, "targets" if asked.target else "labels": test.targets, "penalty": penalty}
-    if asked.target and all(isinstance(layer, Flatten) for layer in architectures.hidden_layers(params.model)):
-        found["coefficients"] = np.concatenate([one.ravel() for one in model.layers[-1].get_weights()])
-    return found
+    predictions = {"outputs": outputs, "targets" if task_spec.target else "labels": test.targets, "penalty": penalty}
+    if task_spec.target and all(isinstance(layer, Flatten) for layer in architectures.hidden_layers(params.model)):
+        predictions["coefficients"] = np.concatenate([one.ravel() for one in model.layers[-1].get_weights()])
+    return predictions
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -90,7 +90,7 @@ def _check(dataset: Dataset, split: str, count: int, payloads: Mapping[str, byte
         )
 
 
-def _description(dataset: Dataset, found: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
+def _description(dataset: Dataset, raw_files: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "title": dataset.title,
@@ -99,7 +99,7 @@ def _description(dataset: Dataset, found: Mapping[str, tuple[str, int]]) -> dict
         "files": {
             role: {"sha256": digest, "bytes": size}
             | ({dataset.files[role].algorithm: dataset.files[role].digest} if dataset.files else {})
-            for role, (digest, size) in found.items()
+            for role, (digest, size) in raw_files.items()
         },
     }
 
@@ -107,14 +107,14 @@ def _description(dataset: Dataset, found: Mapping[str, tuple[str, int]]) -> dict
 def _in_place(dataset: Dataset, raw: Path) -> bool:
     try:
         recorded = files.read_json(raw / "dataset.json", written_by="fetch")
-        found = {role: (files.file_sha256(raw / role), (raw / role).stat().st_size) for role in _roles(dataset)}
+        raw_files = {role: (files.file_sha256(raw / role), (raw / role).stat().st_size) for role in _roles(dataset)}
     except (DataError, FileNotFoundError):
         return False
-    expected = _description(dataset, found)
+    expected = _description(dataset, raw_files)
     if recorded == expected:
         return True
     if isinstance(recorded, dict) and recorded.get("name") == dataset.name:
-        changed = [role for role, (digest, _) in found.items() if digest not in str(recorded)]
+        changed = [role for role, (digest, _) in raw_files.items() if digest not in str(recorded)]
         print(f"{raw}/: not as fetch wrote it ({', '.join(changed) or 'dataset.json'}). It is made anew.")
     return False
 
@@ -129,5 +129,5 @@ def _write(dataset: Dataset, payloads: Mapping[str, bytes], raw: Path) -> None:
             leftover.unlink()
     for role in _roles(dataset):
         files.write_atomically(raw / role, payloads[role])
-    found = {role: (hashlib.sha256(payloads[role]).hexdigest(), len(payloads[role])) for role in _roles(dataset)}
-    files.write_json(raw / "dataset.json", _description(dataset, found))
+    raw_files = {role: (hashlib.sha256(payloads[role]).hexdigest(), len(payloads[role])) for role in _roles(dataset)}
+    files.write_json(raw / "dataset.json", _description(dataset, raw_files))

@@ -49,8 +49,8 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
             )
         dataset = DATASETS[params.fetch.dataset]
         with process.time_part("data"):
-            found = {role: _checked(raw / role, one["sha256"]) for role, one in recorded["files"].items()}
-            data = (_rows if dataset.columns else _images)(dataset, found, params.normalize)
+            raw_files = {role: _checked(raw / role, one["sha256"]) for role, one in recorded["files"].items()}
+            data = (_rows if dataset.columns else _images)(dataset, raw_files, params.normalize)
         task = tasks.select_task(dataset.class_names, params.normalize.positive_class)
         duplicates = count_overlap(data.inputs["train"], data.inputs["test"])
         digests: dict[str, str] = {}
@@ -80,42 +80,42 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
     print(f"normalize: {duplicates} of the test {task.things} stand in the training file too")
 
 
-def _images(dataset: Dataset, found: Mapping[str, Path], asked: Normalize) -> _Data:
+def _images(dataset: Dataset, raw_files: Mapping[str, Path], settings: Normalize) -> _Data:
     """Held out is the same share of every class, also where one of them is against the rest: the same images."""
-    arrays = {role: _mapped(path) for role, path in found.items()}
+    arrays = {role: _mapped(path) for role, path in raw_files.items()}
     inputs, labels = (
         {split: arrays[f"{split}-{kind}"] for split in ("train", "test")} for kind in ("images", "labels")
     )
-    chosen = _chosen(labels["train"], len(labels["test"]), asked)
-    scaling = fit_scaling(asked.scaling, read_blocks(inputs["train"], chosen["train"]))
+    chosen = _chosen(labels["train"], len(labels["test"]), settings)
+    scaling = fit_scaling(settings.scaling, read_blocks(inputs["train"], chosen["train"]))
     names = list(dataset.class_names)
-    if asked.positive_class != "none":
-        name = names[asked.positive_class]
+    if settings.positive_class != "none":
+        name = names[settings.positive_class]
         names = [f"not {name}", name]
-        labels = {split: (own == asked.positive_class).astype(np.uint8) for split, own in labels.items()}
+        labels = {split: (own == settings.positive_class).astype(np.uint8) for split, own in labels.items()}
     return _Data(inputs, labels, chosen, scaling, names)
 
 
-def _rows(dataset: Dataset, found: Mapping[str, Path], asked: Normalize) -> _Data:
+def _rows(dataset: Dataset, raw_files: Mapping[str, Path], settings: Normalize) -> _Data:
     """The target is scaled as the features are, each column by constants of its own."""
     rows = {
-        split: formats.read_csv(found[f"{split}.csv"].read_bytes(), str(found[f"{split}.csv"]), dataset.columns)
+        split: formats.read_csv(raw_files[f"{split}.csv"].read_bytes(), str(raw_files[f"{split}.csv"]), dataset.columns)
         for split in ("train", "test")
     }
     inputs = {split: np.ascontiguousarray(own[:, :-1]) for split, own in rows.items()}
-    chosen = _chosen(np.zeros(len(rows["train"]), np.uint8), len(rows["test"]), asked)
+    chosen = _chosen(np.zeros(len(rows["train"]), np.uint8), len(rows["test"]), settings)
     training = rows["train"][chosen["train"]]
-    target = fit_columns(asked.scaling, training[:, -1])
+    target = fit_columns(settings.scaling, training[:, -1])
     labels = {split: target.apply(own[:, -1]) for split, own in rows.items()}
-    return _Data(inputs, labels, chosen, fit_columns(asked.scaling, training[:, :-1]), [], target)
+    return _Data(inputs, labels, chosen, fit_columns(settings.scaling, training[:, :-1]), [], target)
 
 
-def _chosen(labels: NDArray[np.uint8], tested: int, asked: Normalize) -> dict[str, NDArray[np.int64]]:
+def _chosen(labels: NDArray[np.uint8], tested: int, settings: Normalize) -> dict[str, NDArray[np.int64]]:
     """Which inputs of the training file, and then of the test file, each split has."""
-    refuse_params(asked.size_faults(len(labels)))
-    train, validation = stratified_split(labels, asked.validation_share, asked.split_seed)
-    if asked.training_images != "all":
-        train = train[stratified_part(labels[train], asked.training_images, asked.split_seed)]
+    refuse_params(settings.size_faults(len(labels)))
+    train, validation = stratified_split(labels, settings.validation_share, settings.split_seed)
+    if settings.training_images != "all":
+        train = train[stratified_part(labels[train], settings.training_images, settings.split_seed)]
     return {"train": train, "validation": validation, "test": np.arange(tested)}
 
 

@@ -29,25 +29,25 @@ def track_run(
     folder `checkpoints` has of this training is removed: nothing that DVC ran before this stage is run again.
     A `member` of a study or search is a run in an experiment of its own.
     """
-    where, experiment = store.store_location(store.project_root()), _experiment(params, member)
+    location, experiment = store.store_location(store.project_root()), _experiment(params, member)
     try:
-        closed = live_run.close_dead_runs(where)
+        closed = live_run.close_dead_runs(location)
         if closed:
             print(f"track: {closed} unfinished run(s) of ended processes closed")
         record = _record(models, member)
         remove_checkpoints(checkpoints, record["key"])
-        now = mirror.mirror_state(where, experiment, params_file, models / "run.json", reports)
-        if not again and mirror.is_mirrored(where, experiment, record["key"], now):
+        state = mirror.mirror_state(location, experiment, params_file, models / "run.json", reports)
+        if not again and mirror.is_mirrored(location, experiment, record["key"], state):
             print(f"track: MLflow has '{record['name']}' as it is here")
             return
-        mirror.synchronise(where, experiment, params, params_file, models, reports, record, now, member)
-        print(f"track: '{record['name']}' is in MLflow ({masked(where.uri)}). Look at it: keras-pipeline ui")
+        mirror.synchronise(location, experiment, params, params_file, models, reports, record, state, member)
+        print(f"track: '{record['name']}' is in MLflow ({masked(location.uri)}). Look at it: keras-pipeline ui")
     except DataError:
         raise
     except Exception as error:  # whatever MLflow raises
         print(
-            f"track: MLflow at {masked(where.uri)} is not available ({store.failure_reason(error)}). Nothing is lost: "
-            f"run `keras-pipeline {f'{member.kind} run {member.whole}' if member else 'track'}`"
+            f"track: MLflow at {masked(location.uri)} is not available ({store.failure_reason(error)}). Nothing is lost: "
+            f"run `keras-pipeline {f'{member.kind} run {member.parent_name}' if member else 'track'}`"
             f"{'' if member else ', or the next `dvc repro`,'} when the store is back.",
             file=sys.stderr,
         )
@@ -55,9 +55,9 @@ def track_run(
 
 def is_tracked(params: Params, params_file: Path, models: Path, reports: Path, member: ChildRun) -> bool:
     """Whether nothing would be sent of this member of a study or search."""
-    where, experiment = store.store_location(store.project_root()), _experiment(params, member)
-    now = mirror.mirror_state(where, experiment, params_file, models / "run.json", reports)
-    return mirror.is_mirrored(where, experiment, _record(models, member)["key"], now)
+    location, experiment = store.store_location(store.project_root()), _experiment(params, member)
+    state = mirror.mirror_state(location, experiment, params_file, models / "run.json", reports)
+    return mirror.is_mirrored(location, experiment, _record(models, member)["key"], state)
 
 
 def track_report(
@@ -66,13 +66,13 @@ def track_report(
     """Keep the report of a study or search with its run: these files, of which the Markdown is its note too. Where
     the store cannot be reached, one line says so.
     """
-    where = store.store_location(store.project_root())
+    location = store.store_location(store.project_root())
     try:
         note = next(path for path in paths if path.suffix == ".md").read_text(encoding="utf-8")
-        runs.log_report(where, params.tracking.experiment, kind, name, question, note, metrics, paths)
+        runs.log_report(location, params.tracking.experiment, kind, name, question, note, metrics, paths)
     except Exception as error:  # whatever MLflow raises
         print(
-            f"{kind}: MLflow at {masked(where.uri)} is not available ({store.failure_reason(error)}). "
+            f"{kind}: MLflow at {masked(location.uri)} is not available ({store.failure_reason(error)}). "
             f"`keras-pipeline {kind} report {name}` sends the report when it is back.",
             file=sys.stderr,
         )
@@ -81,13 +81,13 @@ def track_report(
 def track_comparison(params: Params, key: str, paths: Sequence[Path], folder: str) -> None:
     """Keep what a comparison wrote with the run of this key, if MLflow has it; a store that cannot be reached is said
     in one line."""
-    where = store.store_location(store.project_root())
+    location = store.store_location(store.project_root())
     try:
-        if lookup.keep_artifacts(where, params.tracking.experiment, key, paths, folder):
+        if lookup.keep_artifacts(location, params.tracking.experiment, key, paths, folder):
             print(f"MLflow:   an artifact of B's run, {folder}/{paths[0].name}")
     except Exception as error:  # whatever MLflow raises
         print(
-            f"compare: MLflow at {masked(where.uri)} is not available ({store.failure_reason(error)}). "
+            f"compare: MLflow at {masked(location.uri)} is not available ({store.failure_reason(error)}). "
             "The same command keeps the page there when it is back.",
             file=sys.stderr,
         )
@@ -95,7 +95,7 @@ def track_comparison(params: Params, key: str, paths: Sequence[Path], folder: st
 
 def _experiment(params: Params, member: ChildRun | None) -> str:
     name = params.tracking.experiment
-    return runs.parent_experiment(name, member.kind, member.whole) if member else name
+    return runs.parent_experiment(name, member.kind, member.parent_name) if member else name
 
 
 def _record(models: Path, member: ChildRun | None) -> RunRecord:

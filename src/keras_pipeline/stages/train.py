@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,23 +13,24 @@ from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import StoppedError
 from keras_pipeline.data.history import write_history
 from keras_pipeline.data.splits import read_split
-from keras_pipeline.distribution import cluster, launcher, strategies
+from keras_pipeline.distribution import launcher, strategies
 from keras_pipeline.records import record
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.records.record import RunRecord
-from keras_pipeline.training import prepared
+from keras_pipeline.training import recorded_training
 from keras_pipeline.training.checkpoints import Checkpoints, remove_checkpoints
-from keras_pipeline.training.prepared import Prepared, check_training, prepare_training
+from keras_pipeline.training.recorded_training import RecordedTraining, check_training, prepare_recorded_training
 
 if TYPE_CHECKING:
-    from keras_pipeline.training.batches import Row
+    from numpy.typing import NDArray
+
     from keras_pipeline.training.fit import Progress
     from keras_pipeline.training.state import TrainingState
 
 
 def launch_training(params: Params, normalized: Path, models: Path, checkpoints: Path, command: list[str]) -> int:
     """Run `command`, which runs this stage, as all the workers that the params ask for; the exit code."""
-    prepared.check_training(params, normalized)
+    recorded_training.check_training(params, normalized)
     with files.lock_folder(models):
         code = launcher.launch_workers(command, params.train.workers, params.train.strategy, os.environ)
         if not code:
@@ -50,27 +52,22 @@ def train_network(
         plan, statistics = check_training(params, normalized)
         run = record.begin_record(params, normalized, statistics, __name__)
         kept = Checkpoints(checkpoints, record.training_identity(run))
-        found = _found(kept, resume=resume)
+        checkpoint = _load_checkpoint(kept, resume=resume)
         splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
-        watch = cluster.meet_workers(plan.cluster, _digests(run, found)) if plan.cluster else None
-        strategies.set_environment(plan)
-        strategy = strategies.open_strategy(plan)
-        ending.callback(strategy.close)
-        prepared = prepare_training(params, plan, strategy, splits, run)
-        state, stand = _stand(found, prepared)
+        strategy = ending.enter_context(strategies.open_strategy(plan, _digests(run, checkpoint)))
+        training = prepare_recorded_training(params, plan, strategy, splits, run)
+        progress, state = _resume_point(checkpoint, training)
         if plan.chief:
-            kept.begin(_taken_over(prepared))
-            print("\n".join(prepared.summary()), flush=True)
+            kept.begin(_resume_fields(training))
+            print("\n".join(training.summary()), flush=True)
         else:
             observer = Observer()
         try:
             observer.started(run)
-            _fit(prepared, stand, state, kept, models / "history.csv", observer)
-            if watch:
-                watch.leave()
+            _fit(training, progress, state, kept, models / "history.csv", observer)
             if not plan.chief:
                 return
-            trained = prepared.write(models / "model.keras", models / "run.json")
+            trained = training.write(models / "model.keras", models / "run.json")
         except BaseException as error:
             killed = isinstance(error, StoppedError) or not isinstance(error, Exception)
             observer.ended("KILLED" if killed else "FAILED", run, None)
@@ -86,7 +83,7 @@ def train_network(
     )
 
 
-def _found(kept: Checkpoints, *, resume: bool) -> Any:
+def _load_checkpoint(kept: Checkpoints, *, resume: bool) -> Any:
     """The arrays and the progress of the training's checkpoint; None and its run where it was begun and kept none yet;
     None where it was not begun, or not `resume`."""
     if not resume:
@@ -98,76 +95,84 @@ def _found(kept: Checkpoints, *, resume: bool) -> Any:
     return kept.latest() or ((None, begun) if (begun := kept.begun()) else None)
 
 
-def _digests(run: RunRecord, found: Any) -> dict[str, str]:
+def _digests(run: RunRecord, checkpoint: Any) -> dict[str, str]:
     """What all workers must have alike before they compute together."""
-    position = f"epoch {found[1]['epoch']} step {found[1]['step']}" if found and found[0] else "none"
+    position = (
+        f"epoch {checkpoint[1]['epoch']} step {checkpoint[1]['step']}" if checkpoint and checkpoint[0] else "none"
+    )
     return {**run["sha256"], "checkpoint": position, "keras": run["versions"]["keras"]}
 
 
-def _stand(found: Any, prepared: Prepared) -> tuple["TrainingState | None", "Progress"]:
+def _resume_point(checkpoint: Any, training: RecordedTraining) -> tuple["Progress", "TrainingState | None"]:
     """From where the training goes on, with the record told so.
 
     What was found is of no use where it was computed on other devices, which `device_type: auto` and `single` choose.
     """
     from keras_pipeline.training.fit import Progress
 
-    run, devices = prepared.run, list(prepared.strategy.devices)
-    if found and found[1]["devices"] != devices:
-        if found[0]:
-            there, here = ", ".join(found[1]["devices"]), ", ".join(devices)
+    run, devices = training.run, list(training.strategy.devices)
+    if checkpoint and checkpoint[1]["devices"] != devices:
+        if checkpoint[0]:
+            there, here = ", ".join(checkpoint[1]["devices"]), ", ".join(devices)
             print(f"train: begins anew; the checkpoint is of {there}, this is {here}", file=sys.stderr)
-        found = None
-    state, progress = found or (None, dict[str, Any]())
-    if found:
-        record.take_over(run, progress)
-    stand = Progress(**{name: progress[name] for name in vars(Progress()) if name in progress})
-    run["history"] = stand.history
-    if found:
-        run["resumed"].append(f"epoch {stand.epoch + 1} step {stand.step + 1}")
-    return state, stand
+        checkpoint = None
+    state, kept = checkpoint or (None, dict[str, Any]())
+    if checkpoint:
+        record.apply_resume_fields(run, kept)
+    progress = Progress(**{name: kept[name] for name in vars(Progress()) if name in kept})
+    run["history"] = progress.history
+    if checkpoint:
+        run["resumed"].append(f"epoch {progress.epoch + 1} step {progress.step + 1}")
+    return progress, state
 
 
-def _taken_over(prepared: Prepared) -> dict[str, Any]:
+def _resume_fields(training: RecordedTraining) -> dict[str, Any]:
     """What of the record a resumed training takes over, and on which devices it may."""
-    return {**record.taken_over(prepared.run), "devices": list(prepared.strategy.devices)}
+    return {**record.resume_fields(training.run), "devices": list(training.strategy.devices)}
+
+
+class _FileWriter(Observer):
+    """Writes the checkpoints and history.csv of a training, which is to end when one of `requests` came."""
+
+    def __init__(self, training: RecordedTraining, kept: Checkpoints, history: Path, requests: list[int]) -> None:
+        self.training, self.kept, self.history, self.requests = training, kept, history, requests
+
+    def checkpoint(self, state: "Mapping[str, NDArray[Any]]", progress: Mapping[str, Any]) -> None:
+        with process.time_part("checkpoint"):
+            self.kept.save(state, {**progress, **_resume_fields(self.training)})
+
+    def epoch(self, row: dict[str, float]) -> None:
+        write_history(self.history, self.training.run["history"])
+
+    def stop_requested(self) -> bool:
+        return bool(self.requests)
 
 
 def _fit(
-    prepared: Prepared,
-    stand: "Progress",
+    training: RecordedTraining,
+    progress: "Progress",
     state: "TrainingState | None",
     kept: Checkpoints,
     history: Path,
     observer: Observer,
 ) -> None:
     """Train to the end, keeping every epoch; a request to end waits for a checkpoint."""
-    from keras_pipeline.training.fit import FitHooks, NotFiniteError
+    from keras_pipeline.training.fit import NotFiniteError
 
-    plan = prepared.plan
-    if plan.chief and stand.history:
-        write_history(history, prepared.run["history"])  # no epoch may be left to do it
-
-    def save(state: "TrainingState", progress: dict[str, Any]) -> None:
-        if plan.chief:
-            with process.time_part("checkpoint"):
-                kept.save(state, {**progress, **_taken_over(prepared)})
-
-    def on_epoch(row: "Row") -> None:
-        if plan.chief:
-            write_history(history, prepared.run["history"])
-            observer.epoch(row)
-
+    plan = training.plan
+    if plan.chief and progress.history:
+        write_history(history, progress.history)  # no epoch may be left to do it
     # Workers are stopped together, by whoever started them: one alone would leave the others waiting.
     held: AbstractContextManager[list[int]] = nullcontext([]) if plan.cluster else process.defer_signals()
     try:
         with held as requests:
-            hooks = FitHooks(save, on_epoch, lambda: bool(requests), quiet=not plan.chief)
+            observers = [_FileWriter(training, kept, history, requests), observer] if plan.chief else []
             try:
-                prepared.fit(prepared.params.train, hooks, stand, state)
+                training.fit(progress, state, observers, quiet=not plan.chief)
             finally:
                 requests.clear()
     except NotFiniteError as fault:
-        raise prepared.explained(fault, kept) from None
+        raise training.diagnose_divergence(fault, kept) from None
 
 
 def _forget(checkpoints: Path, run: RunRecord) -> None:

@@ -153,9 +153,9 @@ def _content(study: Study, results: Sequence[RunResult], variants: Sequence[Vari
     tuned = choices != [""]
     return {
         "study": study,
-        "question": study.asked.question,
-        "discussion": study.asked.discussion.strip(),
-        "baseline": study.asked.baseline,
+        "question": study.settings.question,
+        "discussion": study.settings.discussion.strip(),
+        "baseline": study.settings.baseline,
         "images": f"{images:,}",
         "seeds": max(len(one.results) for one in variants),
         "done": len(results),
@@ -163,7 +163,7 @@ def _content(study: Study, results: Sequence[RunResult], variants: Sequence[Vari
         "complete": len(results) == len(study.runs),
         "rows": [_row(one) for one in variants],
         "comparisons": [_compared(one) for one in variants if one.versus],
-        "tuned": ", ".join(f"`{key}`" for key in study.asked.tuned) if tuned else "",
+        "tuned": ", ".join(f"`{key}`" for key in study.settings.tuned) if tuned else "",
         "tuned_names": choices,
         "tuned_rows": [{"name": one.name, "cells": [_choice(one, name) for name in choices]} for one in variants],
         "made": _made(results),
@@ -245,7 +245,7 @@ def _pictures(study: Study, variants: Sequence[VariantResult]) -> Iterator[page.
     def picture(kind: str, text: str, figure: "Figure") -> page.Picture:
         return page.Picture(f"{study.name}-{kind}.png", text, figure)
 
-    baseline = study.asked.baseline
+    baseline = study.settings.baseline
     seeds = {one.name: [result.accuracy for result in one.good] for one in variants}
     yield picture("accuracy", "Test accuracy of each variant", draw_accuracies(seeds, baseline))
     versus = {one.name: one.versus for one in variants if one.versus}
@@ -262,7 +262,7 @@ def _pictures(study: Study, variants: Sequence[VariantResult]) -> Iterator[page.
 
 def _number(study: Study) -> tuple[str, dict[str, float]] | None:
     """The key that alone varies between variants, and its value in each, where it is a number."""
-    keys = [key for key in study.varied if key not in study.asked.tuned]
+    keys = [key for key in study.varied if key not in study.settings.tuned]
     if len(keys) != 1:
         return None
     values = {run.variant: run.values.get(keys[0]) for run in study.runs}
@@ -299,5 +299,5 @@ def _numbers(study: Study, variants: Sequence[VariantResult]) -> dict[str, Any]:
             "verdict": one.verdict,
         }
 
-    numbers = {"study": study.name, "question": study.asked.question, "baseline": study.asked.baseline}
+    numbers = {"study": study.name, "question": study.settings.question, "baseline": study.settings.baseline}
     return {**numbers, "variants": [of(one) for one in variants]}

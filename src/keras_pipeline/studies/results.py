@@ -111,11 +111,11 @@ def collect_results(runs: Sequence[Run], folder: Callable[[Run], Path]) -> list[
     """What is there of the runs, in their order, trained by whatever code; `folder` of each."""
     found = []
     for run in runs:
-        own = folder(run)
+        run_folder = folder(run)
         with suppress(DataError):
-            record = read_record(own / "models" / "run.json", "study")
-            if "diverged" in record or (own / "reports" / "metrics.json").is_file():
-                found.append(RunResult(run.variant, run.tuned, run.seed, record, own))
+            record = read_record(run_folder / "models" / "run.json", "study")
+            if "diverged" in record or (run_folder / "reports" / "metrics.json").is_file():
+                found.append(RunResult(run.variant, run.tuned, run.seed, record, run_folder))
     return found
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.runs import pool
+from keras_pipeline.runs.executor import LocalExecutor
 from keras_pipeline.runs.folders import Folders, ResultCache
 from keras_pipeline.runs.run import Run
-from keras_pipeline.runs.worker import do_runs, is_done, make_data
+from keras_pipeline.runs.run_steps import do_runs, is_done, make_data
 from keras_pipeline.stages import track
 from keras_pipeline.studies import report
 from keras_pipeline.studies.results import collect_results, compare_variants
@@ -34,14 +35,20 @@ def run_study(study: Study, folders: Folders, downloads: Path, jobs: int | None,
         def command(runs: Sequence[Run]) -> list[str]:
             return [*same, "--key", *(run.key for run in runs)]
 
+        executor = LocalExecutor(folders)
+
+        def do(groups: Sequence[Sequence[Run]], most: int) -> None:
+            queue = pool.Queue(f"study {study.name}", folders, executor, groups, command)
+            pool.do_jobs(queue, executor, most)
+
         if together:
             from keras_pipeline.runs.together import group_runs
 
             groups = group_runs([(run, folders.normalized(run.params)) for run in waiting if not known.record(run)])
-            pool.run_jobs(f"study {study.name}", folders, groups, 1, command)
+            do(groups, 1)
             grouped = {run.key for group in groups for run in group}
             waiting = [run for run in waiting if run.key not in grouped]
-        pool.run_jobs(f"study {study.name}", folders, [[run] for run in waiting], jobs, command)
+        do([[run] for run in waiting], jobs)
 
 
 def do_some_runs(study: Study, folders: Folders, keys: Sequence[str]) -> None:
@@ -55,10 +62,10 @@ def do_some_runs(study: Study, folders: Folders, keys: Sequence[str]) -> None:
 def report_study(study: Study, folders: Folders, folder: Path) -> None:
     """Write the report of what is done into `folder`, print its verdicts, and keep it in MLflow."""
     results = collect_results(study.runs, folders.run)
-    variants = compare_variants(results, study.asked.baseline)
+    variants = compare_variants(results, study.settings.baseline)
     written = report.write_study_report(study, results, variants, folder)
     for one in variants:
         print(f"study {study.name}: {one.name}: {one.verdict}")
     print(f"study {study.name}: the report is {folder / study.name}.html")
     params = study.runs[0].params
-    track.track_report(params, "study", study.name, study.asked.question, report.study_metrics(variants), written)
+    track.track_report(params, "study", study.name, study.settings.question, report.study_metrics(variants), written)

@@ -92,13 +92,13 @@ class Study:
     """A study with all its runs, seed by seed, so that what is done early can be compared."""
 
     name: str
-    asked: StudyFile
+    settings: StudyFile
     runs: tuple[Run, ...]
     varied: tuple[str, ...]
 
     def member(self, run: Run) -> ChildRun:
         """What one of the runs is in MLflow."""
-        return ChildRun("study", self.name, self.asked.question, run.variant, run.tuned, run.seed)
+        return ChildRun("study", self.name, self.settings.question, run.variant, run.tuned, run.seed)
 
 
 def load_study(path: Path, params_path: Path) -> Study:
@@ -109,12 +109,12 @@ def load_study(path: Path, params_path: Path) -> Study:
     """
     check_name(path)
     content, base = reader.read_yaml_bytes(path), reader.read_yaml_bytes(params_path)
-    asked = reader.parse_yaml(content, str(path), StudyFile)
+    settings = reader.parse_yaml(content, str(path), StudyFile)
     reader.parse_yaml(base, str(params_path), CheckedParams)  # its own faults first
     root, base_root = reader.parse_tree(content), reader.parse_tree(base)
     lines: dict[str, None] = {}
     found: list[tuple[str, str, Params, Values]] = []
-    for variant, tuned, changes in _combinations(asked, root):
+    for variant, tuned, changes in _combinations(settings, root):
         made = reader.change_yaml(base_root, str(params_path), changes, str(path), CheckedParams)
         if isinstance(made, Params) and (why := why_unsuitable(made.fetch, made.train, made.task)):
             lines[f"{path}: '{variant or tuned}' has {why}"] = None
@@ -122,30 +122,32 @@ def load_study(path: Path, params_path: Path) -> Study:
             found.append((variant, tuned, made, {key: node.plain() for key, node in changes.items()}))
         else:
             lines |= dict.fromkeys(line if line.startswith(f"{path}:") else f"{line} ({variant})" for line in made)
-    names = list(dict.fromkeys(variant for variant, _, _ in _combinations(asked, root)))
-    if asked.baseline not in names:
+    names = list(dict.fromkeys(variant for variant, _, _ in _combinations(settings, root)))
+    if settings.baseline not in names:
         at = "{}:{}".format(*root.value["baseline"].at)
         shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-        lines[f"{path}:{at}: baseline: '{asked.baseline}' is no variant. Expected: one of {shown}."] = None
+        lines[f"{path}:{at}: baseline: '{settings.baseline}' is no variant. Expected: one of {shown}."] = None
     if not lines and (twice := _same(found)):
         lines[f"{path}: the variants '{twice[0]}' and '{twice[1]}' have the same params. Expected: different ones."] = (
             None
         )
-    if len(found) * len(asked.seeds) > MOST_RUNS:
-        lines[f"{path}: {len(found) * len(asked.seeds)} runs. Expected: {MOST_RUNS} at most."] = None
+    if len(found) * len(settings.seeds) > MOST_RUNS:
+        lines[f"{path}: {len(found) * len(settings.seeds)} runs. Expected: {MOST_RUNS} at most."] = None
     if lines:
         raise ParamsError("\n".join([*lines, "Nothing was changed."]))
     text = base.decode()
     runs = [
         Run(variant, tuned, seed, params.model_copy(update={"seed": seed}), text, {**values, "seed": seed})
-        for seed in asked.seeds
+        for seed in settings.seeds
         for variant, tuned, params, values in found
     ]
-    varied = dict.fromkeys([*asked.grid, *asked.tuned, *(key for values in asked.variants.values() for key in values)])
-    return Study(path.stem, asked, tuple(runs), tuple(varied))
+    varied = dict.fromkeys(
+        [*settings.grid, *settings.tuned, *(key for values in settings.variants.values() for key in values)]
+    )
+    return Study(path.stem, settings, tuple(runs), tuple(varied))
 
 
-def _combinations(asked: StudyFile, root: Node) -> Iterator[tuple[str, str, dict[str, Node]]]:
+def _combinations(settings: StudyFile, root: Node) -> Iterator[tuple[str, str, dict[str, Node]]]:
     """Each variant's name, the name of its tuned values, and all that it changes, with its places in the file."""
 
     def block(*key: str) -> dict[str, Node]:
@@ -155,10 +157,10 @@ def _combinations(asked: StudyFile, root: Node) -> Iterator[tuple[str, str, dict
         found: dict[str, Node] = node.value
         return found
 
-    fixed = block("fixed") if asked.fixed else {}
-    grid = list(_product(block("grid") if asked.grid else {}))
-    tuned = list(_product(block("tuned") if asked.tuned else {}))
-    for name in asked.variants or [""]:
+    fixed = block("fixed") if settings.fixed else {}
+    grid = list(_product(block("grid") if settings.grid else {}))
+    tuned = list(_product(block("tuned") if settings.tuned else {}))
+    for name in settings.variants or [""]:
         own = block("variants", name) if name else {}
         for grid_name, of_grid in grid:
             for tuned_name, of_tuned in tuned:
@@ -204,14 +206,14 @@ def study_lines(studies: Sequence[Study], result_cache: ResultCache) -> Iterator
     width = max((len(study.name) for study in studies), default=0)
     for study in studies:
         done = sum(result_cache.record(run) is not None for run in study.runs)
-        yield f"{study.name:{width}}  {done:4} of {len(study.runs):4} runs  {study.asked.question}"
+        yield f"{study.name:{width}}  {done:4} of {len(study.runs):4} runs  {study.settings.question}"
 
 
 def variant_lines(study: Study, result_cache: ResultCache) -> Iterator[str]:
     """What is done of each variant, and the mean so far."""
     from statistics import mean
 
-    yield f"{study.name}: {study.asked.question}"
+    yield f"{study.name}: {study.settings.question}"
     names = list(dict.fromkeys(" ".join(filter(None, (run.variant, run.tuned))) for run in study.runs))
     width = max(map(len, names))
     yield f"{'variant':{width}}  seeds done  diverged  test/accuracy"

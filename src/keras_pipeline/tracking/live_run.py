@@ -37,9 +37,9 @@ class LiveTracker(Observer):
     """
 
     def __init__(
-        self, where: Location, experiment: str, later: str = "the stage track sends the run when the store is back"
+        self, location: Location, experiment: str, later: str = "the stage track sends the run when the store is back"
     ) -> None:
-        self.where = where
+        self.where = location
         self.experiment = experiment
         self.later = later
         self.store: Store | None = None
@@ -132,25 +132,25 @@ class LiveTracker(Observer):
             )
 
 
-def find_dead_runs(where: Location) -> list[Path]:
+def find_dead_runs(location: Location) -> list[Path]:
     """The files in `alive/` whose process on this machine is gone."""
-    return [path for path in sorted((where.state / STATE_OF_LIFE).glob("*.json")) if not _alive(path)]
+    return [path for path in sorted((location.state / STATE_OF_LIFE).glob("*.json")) if not _alive(path)]
 
 
-def close_dead_runs(where: Location) -> int:
+def close_dead_runs(location: Location) -> int:
     """Close the runs of processes that ended without a word, as KILLED (or as what they said last); how many."""
     closed = 0
-    for path in find_dead_runs(where):
+    for path in find_dead_runs(location):
         mark = _read(path)
-        closed += mark is not None and _close(where, path.stem, mark)
+        closed += mark is not None and _close(location, path.stem, mark)
         path.unlink(missing_ok=True)
     return closed
 
 
-def _close(where: Location, key: str, mark: dict[str, Any]) -> bool:
+def _close(location: Location, key: str, mark: dict[str, Any]) -> bool:
     """Whether the run was there, and open until now."""
     try:
-        store = connect_store(where, mark["experiment"])
+        store = connect_store(location, mark["experiment"])
     except MachineError:
         return False  # its experiment was deleted, and nothing else may depend on that
     run_id = runs.find_run_id(store, key)
@@ -160,11 +160,11 @@ def _close(where: Location, key: str, mark: dict[str, Any]) -> bool:
     return True
 
 
-def _marker(where: Location, key: str) -> Path:
-    return where.state / STATE_OF_LIFE / f"{key}.json"
+def _marker(location: Location, key: str) -> Path:
+    return location.state / STATE_OF_LIFE / f"{key}.json"
 
 
-def _mark(where: Location, key: str, experiment: str, status: str) -> None:
+def _mark(location: Location, key: str, experiment: str, status: str) -> None:
     process = psutil.Process()
     mark = {
         "experiment": experiment,
@@ -173,7 +173,7 @@ def _mark(where: Location, key: str, experiment: str, status: str) -> None:
         "process_started": process.create_time(),
         "host": socket.gethostname(),
     }
-    files.write_json(_marker(where, key), mark)
+    files.write_json(_marker(location, key), mark)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

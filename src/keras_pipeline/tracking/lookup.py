@@ -20,40 +20,40 @@ if TYPE_CHECKING:
 SHORTEST_KEY = 6
 
 
-def load_recorded_run(where: Location, experiment: str, wanted: str) -> tuple[RunRecord, list[dict[str, float]]]:
+def load_recorded_run(location: Location, experiment: str, wanted: str) -> tuple[RunRecord, list[dict[str, float]]]:
     """The record of the run `wanted`, from its artifact run.json, and the epochs that were logged with it.
 
     `wanted`: a run's name, its key, at least 6 characters that its key begins with, or MLflow's id of it, in any
     experiment of the store. Raises ParamsError where none or several match, DataError where the run has no record or
     MLflow was told other digests than the record has, MachineError where the store cannot be reached.
     """
-    with required_store(where):
-        client, run = _one(where, experiment, wanted)
+    with required_store(location):
+        client, run = _one(location, experiment, wanted)
         return _record(client, run), _epochs(client, run)
 
 
 def download_run(
-    where: Location, experiment: str, wanted: str, artifacts: Iterable[str], folder: Path
+    location: Location, experiment: str, wanted: str, artifacts: Iterable[str], folder: Path
 ) -> tuple[str, RunRecord]:
     """The name and the record of the run `wanted`, and these artifacts of it in `folder`, by their paths.
 
     Finds it and raises as `load_recorded_run`; DataError where an artifact is lacking.
     """
-    with required_store(where):
-        client, run = _one(where, experiment, wanted)
+    with required_store(location):
+        client, run = _one(location, experiment, wanted)
         for path in artifacts:
             _download(client, run, path, folder)
         return str(run.info.run_name), _record(client, run)
 
 
-def keep_artifacts(where: Location, experiment: str, key: str, paths: Sequence[Path], folder: str) -> bool:
+def keep_artifacts(location: Location, experiment: str, key: str, paths: Sequence[Path], folder: str) -> bool:
     """Keep files as artifacts below `folder` with the run of this key, wherever it is; whether it is anywhere.
 
     Raises whatever MLflow does.
     """
-    if where.database and not is_stored(where.database, key):
+    if location.database and not is_stored(location.database, key):
         return False
-    client = connect_store(where, experiment).client
+    client = connect_store(location, experiment).client
     found = _matching(client, key)
     for run in found:
         for path in paths:
@@ -61,15 +61,16 @@ def keep_artifacts(where: Location, experiment: str, key: str, paths: Sequence[P
     return bool(found)
 
 
-def _one(where: Location, experiment: str, wanted: str) -> tuple["MlflowClient", "Run"]:
-    if where.database and not where.database.exists():
-        raise ParamsError(f"{where.uri}: there is no store yet, so no run '{wanted}'. Expected: `dvc repro` before.")
-    client = connect_store(where, experiment).client
+def _one(location: Location, experiment: str, wanted: str) -> tuple["MlflowClient", "Run"]:
+    if location.database and not location.database.exists():
+        raise ParamsError(f"{location.uri}: there is no store yet, so no run '{wanted}'. Expected: `dvc repro` before.")
+    client = connect_store(location, experiment).client
     found = _matching(client, wanted)
     if not found:
         raise ParamsError(
-            f"MLflow at {masked(where.uri)} has no run '{wanted}'. Expected: a run's name, or its key (`keras-pipeline "
-            f"status` shows it) or at least {SHORTEST_KEY} characters that the key begins with, or MLflow's id of it."
+            f"MLflow at {masked(location.uri)} has no run '{wanted}'. Expected: a run's name, or its key "
+            f"(`keras-pipeline status` shows it) or at least {SHORTEST_KEY} characters that the key begins with, or "
+            "MLflow's id of it."
         )
     if len({run.data.tags[KEY] for run in found}) > 1:
         lines = [f"  {run.data.tags[KEY]}  {run.info.run_name}  {_moment(run)}" for run in found[:10]]

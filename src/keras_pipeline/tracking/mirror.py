@@ -14,56 +14,56 @@ from keras_pipeline.records.record import RunRecord, best_row
 from keras_pipeline.tracking import runs
 from keras_pipeline.tracking.runs import child_tags
 from keras_pipeline.tracking.store import Location, Store, connect_store, prepare_table
-from keras_pipeline.tracking.tags import experiment_name, tags_of_files
+from keras_pipeline.tracking.tags import experiment_name, file_tags
 
 PICTURES = ("confusion_matrix", "predicted")
 """Which figure stands in the chart view: the first of these that the task has."""
 
 
-def mirror_state(where: Location, experiment: str, params_file: Path, record: Path, reports: Path) -> str:
+def mirror_state(location: Location, experiment: str, params_file: Path, record: Path, reports: Path) -> str:
     """A digest of everything that `synchronise` sends, without the DVC experiment's name."""
-    content = [where.uri, experiment, files.file_sha256(params_file), files.file_sha256(record)]
+    content = [location.uri, experiment, files.file_sha256(params_file), files.file_sha256(record)]
     content += [f"{path.relative_to(reports)}:{files.file_sha256(path)}" for path in _reported(reports)]
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
-def is_mirrored(where: Location, experiment: str, key: str, now: str) -> bool:
+def is_mirrored(location: Location, experiment: str, key: str, state: str) -> bool:
     """Whether the store was told this state last, and by this experiment if one runs.
 
     Whether it still has the run is looked up in a local one; a server is believed (`track --again`).
     """
     try:
-        stamp = json.loads(_stamp(where, experiment, key).read_text())
-        told = stamp["state"] == now and experiment_name() in (None, stamp["experiment"])
+        stamp = json.loads(_stamp(location, experiment, key).read_text())
+        mirrored = stamp["state"] == state and experiment_name() in (None, stamp["experiment"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return told and (where.database is None or runs.is_stored(where.database, key))
+    return mirrored and (location.database is None or runs.is_stored(location.database, key))
 
 
 def synchronise(
-    where: Location,
+    location: Location,
     experiment: str,
     params: Params,
     params_file: Path,
     models: Path,
     reports: Path,
     record: RunRecord,
-    now: str,
+    state: str,
     member: ChildRun | None = None,
 ) -> None:
-    """Bring the record's run in line with the files, and remember `now` as what was sent.
+    """Bring the record's run in line with the files, and remember `state` as what was sent.
 
     It is a child of its study's run if it is a `member` of one. Of a training that diverged or was pruned there is no
     network and no report. Raises whatever MLflow does; sending again after a failure is always right.
     """
     status = "FAILED" if "diverged" in record else "KILLED" if "pruned" in record else "FINISHED"
     scores = {} if status != "FINISHED" else files.read_json(reports / "metrics.json", written_by="evaluate")
-    store = connect_store(where, experiment)
+    store = connect_store(location, experiment)
     run_id = runs.ensure_run(store, record, experiment_name())
     run = store.client.get_run(run_id)
     runs.log_epochs(store, run_id, record["history"])
     _log_scores(store, run_id, run.data.metrics, record, scores)
-    tags = tags_of_files(params, run.data.tags, record, scores) | (child_tags(store, member) if member else {})
+    tags = file_tags(params, run.data.tags, record, scores) | (child_tags(store, member) if member else {})
     for key, value in tags.items():
         store.client.set_tag(run_id, key, value)
     _log_files(store, run_id, params_file, reports, record)
@@ -74,8 +74,8 @@ def synchronise(
     # After the model: MLflow opens the run for it, and closes it at that moment.
     store.client.set_terminated(run_id, status, int(record["ended"] * 1000))
     prepare_table(store)
-    stamp = _stamp(where, experiment, record["key"])
-    files.write_json(stamp, {"state": now, "experiment": experiment_name()})
+    stamp = _stamp(location, experiment, record["key"])
+    files.write_json(stamp, {"state": state, "experiment": experiment_name()})
 
 
 def _log_scores(
@@ -137,5 +137,5 @@ def _reported(reports: Path) -> list[Path]:
     return sorted(path for path in reports.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
-def _stamp(where: Location, experiment: str, key: str) -> Path:
-    return where.state / "sent" / hashlib.sha256(experiment.encode()).hexdigest()[:8] / f"{key}.json"
+def _stamp(location: Location, experiment: str, key: str) -> Path:
+    return location.state / "sent" / hashlib.sha256(experiment.encode()).hexdigest()[:8] / f"{key}.json"

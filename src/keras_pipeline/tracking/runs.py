@@ -23,7 +23,7 @@ from keras_pipeline.data.task_spec import task_spec_from
 from keras_pipeline.records.observer import ChildRun
 from keras_pipeline.records.record import RunRecord
 from keras_pipeline.tracking.store import Location, Store, connect_store
-from keras_pipeline.tracking.tags import tags_of_record
+from keras_pipeline.tracking.tags import record_tags
 
 if TYPE_CHECKING:
     import keras
@@ -75,7 +75,7 @@ def _create(store: Store, record: RunRecord, experiment_name: str | None) -> str
     run_id: str = store.client.create_run(
         store.experiment,
         start_time=_milliseconds(record["started"]),
-        tags={KEY: record["key"], **tags_of_record(record)},
+        tags={KEY: record["key"], **record_tags(record)},
         run_name=name,
     ).info.run_id
     return run_id
@@ -87,7 +87,7 @@ def reopen_run(store: Store, run_id: str, record: RunRecord) -> None:
     from mlflow.entities import RunTag
 
     store.client.update_run(run_id, status="RUNNING")
-    tags = {**tags_of_record(record), "resumed": ", ".join(record["resumed"])}
+    tags = {**record_tags(record), "resumed": ", ".join(record["resumed"])}
     store.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     if record["history"]:
         log_epochs(store, run_id, record["history"])
@@ -206,8 +206,8 @@ def parent_experiment(base: str, kind: str, name: str) -> str:
 def child_tags(store: Store, member: ChildRun) -> dict[str, str]:
     """What makes a run the child of its study's or search's run, which is created where it is missing."""
     tags = {
-        "mlflow.parentRunId": _parent(store, member.kind, member.whole, member.question),
-        member.kind: member.whole,
+        "mlflow.parentRunId": _parent(store, member.kind, member.parent_name, member.question),
+        member.kind: member.parent_name,
         "variant": member.variant,
         "seed": str(member.seed),
     }
@@ -215,7 +215,7 @@ def child_tags(store: Store, member: ChildRun) -> dict[str, str]:
 
 
 def log_report(
-    where: Location,
+    location: Location,
     base: str,
     kind: str,
     name: str,
@@ -225,7 +225,7 @@ def log_report(
     paths: Sequence[Path],
 ) -> None:
     """Keep the report of a study or search, these files, with its run; raises whatever MLflow does."""
-    store = connect_store(where, parent_experiment(base, kind, name))
+    store = connect_store(location, parent_experiment(base, kind, name))
     run_id = _parent(store, kind, name, question)
     store.client.set_tag(run_id, "mlflow.note.content", note)
     for metric, value in metrics.items():

@@ -27,13 +27,13 @@ def expected_features(names: Sequence[str]) -> str:
     return f"raw features, finite numbers, shape (n, {len(names)}), or a DataFrame with the columns {', '.join(names)}"
 
 
-def pixels(given: Any, height: int, width: int) -> NDArray[np.uint8]:
+def pixels(inputs: Any, height: int, width: int) -> NDArray[np.uint8]:
     """Images as the network takes them, uint8 (n, height, width), of an array or nested lists of numbers; of an empty
     list no image. Raises MlflowException where they are no raw pixels."""
     expected = expected_pixels(height, width)
-    if isinstance(given, pd.DataFrame):
-        raise _refused(f"a DataFrame {given.shape}", expected, "Give an array, such as frame.to_numpy().reshape(…).")
-    array = _numbers(given, expected)
+    if isinstance(inputs, pd.DataFrame):
+        raise _refused(f"a DataFrame {inputs.shape}", expected, "Give an array, such as frame.to_numpy().reshape(…).")
+    array = _numbers(inputs, expected)
     if array.shape == (0,):
         array = array.reshape(0, height, width)
     if array.shape[1:] != (height, width):
@@ -50,12 +50,12 @@ def pixels(given: Any, height: int, width: int) -> NDArray[np.uint8]:
     return array.astype(np.uint8)
 
 
-def features(given: Any, names: Sequence[str]) -> NDArray[np.float32]:
+def features(inputs: Any, names: Sequence[str]) -> NDArray[np.float32]:
     """Rows as the network takes them, float32 (n, features), of an array, nested lists, or a DataFrame, whose columns
     may stand in any order; of an empty list no row. Raises MlflowException where they are no raw features."""
     expected = expected_features(names)
-    if isinstance(given, pd.DataFrame):
-        columns = list(given.columns)
+    if isinstance(inputs, pd.DataFrame):
+        columns = list(inputs.columns)
         if columns != list(range(len(names))):  # such as pandas gives a DataFrame of an array
             lacking, unknown = (
                 [one for one in names if one not in columns],
@@ -63,11 +63,11 @@ def features(given: Any, names: Sequence[str]) -> NDArray[np.float32]:
             )
             if lacking or unknown or len(columns) != len(names):
                 raise _refused(f"a DataFrame with the columns {', '.join(map(str, columns))}", expected, "Rename them.")
-            given = given[list(names)]
-        for name, kind in given.dtypes.items():
+            inputs = inputs[list(names)]
+        for name, kind in inputs.dtypes.items():
             _check_kind(kind, f"in the column {name} ", expected)
-        given = given.to_numpy()
-    array = _numbers(given, expected)
+        inputs = inputs.to_numpy()
+    array = _numbers(inputs, expected)
     if array.shape == (0,):
         array = array.reshape(0, len(names))
     if array.shape[1:] != (len(names),):
@@ -84,12 +84,12 @@ def features(given: Any, names: Sequence[str]) -> NDArray[np.float32]:
     return rows
 
 
-def _numbers(given: Any, expected: str) -> NDArray[Any]:
+def _numbers(inputs: Any, expected: str) -> NDArray[Any]:
     """As an array of whole or decimal numbers."""
-    if not isinstance(given, np.ndarray | list | tuple):
-        raise _refused(f"a {type(given).__name__}", expected, "Give an array, or nested lists.")
+    if not isinstance(inputs, np.ndarray | list | tuple):
+        raise _refused(f"a {type(inputs).__name__}", expected, "Give an array, or nested lists.")
     try:
-        array = np.asarray(given)
+        array = np.asarray(inputs)
     except ValueError:
         raise _refused("lists of unequal lengths", expected, "Give lists of one length at each depth.") from None
     _check_kind(array.dtype, "", expected)

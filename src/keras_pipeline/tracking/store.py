@@ -86,23 +86,23 @@ def store_location(root: Path) -> Location:
     return Location(uri, None if uri.startswith(("http://", "https://")) else folder / "artifacts", folder)
 
 
-def connect_store(where: Location, experiment: str) -> Store:
+def connect_store(location: Location, experiment: str) -> Store:
     """Reach the store, creating database and experiment where they are missing.
 
     Raises whatever MLflow or the file system does; ConnectionError when what stands there is no store of the
     installed MLflow; MachineError when the experiment was deleted in the page.
     """
     _start()
-    where.state.mkdir(parents=True, exist_ok=True)
-    if where.database:
-        where.database.parent.mkdir(parents=True, exist_ok=True)
+    location.state.mkdir(parents=True, exist_ok=True)
+    if location.database:
+        location.database.parent.mkdir(parents=True, exist_ok=True)
     # The lock covers the constructor too: it makes a server's tables, and two first processes kill each other.
-    with _lock(where):
-        found = database.ready_database(where.uri, where.database, own=where.own)
-        client = _client(where, found)
+    with _lock(location):
+        found = database.ready_database(location.uri, location.database, own=location.own)
+        client = _client(location, found)
         known = client.get_experiment_by_name(experiment)
         if known is None:
-            artifacts = f"file://{quote(str(where.artifacts))}" if where.artifacts else None
+            artifacts = f"file://{quote(str(location.artifacts))}" if location.artifacts else None
             identity = client.create_experiment(experiment, artifact_location=artifacts)
         elif known.lifecycle_stage == "deleted":
             raise MachineError(
@@ -111,11 +111,11 @@ def connect_store(where: Location, experiment: str) -> Store:
             )
         else:
             identity = known.experiment_id
-    return Store(client, identity, where)
+    return Store(client, identity, location)
 
 
 @contextmanager
-def required_store(where: Location) -> Iterator[None]:
+def required_store(location: Location) -> Iterator[None]:
     """For a command that is nothing without the store: raises MachineError for whatever MLflow raises."""
     try:
         yield
@@ -123,15 +123,15 @@ def required_store(where: Location) -> Iterator[None]:
         raise
     except Exception as error:
         raise MachineError(
-            f"MLflow at {masked(where.uri)} is not available ({failure_reason(error)}). Start it or correct "
+            f"MLflow at {masked(location.uri)} is not available ({failure_reason(error)}). Start it or correct "
             "MLFLOW_TRACKING_URI; what is in files needs no store."
         ) from None
 
 
-def count_experiments(where: Location) -> int:
+def count_experiments(location: Location) -> int:
     """How many experiments a store has that MLflow itself can open; raises whatever it does."""
     _start()
-    return len(_client(where, Condition.GOOD).search_experiments())
+    return len(_client(location, Condition.GOOD).search_experiments())
 
 
 def _start() -> None:
@@ -145,22 +145,22 @@ def _start() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # errors come as exceptions; hints are not for users
 
 
-def _client(where: Location, found: Condition) -> "MlflowClient":
+def _client(location: Location, found: Condition) -> "MlflowClient":
     """MLflow's client, whose constructor opens the database. Raises whatever MLflow does."""
     from mlflow import MlflowClient
 
     if found is not Condition.HALF_MADE:
-        return MlflowClient(where.uri)
+        return MlflowClient(location.uri)
     with suppress(Exception):  # a server that takes unfinished tables back, as PostgreSQL does, can go on
-        return MlflowClient(where.uri)
+        return MlflowClient(location.uri)
     raise database.unusable_error(found)
 
 
-def _lock(where: Location) -> FileLock:
+def _lock(location: Location) -> FileLock:
     """Beside an SQLite database, so that all checkouts that share it wait for each other."""
-    beside = where.database or where.state / "store"
+    beside = location.database or location.state / "store"
     if not os.access(beside.parent, os.W_OK):  # it can be read all the same
-        beside = where.state / "store"
+        beside = location.state / "store"
     return FileLock(beside.with_name(f".{beside.name}-lock"), timeout=60)
 
 
@@ -205,21 +205,21 @@ def table_path(experiment: str) -> str:
     return f"/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
-def relocate_artifacts(where: Location) -> int:
+def relocate_artifacts(location: Location) -> int:
     """Make a local store's artifact paths point into the folder where it now is; how many were changed.
 
     MLflow stores absolute paths; after a move or copy of the checkout it finds no artifact and says nothing.
     Raises MachineError when the store is not a local SQLite file, or not one of the installed MLflow.
     """
-    if where.database is None or not where.database.exists():
+    if location.database is None or not location.database.exists():
         raise MachineError(
-            f"{masked(where.uri)} is not an SQLite file on this machine, so there is nothing to relocate. "
+            f"{masked(location.uri)} is not an SQLite file on this machine, so there is nothing to relocate. "
             "Expected: the store in mlruns/mlflow.db, or MLFLOW_TRACKING_URI=sqlite:///…"
         )
-    new = f"file://{quote(str(where.artifacts))}"
+    new = f"file://{quote(str(location.artifacts))}"
     changed = 0
-    with required_store(where), closing(sqlite3.connect(where.database)) as connection, connection:
-        found = database.database_condition(where.uri, where.database)
+    with required_store(location), closing(sqlite3.connect(location.database)) as connection, connection:
+        found = database.database_condition(location.uri, location.database)
         if found is not Condition.GOOD:
             raise database.unusable_error(found)
         old_roots = [row[0] for row in connection.execute("SELECT artifact_location FROM experiments")]

@@ -7,7 +7,7 @@ from keras_pipeline.records.provenance import flat_params
 from keras_pipeline.records.record import RunRecord
 
 
-def tags_of_record(record: RunRecord) -> dict[str, str]:
+def record_tags(record: RunRecord) -> dict[str, str]:
     """What a run is tagged with when it is created or goes on: how it trains, where, and with what."""
     git = record["git"]
     tags = {
@@ -31,7 +31,9 @@ def tags_of_record(record: RunRecord) -> dict[str, str]:
     return tags
 
 
-def tags_of_files(params: Params, known: dict[str, str], record: RunRecord, scores: dict[str, float]) -> dict[str, str]:
+def file_tags(
+    params: Params, known_tags: dict[str, str], record: RunRecord, scores: dict[str, float]
+) -> dict[str, str]:
     """What the training did not know or what can change without it: the model's digest, where the time of the stage
     train went, the evaluation's settings, the experiments, the note."""
     tags = {key: str(value) for key, value in flat_params({"evaluate": params.evaluate}).items()}
@@ -40,7 +42,7 @@ def tags_of_files(params: Params, known: dict[str, str], record: RunRecord, scor
     tags |= {f"seconds.{part}": f"{seconds:.2f}" for part, seconds in record.get("seconds", {}).items()}
     name = experiment_name()
     if name:
-        names = [one for one in known.get("dvc.exps", "").split(",") if one]
+        names = [one for one in known_tags.get("dvc.exps", "").split(",") if one]
         tags["dvc.exps"] = ",".join(dict.fromkeys([*names, name]))
         tags["dvc.last_exp"] = name
     values, images = record["params"], record["dataset"]["images"]

@@ -21,19 +21,19 @@ def serve_ui(experiment: str, port: int, *, browser: bool) -> None:
     With MLFLOW_TRACKING_URI at a server, only print that server's address. Raises MachineError when the
     store is not available or the page does not come up.
     """
-    where = store.store_location(store.project_root())
-    with store.required_store(where):
-        connected = store.connect_store(where, experiment)
-        if where.artifacts:
+    location = store.store_location(store.project_root())
+    with store.required_store(location):
+        connected = store.connect_store(location, experiment)
+        if location.artifacts:
             store.prepare_table(connected)
     path = store.table_path(connected.experiment)
-    if where.artifacts is None:
-        print(f"{masked(where.uri.rstrip('/'))}{path}")
+    if location.artifacts is None:
+        print(f"{masked(location.uri.rstrip('/'))}{path}")
         return
     number = _free_port(port)
     address = f"http://127.0.0.1:{number}"
     server = subprocess.Popen(
-        _command(where, number), env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        _command(location, number), env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     )
     try:
         _wait(server, address)
@@ -46,13 +46,13 @@ def serve_ui(experiment: str, port: int, *, browser: bool) -> None:
         server.wait()
 
 
-def _command(where: store.Location, port: int) -> list[str]:
+def _command(location: store.Location, port: int) -> list[str]:
     """One worker, this machine only, hosts and origins named: MLflow's page has no password."""
     names = [f"127.0.0.1:{port}", f"localhost:{port}"]
     # fmt: off
     return [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", where.uri,
-        "--default-artifact-root", str(where.artifacts), "--host", "127.0.0.1", "--port", str(port),
+        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", location.uri,
+        "--default-artifact-root", str(location.artifacts), "--host", "127.0.0.1", "--port", str(port),
         "--workers", "1", "--allowed-hosts", ",".join(names),
         "--cors-allowed-origins", ",".join(f"http://{name}" for name in names),
     ]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from keras_pipeline.data import task_spec
 from keras_pipeline.data.splits import Split
-from keras_pipeline.distribution.strategies import Distribution
+from keras_pipeline.distribution.strategies import OpenedStrategy
 from keras_pipeline.training.augmentation import Deformation
 
 Row = dict[str, float]
@@ -48,11 +48,11 @@ class Data:
         return -(-len(self.training.targets) // self.batch_size)
 
     @property
-    def validation_batches(self) -> int:
+    def validation_steps(self) -> int:
         """How many batches the validation split makes, the last filled up."""
         return -(-len(self.validation.targets) // self.validation_batch)
 
-    def batches(self, strategy: Distribution, epoch: int, step: int) -> Iterator[Batch]:
+    def batches(self, strategy: OpenedStrategy, epoch: int, step: int) -> Iterator[Batch]:
         """Endless (images, targets, weights) from this step of this epoch on, both counted from 0.
 
         The weights make the sum over a batch of all replicas the mean over its images. Keras' own shuffle is not
@@ -77,9 +77,9 @@ class Data:
         """The factor of each training image."""
         return _weights(self.weights, self.training.targets)
 
-    def held_out(self, strategy: Distribution) -> "HeldOut":
+    def validation_batches(self, strategy: OpenedStrategy) -> "ValidationBatches":
         """The validation split, this process's share of each batch."""
-        return HeldOut(
+        return ValidationBatches(
             self, replace(strategy, rank=0, workers=1, loss_parts=1) if strategy.whole_validation else strategy
         )
 
@@ -88,7 +88,7 @@ class Data:
         split: Split,
         indices: NDArray[np.int64],
         weights: NDArray[np.float32],
-        strategy: Distribution,
+        strategy: OpenedStrategy,
         size: int | None = None,
     ) -> Batch:
         """This process's part of a batch of `size` made of the split's images of these numbers; what lies after them is
@@ -107,25 +107,25 @@ class Data:
         return images, targets, factors
 
 
-class HeldOut(keras.utils.PyDataset):  # type: ignore[misc]
+class ValidationBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """The validation split in order, in batches of one size, one at a time in memory.
 
     The last batch is filled up with images of weight 0, and the weights make the mean over batches that over images.
     """
 
-    def __init__(self, data: Data, strategy: Distribution) -> None:
+    def __init__(self, data: Data, strategy: OpenedStrategy) -> None:
         super().__init__()
         self.data, self.strategy = data, strategy
 
     def __len__(self) -> int:
         """How many batches."""
-        return self.data.validation_batches
+        return self.data.validation_steps
 
     def __getitem__(self, number: int) -> Batch:
         """The batch of this number, counted from 0."""
         data = self.data
         count, size = len(data.validation.targets), data.validation_batch
-        weights = np.full_like(data.weights, data.validation_batches / count)
+        weights = np.full_like(data.weights, data.validation_steps / count)
         return data.share(
             data.validation, np.arange(number * size, min((number + 1) * size, count)), weights, self.strategy, size
         )
@@ -137,7 +137,7 @@ class HeldOut(keras.utils.PyDataset):  # type: ignore[misc]
         return images, targets, factors
 
 
-def _own(rows: NDArray[Any], strategy: Distribution) -> NDArray[Any]:
+def _own(rows: NDArray[Any], strategy: OpenedStrategy) -> NDArray[Any]:
     """This process's part of the rows of a batch."""
     return np.array_split(rows, strategy.workers)[strategy.rank]
 

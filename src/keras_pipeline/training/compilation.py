@@ -11,14 +11,14 @@ import numpy as np
 from keras_pipeline.config.params import Model, Schedule, Train
 from keras_pipeline.config.tasks import TASKS
 from keras_pipeline.data.task_spec import TaskSpec
-from keras_pipeline.distribution.strategies import Distribution
+from keras_pipeline.distribution.strategies import OpenedStrategy
 from keras_pipeline.models import architectures, frameworks
 
 
 def new_network(
-    model: Model, train: Train, seed: int, strategy: Distribution, steps: int, task_spec: TaskSpec
+    model: Model, train: Train, seed: int, strategy: OpenedStrategy, steps: int, task_spec: TaskSpec
 ) -> keras.Sequential:
-    """The network with its first weights, compiled, on the devices of `strategy`: ready for `fit.fit_network`."""
+    """The network with its first weights, compiled for epochs of `steps` steps, on the devices of `strategy`."""
     frameworks.seed_everything(seed, train.precision)
     # On JAX a batch is one array, whatever the devices: its statistics are over all of it without a word.
     several = strategy.replicas > 1 and keras.backend.backend() == "tensorflow"

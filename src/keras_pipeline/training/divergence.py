@@ -1,6 +1,6 @@
 """Why a training diverged: it is trained again up to the fault, which is then looked at layer by layer."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from keras_pipeline.config.params import Train
 from keras_pipeline.core.errors import StoppedError
-from keras_pipeline.distribution.strategies import Distribution
+from keras_pipeline.distribution.strategies import OpenedStrategy
 from keras_pipeline.training import fit
 from keras_pipeline.training.batches import Batch, Data, batch_order
 from keras_pipeline.training.checkpoints import Checkpoints
 from keras_pipeline.training.fit import NotFiniteError
+from keras_pipeline.training.training import Training
 
 NetworkState = list[NDArray[Any]]
 """The variables of the network itself; where each replica has its own, those of the first."""
@@ -108,11 +109,11 @@ def find_first_fault(
         if not sound.all():
             name = names[int(np.argmin(sound))]
             return Finding(f"the input, image {name} (counted from 0)", "images")
-        found = _first(networks[0], state, batch, training=training)
-        if found and len(networks) > 1 and _first(networks[-1], state, batch, training=training) is None:
-            return Finding(f"{found.where}; in float32 it would be finite", "precision")
-        if found:
-            return found
+        finding = _first(networks[0], state, batch, training=training)
+        if finding and len(networks) > 1 and _first(networks[-1], state, batch, training=training) is None:
+            return Finding(f"{finding.where}; in float32 it would be finite", "precision")
+        if finding:
+            return finding
     return None
 
 
@@ -163,8 +164,7 @@ def _numbers(tensor: Any) -> NDArray[Any]:
     return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32")))
 
 
-Build = Callable[[Train, Distribution], keras.Sequential]
-ONE = Distribution("none", ("/cpu:0",))
+ONE = OpenedStrategy("none", ("/cpu:0",))
 GOOD_STEPS = 3
 """How many steps with a finite loss tell their gradient: enough to see it grow."""
 UNSCALED = 50.0
@@ -179,51 +179,49 @@ class Diagnosis:
     message: str
 
 
-def explain_divergence(
-    fault: NotFiniteError, kept: Checkpoints | None, build: Build, strategy: Distribution, data: Data, train: Train
-) -> Diagnosis:
-    """Look for the cause of `fault` in the training of `data` on `strategy`, which is closed.
+def explain_divergence(fault: NotFiniteError, checkpoints: Checkpoints | None, training: Training) -> Diagnosis:
+    """Look for the cause of `fault` in a training, whose strategy is closed.
 
-    `build(train, place)` gives the network with its first weights, compiled; `kept`: the training's checkpoints, if
-    it keeps any. Trains again, in silence after one line, what came since the last one: less than an epoch. What
-    cannot be found out is said in the message, so nothing is raised but an interruption. With several workers
-    nothing is trained again.
+    `checkpoints`: those of the training, if it keeps any. Trains again, in silence after one line, what came since the
+    last one: less than an epoch. What cannot be found out is said in the message, so nothing is raised but an
+    interruption. With several workers nothing is trained again.
     """
-    start = kept.latest() if kept else None
+    train = training.params.train
+    start = checkpoints.latest() if checkpoints else None
     epoch, step = (start[1]["epoch"], start[1]["step"]) if start else (0, 0)
-    if strategy.workers > 1:
-        found = Finding("not looked for, because several workers trained; with train.workers: 1 it would be")
+    if training.strategy.workers > 1:
+        finding = Finding("not looked for, because several workers trained; with train.workers: 1 it would be")
     elif epoch != fault.epoch - 1:
-        found = Finding("not looked for, because no checkpoint is there from which to train this epoch again")
+        finding = Finding("not looked for, because no checkpoint is there from which to train this epoch again")
     else:
         print(f"train: diverged at step {fault.step} of epoch {fault.epoch}; looking for the cause …", flush=True)
         try:
             with np.errstate(all="ignore"):
-                found = _search(fault, start, build, strategy, data, train)
+                finding = _search(fault, start, training)
         except Exception as error:  # a fault of the search must not hide the one that is searched
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            found = Finding(f"not found, because the search failed ({type(error).__name__}: {reason})")
-    lines = [fault.received, f"  cause: {found.where}"]
-    if found.kind != "unknown":
-        norms = ", ".join(f"{norm:.3g} in step {step}" for step, norm in found.norms.items())
+            finding = Finding(f"not found, because the search failed ({type(error).__name__}: {reason})")
+    lines = [fault.received, f"  cause: {finding.where}"]
+    if finding.kind != "unknown":
+        norms = ", ".join(f"{norm:.3g} in step {step}" for step, norm in finding.norms.items())
         lines.append(f"  gradient's norm: {norms or 'not known; no step before it since the checkpoint'}")
-    lines += [f"  try: {'; '.join(_tries(found, train))}", f"  {_kept(kept, epoch, step)}"]
+    lines += [f"  try: {'; '.join(_tries(finding, train))}", f"  {_kept(checkpoints, epoch, step)}"]
     return Diagnosis(
-        f"{fault.name} {fault.value} at step {fault.step} of epoch {fault.epoch}: {found.where}", "\n".join(lines)
+        f"{fault.name} {fault.value} at step {fault.step} of epoch {fault.epoch}: {finding.where}", "\n".join(lines)
     )
 
 
-def _kept(kept: Checkpoints | None, epoch: int, step: int) -> str:
-    if kept is None or not (epoch or step):
+def _kept(checkpoints: Checkpoints | None, epoch: int, step: int) -> str:
+    if checkpoints is None or not (epoch or step):
         return "No checkpoint is kept: the same command begins anew, and diverges again. Change a value of params.yaml."
     at = f"step {step} of epoch {epoch + 1}" if step else f"epoch {epoch}"
     return (
-        f"The last good checkpoint, after {at}, stays in {kept.folder}/. The same command goes on from it and diverges "
-        "again; change a value of params.yaml, and a new training begins."
+        f"The last good checkpoint, after {at}, stays in {checkpoints.folder}/. The same command goes on from it and "
+        "diverges again; change a value of params.yaml, and a new training begins."
     )
 
 
-def _tries(found: Finding, train: Train) -> list[str]:
+def _tries(finding: Finding, train: Train) -> list[str]:
     calmer = [f"train.optimizer.learning_rate: {train.optimizer.learning_rate / 10:g}"]
     if train.engine == "keras" and not any("clip" in name for name in train.optimizer.arguments()):
         calmer.append("train.optimizer.clipnorm: 1.0")
@@ -231,33 +229,30 @@ def _tries(found: Finding, train: Train) -> list[str]:
         calmer.append("a warm-up (train.schedule: cosine, warmup_epochs: 1)")
     if "weight_decay" in train.optimizer.arguments():
         calmer.append("a smaller train.optimizer.weight_decay")
-    scaled = ["normalize.scaling: standard"] if found.unscaled else []
+    scaled = ["normalize.scaling: standard"] if finding.unscaled else []
     own = {
         "images": ["dvc repro --force normalize, which writes the images again"],
         "precision": ["train.precision: mixed_bfloat16, which has the range of float32"],
         "penalty": ["a smaller model.l2"],
         "loss": ["another train.loss or model.output_activation"],
-    }.get(found.kind, scaled)
-    if found.kind in ("images", "precision"):
+    }.get(finding.kind, scaled)
+    if finding.kind in ("images", "precision"):
         return own
-    if found.activation == "exponential":
+    if finding.activation == "exponential":
         own = [*own, "another activation than exponential"]
-    return [*calmer, *own] if found.exploding else [*own, *calmer]
+    return [*calmer, *own] if finding.exploding else [*own, *calmer]
 
 
-def _search(
-    fault: NotFiniteError, start: Any, build: Build, strategy: Distribution, data: Data, train: Train
-) -> Finding:
-    keeper = _replayed(fault, start, build, strategy, data, train)
-    strategy.close()  # what follows is computed on one device
+def _search(fault: NotFiniteError, start: Any, training: Training) -> Finding:
+    data, train = training.data, training.params.train
+    keeper = _replayed(fault, start, training)
+    training.strategy.close()  # what follows is computed on one device
     if keeper is None:
         return Finding(
             "not found: trained again, these steps stayed finite. This training does not repeat itself exactly "
             f"(train.reproducibility: {train.reproducibility})"
         )
-    networks = [
-        build(train.model_copy(update={"precision": kind}), ONE) for kind in dict.fromkeys([train.precision, "float32"])
-    ]
+    networks = [training.begun_anew(ONE, precision=kind).model for kind in dict.fromkeys([train.precision, "float32"])]
     plain = prepare_for_gradients(networks[-1])
     gradients = {
         step: compute_gradients(plain, keeper.states[step - 1], next(data.batches(ONE, fault.epoch - 1, step - 1)))
@@ -265,31 +260,25 @@ def _search(
         if step - 1 in keeper.states
     }
     if keeper.spoiled:
-        found = find_first_fault(networks, keeper.states[keeper.step - 1], _training(data, fault.epoch, keeper.step))
-        found = found or inspect_update(plain, keeper.states[keeper.step], gradients[keeper.step])
-        found = replace(found, where=f"{found.where}, in step {keeper.step}, whose loss was still finite")
+        finding = find_first_fault(networks, keeper.states[keeper.step - 1], _training(data, fault.epoch, keeper.step))
+        finding = finding or inspect_update(plain, keeper.states[keeper.step], gradients[keeper.step])
+        finding = replace(finding, where=f"{finding.where}, in step {keeper.step}, whose loss was still finite")
     else:
         validated = fault.name == "val/loss"
         batches = _validation(data) if validated else _training(data, fault.epoch, fault.step)
-        found = find_first_fault(networks, keeper.states[keeper.step], batches, training=not validated)
-        found = found or Finding("not found: on one device all values of its batch are finite")
+        finding = find_first_fault(networks, keeper.states[keeper.step], batches, training=not validated)
+        finding = finding or Finding("not found: on one device all values of its batch are finite")
     unscaled = float(np.abs(data.training.inputs[: data.batch_size]).max()) > UNSCALED
-    return replace(found, norms={step: gradient_norm(one) for step, one in gradients.items()}, unscaled=unscaled)
+    return replace(finding, norms={step: gradient_norm(one) for step, one in gradients.items()}, unscaled=unscaled)
 
 
-def _replayed(
-    fault: NotFiniteError, start: Any, build: Build, strategy: Distribution, data: Data, train: Train
-) -> "_Keeper | None":
+def _replayed(fault: NotFiniteError, start: Any, training: Training) -> "_Keeper | None":
     """The last steps before the fault, trained again; None where they go another way."""
-    state, progress = start if start else (None, {"epoch": 0, "step": 0})
-    keeper = _Keeper(progress["step"], fault)
-
-    stand = fit.Progress(progress["epoch"], progress["step"])
-    again = train.model_copy(update={"checkpoint_steps": 0})
+    state, kept = start if start else (None, {"epoch": 0, "step": 0})
+    keeper = _Keeper(kept["step"], fault)
+    again = training.begun_anew(training.strategy, checkpoint_steps=0)
     try:
-        fit.fit_network(
-            build(train, strategy), strategy, data, again, fit.FitHooks(quiet=True), stand, state, callbacks=[keeper]
-        )
+        fit.fit_network(again, fit.Progress(kept["epoch"], kept["step"]), state, callbacks=[keeper], quiet=True)
     except NotFiniteError as other:
         return keeper if (other.name, other.step) == (fault.name, fault.step) else None
     except StoppedError:
@@ -334,10 +323,10 @@ def _training(data: Data, epoch: int, step: int) -> Iterator[tuple[Sequence[str]
 
 def _validation(data: Data) -> Iterator[tuple[Sequence[str], Batch]]:
     """All batches, with the names of their images."""
-    held_out = data.held_out(ONE)
-    for number in range(len(held_out)):
+    validation_batches = data.validation_batches(ONE)
+    for number in range(len(validation_batches)):
         at = number * data.validation_batch
         yield (
             [f"{index} of the validation split" for index in range(at, at + data.validation_batch)],
-            held_out[number],
+            validation_batches[number],
         )

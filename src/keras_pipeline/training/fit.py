@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,11 +14,12 @@ from tqdm import tqdm
 from keras_pipeline.config.params import EarlyStopping, Train
 from keras_pipeline.core import process
 from keras_pipeline.core.errors import DivergedError, StoppedError
-from keras_pipeline.distribution.strategies import Distribution
-from keras_pipeline.training.batches import Data, Row
+from keras_pipeline.records.observer import Observer
+from keras_pipeline.training.batches import Row
 from keras_pipeline.training.compilation import learning_rate_then
 from keras_pipeline.training.engines import fused, numpy_engine
 from keras_pipeline.training.state import TrainingState, make_variables, put_state, state_of
+from keras_pipeline.training.training import Training
 
 LEAST_IMPROVEMENT = 1e-4
 """By how much val/loss must fall for reduce_on_plateau, as in keras.callbacks.ReduceLROnPlateau."""
@@ -32,7 +33,7 @@ def best_epoch(history: Sequence[Row], rule: EarlyStopping) -> int:
     return values.index(min(values) if rule.monitor == "val/loss" else max(values)) + 1
 
 
-def stands_still(history: Sequence[Row], patience: int) -> bool:
+def is_on_plateau(history: Sequence[Row], patience: int) -> bool:
     """Whether reduce_on_plateau lowers the rate after the last epoch: a function of the epochs alone."""
     best, waited = math.inf, 0
     for row in history:
@@ -45,7 +46,7 @@ def stands_still(history: Sequence[Row], patience: int) -> bool:
     return waited == patience
 
 
-def finished(history: Sequence[Row], train: Train) -> bool:
+def is_finished(history: Sequence[Row], train: Train) -> bool:
     """Whether no epoch is left, or early stopping ends the training here."""
     rule = train.early_stopping
     waited = len(history) - best_epoch(history, rule) if history else 0
@@ -142,42 +143,32 @@ class NotFiniteError(DivergedError):
         )
 
 
-@dataclass
-class FitHooks:
-    """Who is told: `save` keeps a state with its progress, `epoch` gets each epoch's row, `asked` says whether
-    somebody wants the training to end; `quiet`: nothing is printed."""
-
-    save: Callable[[TrainingState, dict[str, Any]], None] = lambda state, progress: None
-    epoch: Callable[[Row], None] = lambda row: None
-    asked: Callable[[], bool] = lambda: False
-    quiet: bool = False
-
-
 def fit_network(
-    model: keras.Sequential,
-    strategy: Distribution,
-    data: Data,
-    train: Train,
-    hooks: FitHooks,
+    training: Training,
     progress: Progress,
     state: TrainingState | None = None,
+    observers: Sequence[Observer] = (),
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    *,
+    quiet: bool = False,
 ) -> None:
-    """Train the compiled model from `progress` to its end; `state` is what was kept there. `callbacks`, if any, see
-    the end of every step.
+    """Train the network from `progress` to its end; `state` is what was kept there. `callbacks`, if any, see the end
+    of every step; the observers' `started` and `ended` are not for the fit to call. `quiet`: nothing is printed.
 
     A row: epoch (counted from 1), train/loss, train/accuracy (means over the epoch while it trained, with
     Dropout on), val/loss, val/accuracy (at its end), train/learning_rate (after its last step), time (seconds
     since 1970); of a regression mean_absolute_error in place of accuracy. Both losses include the L2 penalty. With
     early stopping on, the weights of the best epoch are in place at the end. `progress` is kept up to date.
     Raises NotFiniteError at the first step whose loss is not a finite number, and before a state is kept that has
-    such weights, with `progress` at the last good step kept; StoppedError when `hooks.asked`, after the step is kept.
+    such weights, with `progress` at the last good step kept; StoppedError when an observer requests it, after the
+    step is kept.
     """
+    model, strategy, data, train = training.model, training.strategy, training.data, training.params.train
     start = progress.epoch, progress.step
-    callback = TrainingCallback(strategy, data, train, hooks, progress, state)
-    held_out = data.held_out(strategy)
-    make_variables(model, strategy, held_out[0])
-    if not finished(progress.history, train):
+    callback = TrainingCallback(training, progress, state, observers, quiet=quiet)
+    validation_batches = data.validation_batches(strategy)
+    make_variables(model, strategy, validation_batches[0])
+    if not is_finished(progress.history, train):
         options: dict[str, Any] = {
             "epochs": train.epochs,
             "initial_epoch": start[0],
@@ -185,15 +176,15 @@ def fit_network(
         }
         look = 1 if callbacks else train.checkpoint_steps
         if train.engine == "numpy":
-            numpy_engine.fit_numpy(model, train.loss, strategy, data, start[1], look, **options)
+            numpy_engine.fit_numpy(training, start[1], look, **options)
         elif fused.can_fuse(model, strategy, data):
-            fused.fit_fused(model, strategy, data, start[1], look, **options)
+            fused.fit_fused(training, start[1], look, **options)
         else:
             strategy.fit(
                 model,
                 lambda: data.batches(strategy, *start),
                 steps_per_epoch=data.steps,
-                validation_data=held_out,
+                validation_data=validation_batches,
                 shuffle=False,
                 verbose=0,
                 **options,
@@ -209,18 +200,18 @@ class TrainingCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(
         self,
-        strategy: Distribution,
-        data: Data,
-        train: Train,
-        hooks: FitHooks,
+        training: Training,
         progress: Progress,
-        state: TrainingState | None,
+        state: TrainingState | None = None,
+        observers: Sequence[Observer] = (),
+        *,
+        quiet: bool = False,
     ) -> None:
         super().__init__()
-        self.strategy, self.data, self.train, self.hooks = strategy, data, train, hooks
-        self.progress, self.state = progress, state
+        self.strategy, self.data, self.train = training.strategy, training.data, training.params.train
+        self.progress, self.state, self.observers = progress, state, observers
         self.best = [state[name] for name in state if name.startswith("best/")] if state else []
-        self.lines = ProgressLines(train.epochs, data.steps, shown=not hooks.quiet)
+        self.lines = ProgressLines(self.train.epochs, self.data.steps, shown=not quiet)
         self.began = time.monotonic() - progress.seconds
         self.epoch = self.step = 0
         self.compiling_since: float | None = None
@@ -255,11 +246,11 @@ class TrainingCallback(keras.callbacks.Callback):  # type: ignore[misc]
         due = bool(every) and self.step % every == 0 and not last
         if last and self.strategy.own_statistics:
             self.strategy.average_statistics(self.model)
-        asked = not last and self.hooks.asked()
-        if due or asked:
+        stop = not last and self._stop_requested()
+        if due or stop:
             self.progress.step = self.step
             self._save()
-        if asked:
+        if stop:
             self._stop()
         if last and self.params["steps"] > batch + 1:
             self.model.stop_training = True  # ends the epoch that was resumed in its middle; see on_epoch_end
@@ -277,15 +268,16 @@ class TrainingCallback(keras.callbacks.Callback):  # type: ignore[misc]
         history.append({**row, "time": time.time()})
         self.progress.epoch, self.progress.step = epoch + 1, 0
         schedule, rule = self.train.schedule, self.train.early_stopping
-        if schedule.name == "reduce_on_plateau" and stands_still(history, schedule.patience):
+        if schedule.name == "reduce_on_plateau" and is_on_plateau(history, schedule.patience):
             optimizer.learning_rate = rate * schedule.factor
         if rule.patience and best_epoch(history, rule) == len(history):
             self.best = self.model.get_weights()
         self._save()
         self.lines.epoch_ends(row)
-        self.hooks.epoch(history[-1])
-        self.model.stop_training = finished(history, self.train)
-        if self.hooks.asked() and not self.model.stop_training:
+        for observer in self.observers:
+            observer.epoch(history[-1])
+        self.model.stop_training = is_finished(history, self.train)
+        if self._stop_requested() and not self.model.stop_training:
             self._stop()
 
     def finish(self, model: keras.Sequential) -> None:
@@ -294,14 +286,18 @@ class TrainingCallback(keras.callbacks.Callback):  # type: ignore[misc]
             model.set_weights(self.best)
 
     def _save(self) -> None:
-        """All workers take part, because some states are sums over them; only the chief's hooks keep it."""
+        """All workers take part, because some states are sums over them; only the chief's observers keep it."""
         state = state_of(self.model, self.strategy)
         # A step's loss is of the weights before it: they may be spoiled where it is still finite.
         finite = all(np.isfinite(one).all() for name, one in state.items() if name.startswith("trainable/"))
         self._check("a weight", 0.0 if finite else math.nan)
         self.progress.seconds = time.monotonic() - self.began
         best = {f"best/{number:04}": one for number, one in enumerate(self.best)}
-        self.hooks.save({**state, **best}, asdict(self.progress))
+        for observer in self.observers:
+            observer.checkpoint({**state, **best}, asdict(self.progress))
+
+    def _stop_requested(self) -> bool:
+        return any(observer.stop_requested() for observer in self.observers)
 
     def _stop(self) -> None:
         self.lines.close()

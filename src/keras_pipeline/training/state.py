@@ -6,13 +6,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_pipeline.distribution.strategies import Distribution
+from keras_pipeline.distribution.strategies import OpenedStrategy
 from keras_pipeline.training.batches import Batch, Data
 
 TrainingState = dict[str, NDArray[Any]]
 
 
-def make_variables(model: keras.Sequential, strategy: Distribution, batch: Batch) -> None:
+def make_variables(model: keras.Sequential, strategy: OpenedStrategy, batch: Batch) -> None:
     """Make the variables of optimizer and metrics, which Keras makes at their first use: a state can then be put in,
     and a replica, which must not make any, finds them."""
     images, targets, weights = (array[:1] for array in batch)
@@ -24,14 +24,14 @@ def make_variables(model: keras.Sequential, strategy: Distribution, batch: Batch
         model.compute_metrics(images, targets, targets, weights)
 
 
-def first_state(model: keras.Sequential, strategy: Distribution, data: Data) -> TrainingState:
+def first_state(model: keras.Sequential, strategy: OpenedStrategy, data: Data) -> TrainingState:
     """The state of a network that was compiled and not trained yet, to begin from it again."""
-    make_variables(model, strategy, data.held_out(strategy)[0])
+    make_variables(model, strategy, data.validation_batches(strategy)[0])
     strategy.spread_noise(model)
     return state_of(model, strategy)
 
 
-def state_of(model: keras.Sequential, strategy: Distribution) -> TrainingState:
+def state_of(model: keras.Sequential, strategy: OpenedStrategy) -> TrainingState:
     """Every number that a training needs to go on: weights, optimizer, metrics, and the state of random generators.
 
     Most are the same on all replicas; those of which each has its own stand stacked, replicas first, under "own/".
@@ -42,7 +42,7 @@ def state_of(model: keras.Sequential, strategy: Distribution) -> TrainingState:
     return state | dict(zip(own, strategy.gather(list(own.values())), strict=True))
 
 
-def put_state(model: keras.Sequential, state: TrainingState, strategy: Distribution, *, metrics: bool) -> None:
+def put_state(model: keras.Sequential, state: TrainingState, strategy: OpenedStrategy, *, metrics: bool) -> None:
     """Put back what `state_of` gave; `metrics`: also the means over the epoch so far."""
     shared, own = _variables(model, strategy, metrics)
     for name, variable in shared.items():
@@ -50,7 +50,9 @@ def put_state(model: keras.Sequential, state: TrainingState, strategy: Distribut
     strategy.scatter(list(own.values()), [state[name] for name in own])
 
 
-def _variables(model: keras.Sequential, strategy: Distribution, metrics: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+def _variables(
+    model: keras.Sequential, strategy: OpenedStrategy, metrics: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """What all replicas share, and of what each has its own."""
     statistics = {id(weight) for weight in model.non_trainable_weights} if strategy.own_statistics else set()
     shared = {

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_pipeline.distribution import fit_loop
-from keras_pipeline.distribution.strategies import Distribution
+from keras_pipeline.distribution.strategies import OpenedStrategy
 from keras_pipeline.models import frameworks
 from keras_pipeline.training.batches import Data, batch_order
+from keras_pipeline.training.training import Training
 
 MOST_STEPS = 64
 """How many steps are one program: enough that what is between two programs does not count."""
@@ -27,7 +28,7 @@ MOST_NOISE = 2**26
 """How many random numbers are drawn ahead, for the steps of one program."""
 
 
-def can_fuse(model: keras.Sequential, strategy: Distribution, data: Data) -> bool:
+def can_fuse(model: keras.Sequential, strategy: OpenedStrategy, data: Data) -> bool:
     """Whether this network trains faster so, and its images fit on the device.
 
     On a CPU, XLA's convolutions are much slower than TensorFlow's.
@@ -42,9 +43,7 @@ def can_fuse(model: keras.Sequential, strategy: Distribution, data: Data) -> boo
 
 
 def fit_fused(
-    model: keras.Sequential,
-    strategy: Distribution,
-    data: Data,
+    training: Training,
     initial_step: int,
     look: int,
     *,
@@ -52,7 +51,7 @@ def fit_fused(
     initial_epoch: int,
     callbacks: list[keras.callbacks.Callback],
 ) -> None:
-    """Train as Keras' fit would on the batches of `data`, from a step of an epoch on, both counted from 0.
+    """Train as Keras' fit would on the batches of its data, from a step of an epoch on, both counted from 0.
 
     Callbacks hear of the end of every `look` steps (0: of none in particular), and at least every half second or
     MOST_STEPS; their logs hold the "losses" of all steps since they heard last.
@@ -62,10 +61,11 @@ def fit_fused(
     else:
         from keras_pipeline.training.engines.fused_tensorflow import build_program
 
+    model, data = training.model, training.data
     size, count = data.batch_size, len(data.training.targets)
     whole = count // size
     together = max(1, min(MOST_STEPS, whole, MOST_NOISE // max(1, size * _noise(model))))
-    compute, validate = build_program(model, data, data.held_out(strategy).arrays())
+    compute, validate = build_program(model, data, data.validation_batches(training.strategy).arrays())
     order: tuple[int, NDArray[np.int32]] = -1, np.empty(0, np.int32)
     pace = 1
 

@@ -12,12 +12,12 @@ from keras_pipeline.distribution.fit_loop import Compute, Validate
 from keras_pipeline.training.batches import Batch, Data
 
 
-def build_program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Compute, Validate]:
+def build_program(model: keras.Sequential, data: Data, validation_batches: Batch) -> tuple[Compute, Validate]:
     """As `fused_tensorflow.build_program`; Dropout's masks are Keras' own, which JAX computes as fast as the rest."""
     images = jnp.asarray(data.training.inputs)
     targets = jnp.asarray(data.targets(data.training.targets))
     weights = jnp.asarray(data.training_weights())
-    validation = [jnp.asarray(array) for array in held_out]
+    validation = [jnp.asarray(array) for array in validation_batches]
     deform = data.deformation.apply if data.deformation else lambda images, factors: images
     groups = state_groups(model)
     tested = [groups[0], groups[1], groups[3]]
@@ -43,7 +43,7 @@ def build_program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple
         return np.array(losses)[:count]
 
     def validate() -> None:
-        for start in range(0, len(held_out[0]), data.validation_batch):
+        for start in range(0, len(validation_batches[0]), data.validation_batch):
             batch = tuple(array[start : start + data.validation_batch] for array in validation)
             assign_values(tested, test(read_values(tested), batch))
 

@@ -13,8 +13,9 @@ from keras_pipeline.distribution.fit_loop import Compute, Validate
 from keras_pipeline.training.batches import Batch, Data
 
 
-def build_program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple[Compute, Validate]:
-    """The steps of the compiled model on the training images of `data`, and its metrics' update on `held_out`.
+def build_program(model: keras.Sequential, data: Data, validation_batches: Batch) -> tuple[Compute, Validate]:
+    """The steps of the compiled model on the training images of `data`, and its metrics' update on the
+    `validation_batches`.
 
     Dropout's masks are drawn outside of XLA, which would take twenty times as long: by the same generator from the
     same state as in Keras' fit, so that they are the same.
@@ -22,7 +23,7 @@ def build_program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple
     images = tf.constant(data.training.inputs)
     targets = tf.constant(data.targets(data.training.targets))
     weights = tf.constant(data.training_weights())
-    validation = [tf.constant(array) for array in held_out]
+    validation = [tf.constant(array) for array in validation_batches]
     dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
     deform = data.deformation.apply if data.deformation else lambda images, factors: images
 
@@ -47,7 +48,7 @@ def build_program(model: keras.Sequential, data: Data, held_out: Batch) -> tuple
     one_step, test = (tf.function(one, autograph=False) for one in (model.train_step, model.test_step))
 
     def validate() -> None:
-        for start in range(0, len(held_out[0]), data.validation_batch):
+        for start in range(0, len(validation_batches[0]), data.validation_batch):
             test(tuple(array[start : start + data.validation_batch] for array in validation))
 
     def compute(chosen: NDArray[np.int32], factors: NDArray[np.float32], count: int) -> NDArray[np.float32]:

@@ -13,18 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_pipeline.distribution import fit_loop
-from keras_pipeline.distribution.strategies import Distribution
-from keras_pipeline.training.batches import Batch, Data
+from keras_pipeline.training.batches import Batch
 from keras_pipeline.training.compilation import learning_rates
 from keras_pipeline.training.engines import from_scratch
 from keras_pipeline.training.engines.from_scratch import Layer, Network
+from keras_pipeline.training.training import Training
 
 
 def fit_numpy(
-    model: keras.Sequential,
-    loss: str,
-    strategy: Distribution,
-    data: Data,
+    training: Training,
     initial_step: int,
     look: int,
     *,
@@ -32,11 +29,12 @@ def fit_numpy(
     initial_epoch: int,
     callbacks: list[keras.callbacks.Callback],
 ) -> None:
-    """Train the network, compiled with this loss and SGD, from a step of an epoch on, both counted from 0.
+    """Train the network, which is compiled with SGD, from a step of an epoch on, both counted from 0.
 
     Callbacks hear of the end of every `look` steps (0: of none in particular), and at least every loop.LONGEST seconds;
     their logs hold the "losses" of all steps since they heard last.
     """
+    model, strategy, data, loss = training.model, training.strategy, training.data, training.params.train.loss
     batches = data.batches(strategy, initial_epoch, initial_step)
 
     def train(epoch: int, step: int) -> tuple[int, fit_loop.Logs]:

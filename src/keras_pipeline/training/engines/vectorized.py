@@ -22,8 +22,8 @@ from keras_pipeline.training import state
 from keras_pipeline.training.batches import batch_order
 from keras_pipeline.training.compilation import learning_rate
 from keras_pipeline.training.engines import fused, fused_jax
-from keras_pipeline.training.fit import FitHooks, NotFiniteError, Progress, TrainingCallback
-from keras_pipeline.training.prepared import Prepared
+from keras_pipeline.training.fit import NotFiniteError, Progress, TrainingCallback
+from keras_pipeline.training.recorded_training import RecordedTraining
 
 Numbers = dict[str, Any]
 MOST_FACTORS = 2**26
@@ -33,15 +33,15 @@ MOST_FACTORS = 2**26
 class Lane:
     """One variant's training among the others: its network, its epochs in `progress`, and `fault` if it diverged."""
 
-    def __init__(self, prepared: Prepared) -> None:
-        self.prepared, self.model, self.data = prepared, prepared.model, prepared.data
+    def __init__(self, training: RecordedTraining) -> None:
+        self.training, self.model, self.data = training, training.model, training.data
         self.fault: NotFiniteError | None = None
-        self.progress = Progress(history=prepared.run["history"])
+        self.progress = Progress(history=training.run["history"])
         self.order = np.empty(0, np.int32)
-        train = prepared.params.train.model_copy(update={"checkpoint_steps": 0})  # nobody keeps any
-        state.make_variables(self.model, prepared.strategy, self.data.held_out(prepared.strategy)[0])
+        state.make_variables(self.model, training.strategy, self.data.validation_batches(training.strategy)[0])
         self.groups = fused_jax.state_groups(self.model)
-        self.callback = TrainingCallback(prepared.strategy, self.data, train, FitHooks(quiet=True), self.progress, None)
+        unkept = training.changed(training.strategy, checkpoint_steps=0)
+        self.callback = TrainingCallback(unkept, self.progress, quiet=True)
         self.callback.set_model(self.model)
         self.callback.set_params({"steps": self.data.steps})
 
@@ -53,13 +53,13 @@ class Lane:
     def numbers(self) -> Numbers:
         """What makes this variant's network another than that of the same shapes."""
         return {
-            "rate": np.float32(self.prepared.params.train.optimizer.learning_rate),
+            "rate": np.float32(self.training.params.train.optimizer.learning_rate),
             "kept": [np.float32(1 - layer.rate) for layer in _dropouts(self.model)],
             "l2": [np.float32(one.l2) for one in _regularizers(self.model)],
         }
 
 
-def fit_together(prepared: Sequence[Prepared], told: Callable[[int, int], None]) -> list[Lane]:
+def fit_together(trainings: Sequence[RecordedTraining], report_progress: Callable[[int, int], None]) -> list[Lane]:
     """Train variants whose networks have the same shapes, and whose params are the same but for seed, learning rate,
     Dropout's rates and L2 factors (none of these 0 in one and not in another).
 
@@ -67,8 +67,8 @@ def fit_together(prepared: Sequence[Prepared], told: Callable[[int, int], None])
     ends early, or diverges, keeps what it was then, while the others go on. `told(epoch, step)`, both counted from 1,
     hears where all are, at least every half second.
     """
-    lanes = [Lane(one) for one in prepared]
-    data, train = lanes[0].data, prepared[0].params.train
+    lanes = [Lane(one) for one in trainings]
+    data, train = lanes[0].data, trainings[0].params.train
     size, count = data.batch_size, len(data.training.targets)
     whole = count // size
     terms = len(data.deformation.terms) if data.deformation else 0
@@ -103,7 +103,7 @@ def fit_together(prepared: Sequence[Prepared], told: Callable[[int, int], None])
             step += steps
             _look(lanes, state, losses, step)
             pace = max(1, int(fit_loop.LONGEST * steps / (time.perf_counter() - began)))
-            told(epoch + 1, step)
+            report_progress(epoch + 1, step)
         _take(lanes, state)
         results = [lane.model.get_metrics_result() for lane in lanes]
         for lane in lanes:
@@ -145,15 +145,15 @@ def _epoch_ends(lane: Lane, epoch: int, result: dict[str, Any]) -> None:
 def _programs(lanes: Sequence[Lane]) -> tuple[Callable[..., Any], Callable[[Any], Any]]:
     """Some steps of all variants from their stacked states, and the update of their metrics by the validation split."""
     first, data = lanes[0], lanes[0].data
-    model, train = first.model, first.prepared.params.train
+    model, train = first.model, first.training.params.train
     images = jnp.asarray(data.training.inputs)
     targets = jnp.asarray(data.targets(data.training.targets))
     weights = jnp.asarray(data.training_weights())
-    held_out = [jnp.asarray(array) for array in data.held_out(first.prepared.strategy).arrays()]
+    validation_batches = [jnp.asarray(array) for array in data.validation_batches(first.training.strategy).arrays()]
     deform = data.deformation.apply if data.deformation else lambda images, factors: images
     numbers = jax.tree.map(lambda *one: jnp.stack(one), *[lane.numbers() for lane in lanes])
 
-    def of_one(state: Any, own: Numbers, chosen: Any, factors: Any, count: Any, images: Any, *rest: Any) -> Any:
+    def of_one(state: Any, numbers: Numbers, chosen: Any, factors: Any, count: Any, images: Any, *rest: Any) -> Any:
         targets, weights = rest
 
         def step(number: Any, carried: Any) -> Any:
@@ -164,15 +164,15 @@ def _programs(lanes: Sequence[Lane]) -> tuple[Callable[..., Any], Callable[[Any]
             logs, state = model.train_step(state, batch)
             return state, losses.at[number].set(logs["loss"])
 
-        with _given(model, own, lambda rate: learning_rate(train.schedule, rate, train.epochs, data.steps)):
+        with _given(model, numbers, lambda rate: learning_rate(train.schedule, rate, train.epochs, data.steps)):
             return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(len(chosen))))
 
     every = jax.vmap(of_one, in_axes=(0, 0, 0, 0, None, None, None, None))
     compiled = jax.jit(every, donate_argnums=0)
 
-    def tested(state: Any, own: Numbers, batch: Any) -> Any:
+    def tested(state: Any, numbers: Numbers, batch: Any) -> Any:
         trainable, others, optimizer, metrics = state
-        with _given(model, own, None):
+        with _given(model, numbers, None):
             _, (trainable, others, metrics) = model.test_step((trainable, others, metrics), batch)
         return trainable, others, optimizer, metrics
 
@@ -185,26 +185,28 @@ def _programs(lanes: Sequence[Lane]) -> tuple[Callable[..., Any], Callable[[Any]
         return state, np.array(losses)[:, :count]
 
     def validate(state: Any) -> Any:
-        for start in range(0, len(held_out[0]), data.validation_batch):
-            state = test(state, numbers, tuple(array[start : start + data.validation_batch] for array in held_out))
+        for start in range(0, len(validation_batches[0]), data.validation_batch):
+            state = test(
+                state, numbers, tuple(array[start : start + data.validation_batch] for array in validation_batches)
+            )
         return state
 
     return compute, validate
 
 
 @contextmanager
-def _given(model: keras.Sequential, own: Numbers, schedule: Callable[[Any], Any] | None) -> Iterator[None]:
+def _given(model: keras.Sequential, numbers: Numbers, schedule: Callable[[Any], Any] | None) -> Iterator[None]:
     """Let the network compute with one variant's numbers, while it is traced."""
     dropouts, regularizers = _dropouts(model), _regularizers(model)
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     scheduled = isinstance(optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule)
     before = optimizer._learning_rate, [one.l2 for one in regularizers]
-    for layer, kept in zip(dropouts, own["kept"], strict=True):
+    for layer, kept in zip(dropouts, numbers["kept"], strict=True):
         layer.call = _dropping(layer, kept)
-    for one, factor in zip(regularizers, own["l2"], strict=True):
+    for one, factor in zip(regularizers, numbers["l2"], strict=True):
         one.l2 = factor
     if scheduled and schedule:  # else the rate is a variable of the optimizer, in its state
-        optimizer._learning_rate = schedule(own["rate"])
+        optimizer._learning_rate = schedule(numbers["rate"])
     try:
         yield
     finally:

@@ -1,32 +1,33 @@
-"""A training made ready to begin: the checks before it, its network on its devices, what the user is told of it."""
+"""A training of which a record is kept: the checks before it, what the user is told of it, the network it writes."""
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_pipeline.config import layers
-from keras_pipeline.config.params import Params, Train
+from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import TASKS
 from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import DataError, DivergedError, MachineError
 from keras_pipeline.data.splits import Split
 from keras_pipeline.data.statistics import Statistics, read_statistics
-from keras_pipeline.data.task_spec import TaskSpec, task_spec_from
+from keras_pipeline.data.task_spec import task_spec_from
 from keras_pipeline.distribution import strategies
-from keras_pipeline.distribution.strategies import Distribution, Plan
+from keras_pipeline.distribution.strategies import OpenedStrategy, Plan
 from keras_pipeline.models import architectures, frameworks
 from keras_pipeline.records import provenance, record
+from keras_pipeline.records.observer import Observer
 from keras_pipeline.records.record import RunRecord, write_record
 from keras_pipeline.training.checkpoints import Checkpoints
+from keras_pipeline.training.training import Training, prepare_training
 
 if TYPE_CHECKING:
     import keras
 
-    from keras_pipeline.training.batches import Data
-    from keras_pipeline.training.fit import FitHooks, NotFiniteError, Progress
+    from keras_pipeline.training.fit import NotFiniteError, Progress
     from keras_pipeline.training.state import TrainingState
 
 
@@ -56,8 +57,8 @@ def check_training(params: Params, normalized: Path) -> tuple[Plan, Statistics]:
 def _made_with(params: Params, statistics: Statistics, normalized: Path) -> None:
     made = {"fetch.dataset": statistics["dataset"]}
     made |= {f"normalize.{key}": value for key, value in statistics["normalize"].items()}
-    asked = provenance.flat_params({"fetch": params.fetch, "normalize": params.normalize})
-    for key, value in asked.items():
+    wanted = provenance.flat_params({"fetch": params.fetch, "normalize": params.normalize})
+    for key, value in wanted.items():
         if made.get(key) != value:
             raise DataError(
                 f"{normalized}: made with {key}: {made.get(key)}, the params say {value}. Run `dvc repro normalize`."
@@ -70,82 +71,69 @@ def least_memory(params: Params, shape: layers.Shape, batch_size: int) -> int:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A compiled network on its devices, with the batches it will see; `run` is the record of its training."""
+class RecordedTraining(Training):
+    """A training of which a record is kept: `run`."""
 
-    params: Params
-    plan: Plan
-    strategy: Distribution
-    data: "Data"
-    model: "keras.Sequential"
     run: RunRecord
-
-    @property
-    def task_spec(self) -> TaskSpec:
-        """What the network is to learn."""
-        return task_spec_from(self.run["dataset"])
 
     def fit(
         self,
-        train: Train,
-        hooks: "FitHooks",
         progress: "Progress",
         state: "TrainingState | None" = None,
-        strategy: Distribution | None = None,
+        observers: Sequence[Observer] = (),
+        *,
+        quiet: bool = False,
     ) -> None:
-        """As `fit.fit_network`, on `strategy` if given; the record is told the time it took."""
+        """As `fit.fit_network`; the record is told the time it took."""
         from keras_pipeline.training import fit
 
         began = time.monotonic() - progress.seconds
         try:
             with process.time_part("train"):
-                fit.fit_network(self.model, strategy or self.strategy, self.data, train, hooks, progress, state)
+                fit.fit_network(self, progress, state, observers, quiet=quiet)
         finally:
             self.run["ended"], self.run["train_seconds"] = time.time(), time.monotonic() - began
 
-    def explained(self, fault: "NotFiniteError", kept: Checkpoints | None) -> DivergedError:
-        """The fault of `fit` with its cause, which is looked for from the checkpoints `kept`, and told the record."""
+    def diagnose_divergence(self, fault: "NotFiniteError", checkpoints: Checkpoints | None) -> DivergedError:
+        """The fault of `fit` with its cause, looked for from its checkpoints if it keeps any, and told the record."""
         from keras_pipeline.training import divergence
 
         self.run["diverged"] = fault.received  # all that is known, should the search be interrupted
-        found = divergence.explain_divergence(fault, kept, self._build, self.strategy, self.data, self.params.train)
-        self.run["diverged"] = found.cause
-        return DivergedError(found.message)
-
-    def _build(self, train: Train, strategy: Distribution) -> "keras.Sequential":
-        return _new_network(self.params, train, strategy, self.data, self.run)
+        diagnosis = divergence.explain_divergence(fault, checkpoints, self)
+        self.run["diverged"] = diagnosis.cause
+        return DivergedError(diagnosis.message)
 
     def summary(self) -> Iterator[str]:
         """What will be trained, on what, and what of it is worth a second look: a line each."""
-        images, where, precision = self.run["dataset"]["images"], self.run["strategy"], self.params.train.precision
-        asked = self.task_spec
-        needed = least_memory(self.params, asked.shape, where["batch_per_replica"])
+        images, strategy, precision = self.run["dataset"]["images"], self.run["strategy"], self.params.train.precision
+        task_spec = self.task_spec
+        needed = least_memory(self.params, task_spec.shape, strategy["batch_per_replica"])
         yield (
             f"train: {self.params.model.architecture}, {self.run['weights']:,} weights, at least "
             f"{needed / 1e6:.0f} MB a replica; {images['train']:,} training and {images['validation']:,} validation "
-            f"{TASKS[asked.task].things} of {self.run['dataset']['dataset']}"
+            f"{TASKS[task_spec.task].things} of {self.run['dataset']['dataset']}"
         )
-        several = where["replicas"] > 1
-        share = f", {where['batch_per_replica']} on each of {where['replicas']} replicas" if several else ""
-        of_each = " of each worker" if where["workers"] > 1 else ""
+        several = strategy["replicas"] > 1
+        share = f", {strategy['batch_per_replica']} on each of {strategy['replicas']} replicas" if several else ""
+        of_each = " of each worker" if strategy["workers"] > 1 else ""
         yield (
-            f"train: {where['backend']}, strategy {where['name']} on {', '.join(where['devices'])}{of_each}; "
+            f"train: {strategy['backend']}, strategy {strategy['name']} on {', '.join(strategy['devices'])}{of_each}; "
             f"batches of {self.plan.batch_size}{share}"
         )
         if self.data.deformation:
             yield "train: every training image is deformed anew each time it is seen (train.augmentation)"
-        if where["fused"]:
+        if strategy["fused"]:
             yield "train: many steps run as one compiled program (train.fused); the first takes some seconds to compile"
         if several and architectures.has_batch_normalization(self.params.model):
-            yield f"train: BatchNormalization's statistics: {where['batch_statistics']}"
+            yield f"train: BatchNormalization's statistics: {strategy['batch_statistics']}"
         elif several:
             yield "train: no BatchNormalization in this network, so train.batch_statistics changes nothing"
-        if self.strategy.asked:
+        if self.strategy.requested:
             yield (
-                f"train: {self.strategy.asked} was asked for and is not there; "
+                f"train: {self.strategy.requested} was asked for and is not there; "
                 "one device trains instead, as params.yaml allows"
             )
-        if precision != "float32" and where["devices"][0].startswith("/cpu"):
+        if precision != "float32" and strategy["devices"][0].startswith("/cpu"):
             yield f"train: {precision} is slower than float32 on a CPU, and less exact"
         if self.run["resumed"]:
             yield f"train: {self._going_on()}, in the same run"
@@ -156,7 +144,7 @@ class Prepared:
         position = self.run["resumed"][-1]
         if position == "epoch 1 step 1":
             return "begins again, because it ended before its first checkpoint"
-        if fit.finished(self.run["history"], self.params.train):
+        if fit.is_finished(self.run["history"], self.params.train):
             return "goes on from its checkpoint after the last epoch"
         return f"goes on from its checkpoint at {position}"
 
@@ -181,37 +169,19 @@ class Prepared:
         return trained
 
 
-def prepare_training(
-    params: Params, plan: Plan, strategy: Distribution, splits: list[Split], run: RunRecord
-) -> Prepared:
-    """The network with its first weights on the opened devices; the record `run` is told what it is and where.
-
-    `splits`: training and validation.
-    """
-    from keras_pipeline.training import augmentation, batches
+def prepare_recorded_training(
+    params: Params, plan: Plan, strategy: OpenedStrategy, splits: Sequence[Split], run: RunRecord
+) -> RecordedTraining:
+    """As `prepare_training`; the record `run` says what the dataset is, and is told what the network is and where."""
     from keras_pipeline.training.engines import fused
 
-    classes = task_spec_from(run["dataset"]).classes
-    weights = batches.class_weights(splits[0].targets, classes, params.train.class_weights)
-    deformation = augmentation.deformation_for(params.train.augmentation, params.seed, run["dataset"]["scaling"])
-    data = batches.Data(splits[0], splits[1], weights, params.seed, plan.batch_size, plan.validation_batch, deformation)
-    model = _new_network(params, params.train, strategy, data, run)
+    dataset = run["dataset"]
+    training = prepare_training(params, plan, strategy, splits, task_spec_from(dataset), dataset["scaling"])
     run["strategy"] = record.describe_strategy(
         plan,
         strategy,
         statistics=architectures.has_batch_normalization(params.model),
-        fused=fused.can_fuse(model, strategy, data),
+        fused=fused.can_fuse(training.model, strategy, training.data),
     )
-    run["weights"] = model.count_params()
-    return Prepared(params, plan, strategy, data, model, run)
-
-
-def _new_network(
-    params: Params, train: Train, strategy: Distribution, data: "Data", run: RunRecord
-) -> "keras.Sequential":
-    from keras_pipeline.training import compilation
-
-    with process.time_part("build"):
-        return compilation.new_network(
-            params.model, train, params.seed, strategy, data.steps, task_spec_from(run["dataset"])
-        )
+    run["weights"] = training.model.count_params()
+    return RecordedTraining(**vars(training), run=run)

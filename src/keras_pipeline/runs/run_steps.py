@@ -1,12 +1,15 @@
 """What the process of a run does: the data, the training, the evaluation and the tracking, as far as they lack."""
 
+import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from keras_pipeline.core.errors import DivergedError, StoppedError
+from keras_pipeline.distribution import launcher
 from keras_pipeline.records.observer import ChildRun
-from keras_pipeline.runs import local
 from keras_pipeline.runs.folders import PRUNED, FailureRecorder, Folders, ResultCache, is_data_made, mark_data_made
 from keras_pipeline.runs.run import Run
 from keras_pipeline.stages import evaluate, fetch, normalize, track, train
@@ -23,11 +26,13 @@ def make_data(folders: Folders, runs: Sequence[Run], downloads: Path) -> None:
 
 def is_done(result_cache: ResultCache, run: Run, member: ChildRun) -> bool:
     """Whether nothing of a run is left to do."""
-    own = result_cache.folders.run(run)
+    run_folder = result_cache.folders.run(run)
     record = result_cache.record(run)
-    if not record or not result_cache.evaluated(own, record):
+    if not record or not result_cache.evaluated(run_folder, record):
         return False
-    return track.is_tracked(run.params, own / "params.yaml", own / "models", own / "reports", member)
+    return track.is_tracked(
+        run.params, run_folder / "params.yaml", run_folder / "models", run_folder / "reports", member
+    )
 
 
 def do_runs(folders: Folders, runs: Sequence[Run], member: Callable[[Run], ChildRun]) -> None:
@@ -43,35 +48,43 @@ def do_runs(folders: Folders, runs: Sequence[Run], member: Callable[[Run], Child
         pruned = _train_alone(folders, runs[0])
     if untrained and not pruned and runs[0].params.train.backend != "tensorflow":
         if all(map(result_cache.record, runs)):  # evaluated by TensorFlow, and a process has one backend
-            local.restart_process()
+            _restart_process()
         raise RuntimeError("a training that ended well is not known")
     for run in runs:
-        own = folders.run(run)
-        models, reports = own / "models", own / "reports"
+        run_folder = folders.run(run)
+        models, reports = run_folder / "models", run_folder / "reports"
         record = result_cache.record(run)
-        if record and not result_cache.evaluated(own, record):
+        if record and not result_cache.evaluated(run_folder, record):
             evaluate.evaluate_network(run.params, folders.normalized(run.params), models, reports)
-            result_cache.keep_evaluated(own, record)
-        track.track_run(run.params, own / "params.yaml", models, reports, own / "checkpoints", member=member(run))
+            result_cache.keep_evaluated(run_folder, record)
+        track.track_run(
+            run.params, run_folder / "params.yaml", models, reports, run_folder / "checkpoints", member=member(run)
+        )
 
 
 def _train_alone(folders: Folders, run: Run) -> bool:
     """Train one run; whether its search gave it up."""
-    own = folders.run(run)
-    (own / PRUNED).unlink(missing_ok=True)  # a word of an earlier time
+    run_folder = folders.run(run)
+    (run_folder / PRUNED).unlink(missing_ok=True)  # a word of an earlier time
     try:
         train.train_network(
             run.params,
             folders.normalized(run.params),
-            own / "models",
-            FailureRecorder(own / "models"),
-            own / "checkpoints",
+            run_folder / "models",
+            FailureRecorder(run_folder / "models"),
+            run_folder / "checkpoints",
         )
     except DivergedError as error:  # a result like others, which `FailureRecorder` keeps
         print(error)
     except StoppedError:
-        if not (own / PRUNED).is_file():
+        if not (run_folder / PRUNED).is_file():
             raise
-        shutil.rmtree(own / "checkpoints")  # nobody goes on with it
+        shutil.rmtree(run_folder / "checkpoints")  # nobody goes on with it
         return True
     return False
+
+
+def _restart_process() -> NoReturn:
+    """Run the command of this process again, with none of its imports: a process has one backend."""
+    command = [sys.executable, "-m", "keras_pipeline.cli.main", *sys.argv[1:]]
+    os.execve(sys.executable, command, {**os.environ, launcher.PARENT: str(os.getppid())})  # noqa: S606
