@@ -8,7 +8,7 @@ import pytest
 
 from compared_runs import LABELS, Images, made, record, scaled_arrays, written
 from keras_pipeline.comparison import report, two_runs
-from keras_pipeline.evaluation import classes
+from keras_pipeline.evaluation import multiclass
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def test_the_images_that_flipped_are_drawn_both_ways_and_are_inside_the_page(mon
         for axes, index in zip(figure.axes, chosen, strict=False):
             told = [f"true {LABELS[index]}"]
             for letter, one in (("A", a), ("B", b)):
-                row = classes.probabilities(one.outputs)[index]
+                row = multiclass.probabilities(one.outputs)[index]
                 told.append(f"{letter}: {row.argmax()}  {row.max():.2f}")
             assert axes.get_title() == "\n".join(told)
             np.testing.assert_array_equal(axes.images[0].get_array(), images[index, :, :, 0])

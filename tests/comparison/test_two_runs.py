@@ -16,7 +16,7 @@ from keras_pipeline.comparison import find_run, two_runs
 from keras_pipeline.comparison.find_run import PREDICTIONS, RECORD, SCORES, FoundRun
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.evaluation import binary, classes
+from keras_pipeline.evaluation import binary, multiclass
 
 # What differed.
 
@@ -94,7 +94,7 @@ def test_the_differences_are_those_of_scipy_statsmodels_and_scikit_learn() -> No
     assert found.compared["test/log_loss"].difference == pytest.approx(
         b.scores["test/log_loss"] - a.scores["test/log_loss"]
     )
-    losses = [sklearn.metrics.log_loss(LABELS, classes.probabilities(run.outputs)) for run in (a, b)]
+    losses = [sklearn.metrics.log_loss(LABELS, multiclass.probabilities(run.outputs)) for run in (a, b)]
     assert found.compared["test/log_loss"].difference == pytest.approx(losses[1] - losses[0])
 
 
@@ -104,7 +104,7 @@ def test_the_intervals_are_those_of_a_paired_bootstrap() -> None:
     assert found
     assert found.flips
     right = [(run.outputs.argmax(axis=1) == LABELS).astype(float) for run in (b, a)]
-    losses = [-np.log(classes.probabilities(run.outputs)[np.arange(IMAGES), LABELS]) for run in (b, a)]
+    losses = [-np.log(multiclass.probabilities(run.outputs)[np.arange(IMAGES), LABELS]) for run in (b, a)]
     for scores, compared in ((right, found.compared["test/accuracy"]), (losses, found.compared["test/log_loss"])):
         drawn = stats.bootstrap(
             scores,
@@ -125,7 +125,7 @@ def test_the_surest_mistakes_come_first() -> None:
     assert found
     assert found.flips
     for chosen, wrong in ((found.flips.only_a, made(2)), (found.flips.only_b, made(1))):
-        confidence = classes.probabilities(wrong.outputs).max(axis=1)[chosen]
+        confidence = multiclass.probabilities(wrong.outputs).max(axis=1)[chosen]
         assert len(chosen) > 10
         assert list(confidence) == sorted(confidence, reverse=True)
 

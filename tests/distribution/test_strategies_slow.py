@@ -26,8 +26,8 @@ from keras_pipeline.distribution import strategies; from keras_pipeline.distribu
 chosen = small.params({"normalize.training_images": 100, "train.strategy": "mirrored", "train.devices": 2,
     "model.layers": [{"layer": "Flatten"}, {"layer": "Dropout", "rate": 0.5}], "model.architecture": "layers"})
 plan = strategies.plan_training(chosen.train, {"train": 100, "validation": 10}, os.environ)
-strategies.set_environment(plan)
-place = strategies.open_strategy(plan)
+opened = strategies.open_strategy(plan)
+place = opened.__enter__()
 import tensorflow as tf
 from keras_pipeline.training import compilation
 model = compilation.new_network(chosen.model, chosen.train, chosen.seed, place, 1, small.TEN_CLASSES)
@@ -137,10 +137,10 @@ def test_the_network_written_is_the_one_validated_also_with_statistics_per_repli
     network = architectures.build_network(small.params(changes).model, IMAGE_SHAPE, 10)
     model_file.load_weights(network, folder / "per_replica/models/model.keras")
     statistics = read_statistics(folder / "normalized")
-    held_out = read_split(folder / "normalized", "validation", statistics)
-    probabilities = network.predict(held_out.inputs, verbose=0)
+    validation_batches = read_split(folder / "normalized", "validation", statistics)
+    probabilities = network.predict(validation_batches.inputs, verbose=0)
     penalty = float(keras.ops.sum(network.losses))
-    loss = -np.mean(np.log(probabilities[np.arange(len(probabilities)), held_out.targets])) + penalty
+    loss = -np.mean(np.log(probabilities[np.arange(len(probabilities)), validation_batches.targets])) + penalty
     last = json.loads((folder / "per_replica/models/run.json").read_text())["history"][-1]
     assert loss == pytest.approx(last["val/loss"], rel=1e-5)
-    assert np.mean(probabilities.argmax(axis=1) == held_out.targets) == pytest.approx(last["val/accuracy"])
+    assert np.mean(probabilities.argmax(axis=1) == validation_batches.targets) == pytest.approx(last["val/accuracy"])

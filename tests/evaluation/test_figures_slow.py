@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from drawn_binary import drawn
-from keras_pipeline.evaluation import classes, figures
+from keras_pipeline.evaluation import figures, multiclass
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def mistakes(names, count):
 
 def figures_with_names(names):
     outputs, labels = predictions(len(names))
-    matrix = classes.confusion_matrix(labels, outputs.argmax(axis=1), len(names))
+    matrix = multiclass.confusion_matrix(labels, outputs.argmax(axis=1), len(names))
     return {
         "confusion_matrix": figures.draw_confusion_matrix(matrix, names),
         "per_class": figures.draw_per_class(class_rows(names)),
@@ -58,7 +58,7 @@ def figures_with_names(names):
 def every_figure(names):
     return figures_with_names(names) | {
         "learning_curves": figures.draw_learning_curves(history(5)),
-        "reliability": figures.draw_reliability(classes.calibration_rows(*predictions(), 10)),
+        "reliability": figures.draw_reliability(multiclass.calibration_rows(*predictions(), 10)),
     }
 
 
@@ -194,7 +194,7 @@ def test_per_class_says_where_its_axis_starts():
 
 
 def test_per_class_of_a_class_without_images_starts_at_zero():
-    rows = classes.per_class_rows(np.array([0, 0]), np.array([0, 0]), ["a", "b"])
+    rows = multiclass.per_class_rows(np.array([0, 0]), np.array([0, 0]), ["a", "b"])
     figure = figures.draw_per_class(rows)
     figure.draw_without_rendering()
     assert (figure.axes[0].get_ylim()[0], figure.axes[0].get_ylabel()) == (0, "score")
@@ -202,9 +202,9 @@ def test_per_class_of_a_class_without_images_starts_at_zero():
 
 def test_reliability_shows_the_gap_and_the_calibration_error():
     outputs, labels = predictions()
-    bins = classes.calibration_rows(outputs, labels, 10)
+    bins = multiclass.calibration_rows(outputs, labels, 10)
     figure = figures.draw_reliability(bins)
-    error = classes.class_scores(outputs, labels, "mean_squared_error", 0.0, 10)["test/calibration_error"]
+    error = multiclass.class_scores(outputs, labels, "mean_squared_error", 0.0, 10)["test/calibration_error"]
     assert f"expected calibration error {error:.4f} over 400 test images" in figure.get_suptitle()
     accuracy, gap = figure.axes[0].containers
     filled = [row for row in bins if row["count"]]
@@ -213,7 +213,7 @@ def test_reliability_shows_the_gap_and_the_calibration_error():
     assert ends == pytest.approx([row["confidence"] for row in filled])
     counts = [bar.get_height() for bar in figure.axes[1].containers[0]]
     assert counts == [row["count"] for row in filled]
-    one_image = classes.calibration_rows(np.array([[0, 1]], dtype=np.float32), np.array([0]), 10)
+    one_image = multiclass.calibration_rows(np.array([[0, 1]], dtype=np.float32), np.array([0]), 10)
     figure = figures.draw_reliability(one_image)
     figure.draw_without_rendering()
     assert "1.0000 over 1 test" in figure.get_suptitle()

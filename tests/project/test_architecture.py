@@ -38,12 +38,13 @@ STAGES: dict[str, Any] = DVC["stages"]
 LOCK = read_yaml("dvc.lock")["stages"] if (ROOT / "dvc.lock").exists() else {}
 OF_ALL_PARAMS = {
     *(f"stages.{stage}" for stage in STAGES), "debugging.modes", "runs.together", "runs.folders", "checks.params",
-    "training.prepared", "records.record", "tracking.mirror", "tracking.tags", "cli.status",
+    "training.training", "training.recorded_training", "records.record", "tracking.mirror", "tracking.tags",
+    "cli.status",
 }  # fmt: skip
 """The modules whose functions may be given all params; every other one is given single blocks."""
 PART_OF_STAGE = {
     "track": ["stages.track", "tracking.mirror", "tracking.tags"],
-    "train": ["stages.train", "training.prepared", "records.record"],
+    "train": ["stages.train", "training.training", "training.recorded_training", "records.record"],
 }
 """Which modules' reads of params are a stage's, where it is not its own module alone."""
 ORDER = [
@@ -68,7 +69,7 @@ HEAVY: dict[str, set[str]] = {
 AT_ONCE = {
     "comparison.find_run", "comparison.page", "comparison.report", "comparison.statistics", "comparison.two_runs",
     "debugging.profiling", "distribution.fit_loop", "distribution.tensorflow_replicas", "distribution.torch_replicas",
-    "evaluation.binary", "evaluation.classes", "evaluation.figures", "evaluation.regression", "evaluation.reports",
+    "evaluation.binary", "evaluation.multiclass", "evaluation.figures", "evaluation.regression", "evaluation.reports",
     "models.model_file", "runs.forkserver", "searches.report", "searches.runner", "studies.report",
     "studies.results", "studies.runner", "tracking.served", "training.augmentation", "training.batches",
     "training.compilation", "training.divergence", "training.engines.fused", "training.engines.fused_jax",

@@ -11,7 +11,7 @@ from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.models import frameworks
 from keras_pipeline.runs.together import group_runs
 from keras_pipeline.studies.study import Study
-from keras_pipeline.training import prepared
+from keras_pipeline.training import recorded_training
 from study_workplace import JAX, Workplace
 
 DIGITS = {"fetch.dataset": "digits"}
@@ -43,7 +43,7 @@ def test_half_of_the_memory_is_for_what_trains_together(
     normalized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = asked(tmp_path, list(range(7)), {"model.l2": [0.1]}).runs
-    needed = prepared.least_memory(load_params(tmp_path / "params.yaml"), (28, 28, 1), 256)
+    needed = recorded_training.least_memory(load_params(tmp_path / "params.yaml"), (28, 28, 1), 256)
     monkeypatch.setattr(frameworks, "memory_limit", lambda: 7 * needed)
     assert [len(group) for group in group_runs([(run, normalized) for run in runs])] == [3, 3, 1]
 

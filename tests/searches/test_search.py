@@ -13,7 +13,7 @@ from keras_pipeline.searches import search
 
 def test_a_good_file_knows_which_keys_are_whole(tmp_path: Path) -> None:
     text = f"{GOOD}  train.epochs: {{low: 2, high: 9}}\n  model.dropout: {{low: 0, high: 0.5}}\n"
-    assert load(tmp_path, text).whole == {"train.batch_size", "train.epochs"}
+    assert load(tmp_path, text).integer_keys == {"train.batch_size", "train.epochs"}
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,6 @@ def test_a_drawn_number_is_short_and_within_its_range(text: str, drawn: float, w
     low, high = (float(one) for one in re.findall(r"(?:low|high): ([\d.]+)", text))
     step = re.search(r"step: ([\d.]+)", text)
     dimension = search.Dimension(low=low, high=high, step=float(step[1]) if step else None)
-    got = search.round_number(dimension, drawn, whole=whole)
+    got = search.round_number(dimension, drawn, integer=whole)
     assert low <= got <= high
     assert got == expected

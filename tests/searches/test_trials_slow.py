@@ -17,7 +17,7 @@ def drawn(search: Search, journal: Path, killed: set[int]) -> list[str]:
     """What a search draws that is killed at these draws, in the middle of a trial, and goes on."""
     found, draws = [], 0
     made = trials.Trials(search, "one", journal, create=True)
-    while sum(one.state != "running" for one in made.seen()) < search.asked.trials:
+    while sum(one.state != "running" for one in made.results()) < search.settings.trials:
         trial, run = made.ask()
         draws += 1
         if draws in killed:
@@ -28,7 +28,7 @@ def drawn(search: Search, journal: Path, killed: set[int]) -> list[str]:
         rate = run.changes["train.optimizer.learning_rate"]
         made.report(trial, [{"epoch": 1, "val/accuracy": 1 / (1 + rate)}])
         made.complete(trial, 1 / (1 + rate), 1.0)
-    assert [one.state for one in made.seen()] == ["complete"] * search.asked.trials
+    assert [one.state for one in made.results()] == ["complete"] * search.settings.trials
     return found
 
 
@@ -54,7 +54,7 @@ def test_what_a_crash_left_half_told_is_neither_lost_nor_doubled(tmp_path: Path)
     again = trials.Trials(search, "one", tmp_path / "s.journal", create=True)
     assert again.recover() == [run.key]
     assert [again.ask()[1].key for _ in range(3)].count(run.key) == 1
-    assert len(again.seen()) == 3
+    assert len(again.results()) == 3
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -77,7 +77,10 @@ def test_a_trial_is_hopeless_below_the_median_after_the_warm_up_only(tmp_path: P
     assert not made.report(second, [{"epoch": 1, "val/accuracy": 0.01}])
     assert made.report(second, [{"epoch": 2, "val/accuracy": 0.02}])
     made.give_up(second, "why")
-    assert [(one.state, one.value, one.why) for one in made.seen()] == [("complete", 0.3, ""), ("pruned", None, "why")]
+    assert [(one.state, one.value, one.why) for one in made.results()] == [
+        ("complete", 0.3, ""),
+        ("pruned", None, "why"),
+    ]
 
 
 @pytest.mark.parametrize("address", ["postgresql://me:secret@127.0.0.1:1/none", "sqlite:////no/such/folder/x.db", "x"])

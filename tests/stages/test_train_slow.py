@@ -16,6 +16,7 @@ import small
 from keras_pipeline.core import files
 from keras_pipeline.data import splits
 from keras_pipeline.data.scaling import fit_scaling, read_blocks
+from keras_pipeline.records.observer import Observer
 from keras_pipeline.sources.made import digits
 from keras_pipeline.stages import train
 
@@ -27,7 +28,7 @@ def normalized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small.normalized_digits(tmp_path_factory.mktemp("training"))
 
 
-class Witness:
+class Witness(Observer):
     """An observer that remembers what it was told."""
 
     def __init__(self) -> None:
@@ -64,7 +65,7 @@ def test_a_training_that_fails_is_told_as_failed(
     for error, status in ((RuntimeError, "FAILED"), (KeyboardInterrupt, "KILLED")):
         witness = Witness()
 
-        def fail(*arguments: object, error: type[BaseException] = error) -> None:
+        def fail(*_: object, error: type[BaseException] = error, **__: object) -> None:
             raise error
 
         monkeypatch.setattr("keras_pipeline.training.fit.fit_network", fail)
@@ -76,11 +77,11 @@ def test_a_training_that_fails_is_told_as_failed(
 
 def test_a_network_beyond_this_machine_is_refused(normalized: Path) -> None:
     from keras_pipeline.core.errors import MachineError
-    from keras_pipeline.training import prepared
+    from keras_pipeline.training import recorded_training
 
     huge = small.params({"model.hidden_units": [65536] * 20})
     with pytest.raises(MachineError, match=r"params.yaml: model: a training step needs at least [\d.]+ GB of memory"):
-        prepared.check_training(huge, normalized)
+        recorded_training.check_training(huge, normalized)
 
 
 MEBIBYTE = 2**20

@@ -416,8 +416,8 @@ def test_a_training_killed_at_its_begin_and_at_its_end_is_one_training_and_one_r
     DVC has not taken it and will remove it."""
     workspace.set(train__optimizer__learning_rate=0.003)
     moments = [
-        ("training.prepared", "Prepared.fit"),
-        ("training.prepared", "Prepared.write"),
+        ("training.recorded_training", "RecordedTraining.fit"),
+        ("training.recorded_training", "RecordedTraining.write"),
         ("core.process", "timing_line"),
     ]
     outputs = []

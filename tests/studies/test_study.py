@@ -170,15 +170,15 @@ def test_too_many_runs_are_refused_before_anything_is_made(load: Any) -> None:
 @pytest.mark.parametrize("path", sorted((small.SHIPPED.parent / "studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_shipped_study_is_good_and_measured_with_five_seeds_and_discussed(path: Path) -> None:
     study = load_study(path, small.SHIPPED)
-    assert len(study.asked.seeds) >= 5
+    assert len(study.settings.seeds) >= 5
     reports = small.SHIPPED.parent / "docs" / "studies"
     found = json.loads((reports / f"{path.stem}.json").read_text())
     assert [one["variant"] for one in found["variants"]] == list(dict.fromkeys(run.variant for run in study.runs))
     for one in found["variants"]:
-        assert len(one["test/accuracy"]) + len(one["diverged"]) == len(study.asked.seeds)
+        assert len(one["test/accuracy"]) + len(one["diverged"]) == len(study.settings.seeds)
     text = (reports / f"{path.stem}.md").read_text()
-    assert len(study.asked.discussion.split()) > 50
-    assert study.asked.discussion.strip() in text
+    assert len(study.settings.discussion.split()) > 50
+    assert study.settings.discussion.strip() in text
     pictures = re.findall(r"\]\((.+\.png)\)", text)
     assert pictures
     assert all((reports / one).is_file() for one in pictures)

@@ -15,7 +15,7 @@ from keras_pipeline.comparison import report, two_runs
 from keras_pipeline.comparison.find_run import PREDICTIONS, RECORD, SCORES, FoundRun
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import ParamsError
-from keras_pipeline.evaluation import classes
+from keras_pipeline.evaluation import multiclass
 from places import SHIPPED
 
 IMAGES, CLASSES = 400, 10
@@ -46,12 +46,12 @@ def write(folder: Path, run: dict[str, Any], answers: NDArray[np.float32]) -> No
     files.write_json(folder / RECORD, run)
     (folder / "reports").mkdir(exist_ok=True)
     np.savez(folder / PREDICTIONS, outputs=answers, labels=LABELS, penalty=0.0)
-    files.write_json(folder / SCORES, classes.class_scores(answers, LABELS, "categorical_crossentropy", 0.0, 15))
+    files.write_json(folder / SCORES, multiclass.class_scores(answers, LABELS, "categorical_crossentropy", 0.0, 15))
 
 
 def made(seed: int = 1, share: float = 0.9, run: dict[str, Any] | None = None, asked: str = "it") -> FoundRun:
     answers = outputs(seed, share)
-    scores = classes.class_scores(answers, LABELS, "categorical_crossentropy", 0.0, 15)
+    scores = multiclass.class_scores(answers, LABELS, "categorical_crossentropy", 0.0, 15)
     return FoundRun(asked, f"folder {asked}", run or record(f"{seed:032x}"), scores, answers, LABELS)
 
 

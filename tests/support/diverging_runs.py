@@ -14,7 +14,7 @@ from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.config.params import Params
 from keras_pipeline.core import files
 from keras_pipeline.data.splits import Split, read_split
-from keras_pipeline.distribution import strategies
+from keras_pipeline.records.observer import Observer
 
 FLAT = {"layer": "Flatten"}
 PLAIN = {
@@ -84,7 +84,7 @@ SHARE = 0.0995
 """Held out: 1,294 training images are left, which two devices share evenly."""
 
 
-class Witness:
+class Witness(Observer):
     """An observer that keeps the record and how it ended, and lets another one look too."""
 
     def __init__(self, other: Any) -> None:
@@ -127,7 +127,6 @@ def spoiled(normalized: Path, own: Path, split: str, index: int) -> Path:
 def diverged(normalized: Path, own: Path, chosen: Params) -> dict[str, Any]:
     """Train into the scenario; what was said, and what was kept."""
     from keras_pipeline.core.errors import DivergedError
-    from keras_pipeline.records.observer import Observer
     from keras_pipeline.stages import train
     from keras_pipeline.tracking import live_run, store
 
@@ -191,27 +190,25 @@ def unexplained(folder: Path) -> list[str]:
     checkpoint is."""
     from dataclasses import replace
 
-    from keras_pipeline.training import batches, compilation, divergence, fit
+    from keras_pipeline.training import divergence, fit
+    from keras_pipeline.training.training import Training
 
-    chosen = small.params()
     statistics = files.read_json(folder / "normalized" / "statistics.json", "normalize")
     splits: list[Split] = [read_split(folder / "normalized", name, statistics) for name in ("train", "validation")]
-    place = strategies.Distribution("none", ("/cpu:0",))
-    data = batches.Data(*splits, np.ones(10, np.float32), chosen.seed, 100, 144)
+    training = small.training(small.params(), splits, fused=False)
+    several = replace(training, strategy=replace(training.strategy, workers=2))
 
-    def build(train: Any, place: Any) -> Any:
-        return compilation.new_network(chosen.model, train, chosen.seed, place, data.steps, small.TEN_CLASSES)
-
-    def broken(train: Any, place: Any) -> Any:
-        raise RuntimeError("no memory\nat all")
+    class Broken(Training):
+        def begun_anew(self, *_: Any, **__: Any) -> Any:
+            raise RuntimeError("no memory\nat all")
 
     fault = fit.NotFiniteError("train/loss", math.nan, 1, 5, 0.1)
     later = fit.NotFiniteError("train/loss", math.nan, 2, 5, 0.1)
     return [
-        divergence.explain_divergence(fault, None, build, place, data, chosen.train).cause,
-        divergence.explain_divergence(fault, None, build, replace(place, workers=2), data, chosen.train).cause,
-        divergence.explain_divergence(later, None, build, place, data, chosen.train).cause,
-        divergence.explain_divergence(fault, None, broken, place, data, chosen.train).cause,
+        divergence.explain_divergence(fault, None, training).cause,
+        divergence.explain_divergence(fault, None, several).cause,
+        divergence.explain_divergence(later, None, training).cause,
+        divergence.explain_divergence(fault, None, Broken(**vars(training))).cause,
     ]
 
 

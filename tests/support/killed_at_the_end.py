@@ -27,7 +27,10 @@ def main(root: Path, variants: dict[str, dict[str, object]]) -> None:
         whole, killed = (kill_loop.folder(root / f"{name} {kind}", changes) for kind in ("whole", "killed"))
         trained(whole)
         _, status = os.waitpid(
-            kill_loop.forked(killed, lambda: kill_at("keras_pipeline.training.prepared", "Prepared.write")), 0
+            kill_loop.forked(
+                killed, lambda: kill_at("keras_pipeline.training.recorded_training", "RecordedTraining.write")
+            ),
+            0,
         )
         assert os.WTERMSIG(status) == signal.SIGKILL, (killed / "log").read_text()
         shutil.rmtree(killed / "models")

@@ -16,6 +16,8 @@ from keras_pipeline.core import files
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.distribution import strategies
 from keras_pipeline.models import frameworks
+from keras_pipeline.records.observer import Observer
+from keras_pipeline.training.training import Training, prepare_training
 
 IMAGES = 70
 
@@ -25,23 +27,26 @@ def main(normalized: Path, changes: dict[str, Any]) -> None:
     statistics = files.read_json(normalized / "statistics.json", "normalize")
     splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
     few = [Split(split.inputs[:IMAGES], split.targets[:IMAGES]) for split in splits]
-    images = {"train": IMAGES, "validation": len(few[1].targets)}
-    plan = strategies.plan_training(chosen.train, images, os.environ)
-    strategies.set_environment(plan)
-    place = strategies.open_strategy(plan)
+    plan = strategies.plan_training(chosen.train, {"train": IMAGES, "validation": len(few[1].targets)}, os.environ)
+    with strategies.open_strategy(plan) as strategy:
+        unit = {"offset": 0.0, "divisor": 255.0}
+        repeat(prepare_training(chosen, plan, strategy, few, small.TEN_CLASSES, unit))
+
+
+def repeat(first: Training) -> None:
     import keras
 
-    from keras_pipeline.training import batches, compilation, fit
+    from keras_pipeline.training import fit
     from keras_pipeline.training.state import state_of
 
-    weights = batches.class_weights(few[0].targets, 10, chosen.train.class_weights)
-    data = batches.Data(few[0], few[1], weights, chosen.seed, plan.batch_size, plan.validation_batch)
+    chosen, data, place = first.params, first.data, first.strategy
 
-    def trained(progress: fit.Progress, state: Any, watcher: fit.FitHooks) -> str:
+    def trained(progress: fit.Progress, state: Any, *observers: Observer) -> str:
         # Another seed for whatever is not drawn from ours: nothing of the result may come from there.
-        model = compilation.new_network(chosen.model, chosen.train, chosen.seed, place, data.steps, small.TEN_CLASSES)
-        frameworks.seed_everything(len(kept) + 17, chosen.train.precision)
-        fit.fit_network(model, place, data, chosen.train, watcher, progress, state)
+        training = first.begun_anew(place)
+        model = training.model
+        frameworks.seed_everything(len(keeper.kept) + 17, chosen.train.precision)
+        fit.fit_network(training, progress, state, observers, quiet=True)
         digest = hashlib.sha256(json.dumps([{**row, "time": 0} for row in progress.history]).encode())
         state = state_of(model, place)
         state = {name: array for name, array in state.items() if not name.startswith("own/metrics")}
@@ -56,13 +61,12 @@ def main(normalized: Path, changes: dict[str, Any]) -> None:
         assert steps == updates, f"{steps} steps instead of {updates}: a phantom or a lost one"
         return digest.hexdigest()
 
-    kept: list[tuple[Any, dict[str, Any]]] = []
-    watcher = fit.FitHooks(save=lambda state, progress: kept.append((state, progress)), quiet=True)
-    whole = trained(fit.Progress(), None, watcher)
-    positions = list(kept)
+    keeper = small.Keeper()
+    whole = trained(fit.Progress(), None, keeper)
+    positions = list(keeper.kept)
     every = int(sys.argv[3])
     for state, progress in positions[::every]:
-        again = trained(fit.Progress(**json.loads(json.dumps(progress))), state, fit.FitHooks(quiet=True))
+        again = trained(fit.Progress(**json.loads(json.dumps(progress))), state)
         assert again == whole, f"from epoch {progress['epoch']} step {progress['step']}: other bytes"
     assert dataclasses.asdict(fit.Progress()) == {"epoch": 0, "step": 0, "seconds": 0.0, "history": []}
     print(f"{len(positions[::every])} positions of {len(positions)}, the same bytes")

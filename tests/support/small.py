@@ -1,7 +1,9 @@
 """The shipped params with some values changed, and small data to run them on."""
 
+import dataclasses
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,13 @@ from ruamel.yaml import YAML
 from keras_pipeline.checks.params import CheckedParams
 from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.config.params import Params
+from keras_pipeline.data.splits import Split
 from keras_pipeline.data.task_spec import TaskSpec
+from keras_pipeline.distribution import strategies
+from keras_pipeline.records.observer import Observer
 from keras_pipeline.stages import fetch, normalize
 from keras_pipeline.strict_yaml import reader
+from keras_pipeline.training.training import Training, prepare_training
 from places import SHIPPED
 
 TEN_CLASSES = TaskSpec("classes", IMAGE_SHAPE, 10)
@@ -35,6 +41,27 @@ def params_text(changes: Mapping[str, Any]) -> bytes:
 def params(changes: Mapping[str, Any] | None = None) -> Params:
     """The digits, a tiny network, two epochs, and these changes."""
     return reader.parse_yaml(params_text({**QUICK, **(changes or {})}), "params.yaml", CheckedParams)
+
+
+class Keeper(Observer):
+    """Keeps each checkpoint of a training: `kept`, pairs of its arrays and its progress."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[Any, Any]] = []
+
+    def checkpoint(self, state: Any, progress: Any) -> None:
+        self.kept.append((state, progress))
+
+
+def training(chosen: Params, splits: Sequence[Split], *, fused: bool | None = None) -> Training:
+    """A training of these splits of the digits on one device, ready to begin; `fused`: other than the params say."""
+    images = {name: len(split.targets) for name, split in zip(("train", "validation"), splits, strict=True)}
+    plan = strategies.plan_training(chosen.train, images, os.environ)
+    with strategies.open_strategy(plan) as strategy:  # of one device, which needs no closing
+        if fused is not None:
+            strategy = dataclasses.replace(strategy, fused=fused)
+        unit = {"offset": 0.0, "divisor": 255.0}
+        return prepare_training(chosen, plan, strategy, splits, TEN_CLASSES, unit)
 
 
 def normalized_digits(folder: Path, validation_share: float = 0.1) -> Path:

@@ -109,14 +109,14 @@ def test_batches_hold_deformed_images_and_workers_share_them(images: NDArray[np.
     split = Split(images[:26], np.arange(26) % 3)
     one = deformation(**ALL)
     data = batches.Data(split, split, np.ones(3, np.float32), 7, 10, 10, one)
-    alone = strategies.Distribution("none", ("/cpu:0",))
+    alone = strategies.OpenedStrategy("none", ("/cpu:0",))
     whole = [batch[0] for batch in itertools.islice(data.batches(alone, 0, 0), 6)]
     order = batches.batch_order(26, 7, 1)
     np.testing.assert_array_equal(whole[4], one.step(split.inputs[order[10:20]], one.draw(1, 1, 10)))
     assert np.abs(whole[0] - split.inputs[batches.batch_order(26, 7, 0)[:10]]).max() > 0.5
     np.testing.assert_array_equal(next(data.batches(alone, 1, 1))[0], whole[4])  # from there on, the same
-    np.testing.assert_array_equal(data.held_out(alone).arrays()[0][:26], split.inputs)  # never deformed
-    places = [strategies.Distribution("x", ("/cpu:0",), rank=rank, workers=2, loss_parts=2) for rank in (0, 1)]
+    np.testing.assert_array_equal(data.validation_batches(alone).arrays()[0][:26], split.inputs)  # never deformed
+    places = [strategies.OpenedStrategy("x", ("/cpu:0",), rank=rank, workers=2, loss_parts=2) for rank in (0, 1)]
     shares = [list(itertools.islice(data.batches(place, 0, 0), 3)) for place in places]
     for step in range(3):
         together = np.concatenate([share[step][0] for share in shares])

@@ -28,7 +28,7 @@ def test_batches_are_the_images_in_that_order_with_a_smaller_last_one() -> None:
     split = Split(images, np.arange(25) % 3)
     class_weights = np.array([1, 2, 3], np.float32)
     data = Data(split, split, class_weights, seed=5, batch_size=10, validation_batch=10)
-    place = strategies.Distribution("none", ("/cpu:0",))
+    place = strategies.OpenedStrategy("none", ("/cpu:0",))
     assert data.steps == 3
     taken = list(itertools.islice(data.batches(place, 0, 0), 6))
     assert [len(labels) for _, labels, _ in taken] == [10, 10, 5, 10, 10, 5]
@@ -50,8 +50,8 @@ def test_workers_share_each_batch() -> None:
 
     split = Split(np.arange(26, dtype=np.float32).reshape(-1, 1, 1, 1), np.arange(26) % 3)
     data = Data(split, split, np.ones(3, np.float32), seed=5, batch_size=10, validation_batch=10)
-    whole = list(itertools.islice(data.batches(strategies.Distribution("none", ("/cpu:0",)), 0, 0), 3))
-    places = [strategies.Distribution("x", ("/cpu:0",), rank=rank, workers=2, loss_parts=2) for rank in (0, 1)]
+    whole = list(itertools.islice(data.batches(strategies.OpenedStrategy("none", ("/cpu:0",)), 0, 0), 3))
+    places = [strategies.OpenedStrategy("x", ("/cpu:0",), rank=rank, workers=2, loss_parts=2) for rank in (0, 1)]
     shared = [list(itertools.islice(data.batches(place, 0, 0), 3)) for place in places]
     for step, (images, labels, weights) in enumerate(whole):
         halves = [half[step] for half in shared]
@@ -66,8 +66,8 @@ def test_validation_is_filled_up_to_batches_of_one_size_and_weighs_each_image_al
 
     split = Split(np.arange(25, dtype=np.float32).reshape(-1, 1, 1, 1), np.arange(25) % 3)
     data = Data(split, split, np.full(3, 7, np.float32), seed=5, batch_size=10, validation_batch=10)
-    images, labels, weights = data.held_out(strategies.Distribution("none", ("/cpu:0",))).arrays()
-    assert (len(images), data.validation_batches) == (30, 3)
+    images, labels, weights = data.validation_batches(strategies.OpenedStrategy("none", ("/cpu:0",))).arrays()
+    assert (len(images), data.validation_steps) == (30, 3)
     np.testing.assert_array_equal(images[:25], split.inputs)
     assert not images[25:].any()
     assert not labels[25:].any()

@@ -29,35 +29,14 @@ def splits(normalized: Path) -> dict[str, Split]:
     return {name: read_split(normalized, name, statistics) for name in ("train", "validation")}
 
 
-def parts(changes: dict[str, Any], splits: dict[str, Split]) -> tuple[Any, Any, Any, Any]:
-    """The params, the device, the data and the new network that these changes ask for."""
-    from keras_pipeline.distribution import strategies
-    from keras_pipeline.training import batches, compilation
-
-    chosen = small.params(changes)
-    place = strategies.Distribution("none", ("/cpu:0",))
-    images = {name: len(split.targets) for name, split in splits.items()}
-    plan = strategies.plan_training(chosen.train, images, {})
-    weights = batches.class_weights(splits["train"].targets, 10, chosen.train.class_weights)
-    data = batches.Data(
-        splits["train"], splits["validation"], weights, chosen.seed, plan.batch_size, plan.validation_batch
-    )
-    return (
-        chosen,
-        place,
-        data,
-        compilation.new_network(chosen.model, chosen.train, chosen.seed, place, data.steps, small.TEN_CLASSES),
-    )
-
-
 def fitted(changes: dict[str, Any], splits: dict[str, Split]) -> tuple[Any, list[dict[str, float]]]:
     """A network trained with these params, and its history without times."""
     from keras_pipeline.training import fit
 
-    chosen, place, data, model = parts(changes, splits)
+    training = small.training(small.params(changes), list(splits.values()), fused=False)
     progress = fit.Progress()
-    fit.fit_network(model, place, data, chosen.train, fit.FitHooks(quiet=True), progress)
-    return model, [{name: row[name] for name in row if name != "time"} for row in progress.history]
+    fit.fit_network(training, progress, quiet=True)
+    return training.model, [{name: row[name] for name in row if name != "time"} for row in progress.history]
 
 
 def test_the_fit_is_stock_keras_on_the_same_batches(splits: dict[str, Split]) -> None:
@@ -103,7 +82,7 @@ def test_the_plateau_rule_is_keras_own() -> None:
     """Against keras.callbacks.ReduceLROnPlateau, fed with the same losses."""
     import keras
 
-    from keras_pipeline.training.fit import stands_still
+    from keras_pipeline.training.fit import is_on_plateau
 
     random = np.random.default_rng(0)
     for patience in (1, 2, 3):
@@ -118,7 +97,7 @@ def test_the_plateau_rule_is_keras_own() -> None:
             for epoch, loss in enumerate(losses):
                 rows.append({"val/loss": float(loss)})
                 stock.on_epoch_end(epoch, {"val_loss": float(loss)})
-                rate *= 0.5 if stands_still(rows, patience) else 1
+                rate *= 0.5 if is_on_plateau(rows, patience) else 1
                 assert float(model.optimizer.learning_rate) == rate, (losses, epoch)
 
 

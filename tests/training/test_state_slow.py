@@ -19,7 +19,7 @@ def test_all_that_an_optimizer_keeps_is_in_its_state(name: str, precision: str) 
 
     model = compiled(validated(name, use_ema=True, gradient_accumulation_steps=2), precision)
     batch = np.ones((1, 3), np.float32), np.ones((1, 2), np.float32), np.ones(1, np.float32)
-    state.make_variables(model, strategies.Distribution("none", ("/cpu:0",)), batch)
+    state.make_variables(model, strategies.OpenedStrategy("none", ("/cpu:0",)), batch)
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     assert (optimizer is not model.optimizer) == (precision == "mixed_float16")
     known = {id(one) for one in [*model.optimizer.variables, *model.trainable_variables]}

@@ -58,8 +58,8 @@ def certify_run(
 
     `what_differs`: differences known already; `model`: where the recorded network may be, known by its digest. 0:
     identical bytes, or equal within TOLERANCE, and no fault (`quick`: no difference that could matter); 1: not as
-    recorded; 4, 6 or 75 where a stage fails for reasons of the machine. Raises MachineError where git or the commit is lacking,
-    ParamsError for a run that trained together with others.
+    recorded; 4, 6 or 75 where a stage fails for reasons of the machine. Raises MachineError where git or the commit is
+    lacking, ParamsError for a run that trained together with others.
     """
     if "together" in run:
         raise ParamsError(

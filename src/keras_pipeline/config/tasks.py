@@ -12,8 +12,8 @@ Name = Literal["classes", "binary", "regression"]
 
 @dataclass(frozen=True)
 class Task:
-    """What is allowed in params.yaml for it. `description`: it in words; `things`: what its inputs are called; `metric`:
-    what is told of each epoch beside the loss, by Keras' name."""
+    """What is allowed in params.yaml for it. `description`: it in words; `things`: what its inputs are called;
+    `metric`: what is told of each epoch beside the loss, by Keras' name."""
 
     name: Name
     description: str

@@ -134,8 +134,8 @@ class SearchFile(Block):
 
 @dataclass(frozen=True)
 class Search:
-    """A search, checked: `base` is params.yaml's text, `root` what that holds, `integer_keys` those keys of its space that
-    are whole numbers."""
+    """A search, checked: `base` is params.yaml's text, `root` what that holds, `integer_keys` those keys of its space
+    that are whole numbers."""
 
     name: str
     path: Path

@@ -46,8 +46,8 @@ def track_run(
         raise
     except Exception as error:  # whatever MLflow raises
         print(
-            f"track: MLflow at {masked(location.uri)} is not available ({store.failure_reason(error)}). Nothing is lost: "
-            f"run `keras-pipeline {f'{member.kind} run {member.parent_name}' if member else 'track'}`"
+            f"track: MLflow at {masked(location.uri)} is not available ({store.failure_reason(error)}). Nothing is "
+            f"lost: run `keras-pipeline {f'{member.kind} run {member.parent_name}' if member else 'track'}`"
             f"{'' if member else ', or the next `dvc repro`,'} when the store is back.",
             file=sys.stderr,
         )

@@ -24,7 +24,7 @@ def test_gradients_are_tensorflow_s(loss: str, output: str, activation: str) -> 
 
     changes = {"train.loss": loss, "model.output_activation": output, "model.activation": activation}
     chosen = small.params({**PLAIN, **changes, "model.l2": 0.01, "model.hidden_units": [30, 20]})
-    place = strategies.Distribution("none", ("/cpu:0",))
+    place = strategies.OpenedStrategy("none", ("/cpu:0",))
     model = compilation.new_network(chosen.model, chosen.train, 1, place, 10, small.TEN_CLASSES)
     chance = np.random.default_rng(2)
     images = chance.random((50, *IMAGE_SHAPE), np.float32)

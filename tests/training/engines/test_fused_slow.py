@@ -28,25 +28,15 @@ class Trained:
     """A network trained in this process, with its history and all that was kept on the way."""
 
     def __init__(self, changes: dict[str, Any], splits: dict[str, Split], *, fused: bool, **options: Any) -> None:
-        from keras_pipeline.distribution import strategies
-        from keras_pipeline.training import augmentation, batches, compilation, fit, state
+        from keras_pipeline.training import fit, state
 
         chosen = small.params({"train.epochs": 3, **changes})
-        plan = strategies.plan_training(chosen.train, {name: len(one.targets) for name, one in splits.items()}, {})
-        place = dataclasses.replace(strategies.open_strategy(plan), fused=fused)
-        weights = batches.class_weights(splits["train"].targets, 10, chosen.train.class_weights)
-        self.data = batches.Data(
-            splits["train"], splits["validation"], weights, chosen.seed, plan.batch_size, plan.validation_batch,
-            augmentation.deformation_for(chosen.train.augmentation, chosen.seed, {"offset": 0.0, "divisor": 255.0}),
-        )  # fmt: skip
-        self.model = compilation.new_network(
-            chosen.model, chosen.train, chosen.seed, place, self.data.steps, small.TEN_CLASSES
-        )
-        self.kept: list[tuple[Any, dict[str, Any]]] = []
-        watcher = fit.FitHooks(lambda state, progress: self.kept.append((state, progress)), quiet=True)
-        self.progress = fit.Progress()
-        fit.fit_network(self.model, place, self.data, chosen.train, watcher, self.progress, **options)
-        self.state = state.state_of(self.model, place)
+        training = small.training(chosen, list(splits.values()), fused=fused)
+        self.model, self.data, self.progress = training.model, training.data, fit.Progress()
+        keeper = small.Keeper()
+        fit.fit_network(training, self.progress, observers=[keeper], quiet=True, **options)
+        self.kept = keeper.kept
+        self.state = state.state_of(self.model, training.strategy)
 
     @property
     def positions(self) -> list[tuple[int, int]]:
@@ -170,7 +160,7 @@ def test_convolutions_on_a_cpu_and_images_that_do_not_fit_are_trained_step_by_st
     for architecture, gains in (("mlp", True), ("cnn", False)):
         model = architectures.build_network(small.params({"model.architecture": architecture}).model, IMAGE_SHAPE, 10)
         for device in ("/cpu:0", "/gpu:0"):
-            place = strategies.Distribution("none", (device,), fused=True)
+            place = strategies.OpenedStrategy("none", (device,), fused=True)
             assert fused.can_fuse(model, place, data) is (gains or device == "/gpu:0")
             assert not fused.can_fuse(model, dataclasses.replace(place, fused=False), data)
             for limit, fits in ((4 * size, gains or device == "/gpu:0"), (4 * size - 4, False)):
@@ -192,4 +182,5 @@ def test_the_strategies_that_can() -> None:
         ({"train.strategy": "multi_worker"}, False),
     ):
         plan = strategies.plan_training(small.params(changes).train, {"train": 1200, "validation": 100}, {})
-        assert strategies.open_strategy(plan).fused is fused
+        with strategies.open_strategy(plan) as strategy:
+            assert strategy.fused is fused

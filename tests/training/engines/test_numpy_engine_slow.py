@@ -34,24 +34,17 @@ class Trained:
     def __init__(self, normalized: Path, changes: dict[str, Any]) -> None:
         from keras_pipeline.core import files
         from keras_pipeline.data.splits import read_split
-        from keras_pipeline.distribution import strategies
-        from keras_pipeline.training import batches, compilation, fit
+        from keras_pipeline.training import fit
 
         chosen = small.params({**PLAIN, "train.checkpoint_steps": 1, "train.batch_size": 32, **changes})
         statistics = files.read_json(normalized / "statistics.json", "normalize")
         splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
-        plan = strategies.plan_training(chosen.train, statistics["images"], {})
-        place = strategies.open_strategy(plan)
-        ones = np.ones(10, np.float32)
-        data = batches.Data(*splits, ones, chosen.seed, plan.batch_size, plan.validation_batch)
-        model = compilation.new_network(chosen.model, chosen.train, chosen.seed, place, data.steps, small.TEN_CLASSES)
-        self.steps: list[Any] = []
-        progress = fit.Progress()
-        fit.fit_network(model, place, data, chosen.train, fit.FitHooks(self.keep, quiet=True), progress)
-        self.rows, self.weights = progress.history, flat(model.get_weights())
-
-    def keep(self, state: Any, progress: Any) -> None:
-        self.steps.append(flat([one for name, one in state.items() if name.startswith("trainable/")]))
+        training, progress, keeper = small.training(chosen, splits), fit.Progress(), small.Keeper()
+        fit.fit_network(training, progress, observers=[keeper], quiet=True)
+        self.steps = [
+            flat([one for name, one in state.items() if name.startswith("trainable/")]) for state, _ in keeper.kept
+        ]
+        self.rows, self.weights = progress.history, flat(training.model.get_weights())
 
 
 def flat(arrays: list[Any]) -> Any:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from class_scores import CROSSENTROPY, QUADRATIC_LOSSES, score
-from keras_pipeline.evaluation import classes
+from keras_pipeline.evaluation import multiclass
 
 pytestmark = pytest.mark.slow
 
@@ -42,8 +42,8 @@ def test_loss_equals_what_keras_evaluates(activation, scale, loss):
 def test_bootstrap_computes_what_the_stock_functions_do():
     generator = np.random.default_rng(0)
     labels, predicted = generator.integers(0, 4, (2, 60, 5))  # five images, so that most draws lack a class
-    matrices = [classes.confusion_matrix(*pair, 4) for pair in zip(labels, predicted, strict=True)]
-    averages = classes._macro_averages(np.array(matrices))
+    matrices = [multiclass.confusion_matrix(*pair, 4) for pair in zip(labels, predicted, strict=True)]
+    averages = multiclass._macro_averages(np.array(matrices))
     for index, (true, guess) in enumerate(zip(labels, predicted, strict=True)):
         values = score(np.eye(4, dtype=np.float32)[guess], true)
         for name, column in averages.items():

@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 
 from class_scores import CROSSENTROPY, QUADRATIC_LOSSES, score
 from keras_pipeline.core.errors import DataError, DivergedError, ParamsError
-from keras_pipeline.evaluation import classes
+from keras_pipeline.evaluation import multiclass
 
 NAMES = [
     "test/loss",
@@ -58,7 +58,7 @@ def test_scores_by_hand():
 
 def test_scores_equal_the_stock_functions():
     outputs, labels, _ = classifier()
-    predicted, probability = outputs.argmax(axis=1), classes.probabilities(outputs)
+    predicted, probability = outputs.argmax(axis=1), multiclass.probabilities(outputs)
     values = score(outputs, labels)
     for name, expected in {
         "accuracy": stock.accuracy_score(labels, predicted),
@@ -74,7 +74,7 @@ def test_scores_equal_the_stock_functions():
 
 def test_probabilities_are_rows_that_sum_to_one():
     sigmoid = np.array([[0.2, 0.6], [0, 0], [1, 1], [1e-45, 0]], dtype=np.float32)
-    rows = classes.probabilities(sigmoid)
+    rows = multiclass.probabilities(sigmoid)
     assert rows.dtype == np.float64
     np.testing.assert_allclose(rows, [[0.25, 0.75], [0.5, 0.5], [0.5, 0.5], [1, 0]], rtol=1e-7)
     assert sigmoid[1].tolist() == [0, 0]  # the argument is left alone
@@ -110,7 +110,7 @@ def test_order_of_the_images_changes_nothing():
     order = np.random.default_rng(1).permutation(len(labels))
     assert score(outputs[order], labels[order]) == pytest.approx(score(outputs, labels), rel=1e-12)
     shuffled, straight = (
-        classes.class_intervals(*pair, seed=3) for pair in ((outputs[order], labels[order]), (outputs, labels))
+        multiclass.class_intervals(*pair, seed=3) for pair in ((outputs[order], labels[order]), (outputs, labels))
     )
     assert {name: pytest.approx(interval, rel=1e-12) for name, interval in straight.items()} == shuffled
 
@@ -124,8 +124,8 @@ def test_perfect_predictions():
     assert 0.88 < values["test/accuracy_low"] < 0.9
     for name in ("test/loss", "test/log_loss", "test/brier_score", "test/calibration_error"):
         assert values[name] == pytest.approx(0, abs=1e-6)
-    assert classes.class_intervals(outputs, labels, seed=0)["test/f1_macro"] == (1, 1)
-    assert classes.find_worst_mistakes(outputs, labels, 36).tolist() == []
+    assert multiclass.class_intervals(outputs, labels, seed=0)["test/f1_macro"] == (1, 1)
+    assert multiclass.find_worst_mistakes(outputs, labels, 36).tolist() == []
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_few_classes_give_finite_numbers_without_a_warning(labels, predicted):
     outputs = np.eye(4, dtype=np.float32)[predicted]
     labels, predicted = np.array(labels), np.array(predicted)
     values = score(outputs, labels)
-    intervals = classes.class_intervals(outputs, labels, seed=0)
-    rows = classes.per_class_rows(labels, predicted, list("abcd"))
-    json.dumps([values, intervals, rows, classes.calibration_rows(outputs, labels, 15)], allow_nan=False)
+    intervals = multiclass.class_intervals(outputs, labels, seed=0)
+    rows = multiclass.per_class_rows(labels, predicted, list("abcd"))
+    json.dumps([values, intervals, rows, multiclass.calibration_rows(outputs, labels, 15)], allow_nan=False)
     assert values["test/f1_macro"] == stock.f1_score(labels, predicted, average="macro", zero_division=0)
     present = [row["recall"] for row in rows if row["support"]]
     assert values["test/balanced_accuracy"] == pytest.approx(np.mean(present))
@@ -152,24 +152,24 @@ def test_few_classes_give_finite_numbers_without_a_warning(labels, predicted):
 
 def test_intervals_hold_the_score():
     outputs, labels, _ = classifier()
-    values, intervals = score(outputs, labels), classes.class_intervals(outputs, labels, seed=0)
+    values, intervals = score(outputs, labels), multiclass.class_intervals(outputs, labels, seed=0)
     assert list(intervals) == [NAMES[1], *NAMES[4:10]]
     for name, (low, high) in intervals.items():
         assert low < values[name] < high, name
     assert intervals["test/accuracy"] == (values["test/accuracy_low"], values["test/accuracy_high"])
     for name in ("test/log_loss", "test/brier_score"):  # the same definition in both places
         assert np.mean(intervals[name]) == pytest.approx(values[name], rel=1e-12)
-    assert intervals == classes.class_intervals(outputs, labels, seed=0)
-    assert intervals != classes.class_intervals(outputs, labels, seed=1)
+    assert intervals == multiclass.class_intervals(outputs, labels, seed=0)
+    assert intervals != multiclass.class_intervals(outputs, labels, seed=1)
 
 
 def test_standard_error_of_the_log_loss():
     outputs = np.array([[0.5, 0.5], [0.25, 0.75]] * 50, dtype=np.float32)
-    low, high = classes.class_intervals(outputs, np.zeros(100, dtype=int), seed=0)["test/log_loss"]
+    low, high = multiclass.class_intervals(outputs, np.zeros(100, dtype=int), seed=0)["test/log_loss"]
     half_width = 1.96 * (math.log(4) - math.log(2)) / 2 / 10
     assert (low, high) == pytest.approx((1.5 * math.log(2) - half_width, 1.5 * math.log(2) + half_width), 1e-4)
     one_bad_image = np.array([[1, 0]] * 20 + [[0, 1]], dtype=np.float32)
-    assert classes.class_intervals(one_bad_image, np.zeros(21, dtype=int), seed=0)["test/log_loss"][0] == 0
+    assert multiclass.class_intervals(one_bad_image, np.zeros(21, dtype=int), seed=0)["test/log_loss"][0] == 0
 
 
 def test_bootstrap_equals_resampling_of_images():
@@ -177,8 +177,8 @@ def test_bootstrap_equals_resampling_of_images():
     predicted = outputs.argmax(axis=1)
     chosen = np.random.default_rng(5).integers(0, 150, (4000, 150))
     cells = np.eye(9, dtype=int)[3 * labels + predicted][chosen].sum(axis=1)
-    drawn = classes._macro_averages(cells.reshape(-1, 3, 3))
-    intervals = classes.class_intervals(outputs, labels, seed=0)
+    drawn = multiclass._macro_averages(cells.reshape(-1, 3, 3))
+    intervals = multiclass.class_intervals(outputs, labels, seed=0)
     for name, values in drawn.items():
         expected = np.percentile(values, [2.5, 97.5])
         # a 90 % interval would be 0.3 standard deviations off on each side
@@ -187,32 +187,32 @@ def test_bootstrap_equals_resampling_of_images():
 
 def test_wilson_reference_values():
     # Newcombe 1998, Statistics in Medicine 17, table I
-    assert classes.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert classes.wilson_interval(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
-    assert classes.wilson_interval(29, 29) == pytest.approx((0.8830, 1), abs=5e-5)
-    assert classes.wilson_interval(0, 0) == (0, 1)
+    assert multiclass.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert multiclass.wilson_interval(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
+    assert multiclass.wilson_interval(29, 29) == pytest.approx((0.8830, 1), abs=5e-5)
+    assert multiclass.wilson_interval(0, 0) == (0, 1)
 
 
 def test_wilson_covers_the_truth_in_95_of_100_test_sets():
     truth, images = 0.98, 500
     right = np.random.default_rng(0).binomial(images, truth, size=4000)
-    interval = {count: classes.wilson_interval(count, images) for count in np.unique(right).tolist()}
+    interval = {count: multiclass.wilson_interval(count, images) for count in np.unique(right).tolist()}
     covered = np.mean([interval[count][0] <= truth <= interval[count][1] for count in right.tolist()])
     assert 0.93 < covered < 0.97
 
 
 def test_confusion_matrix_has_the_true_class_in_rows():
-    matrix = classes.confusion_matrix(np.array([0, 0, 1]), np.array([0, 2, 2]), 4)
+    matrix = multiclass.confusion_matrix(np.array([0, 0, 1]), np.array([0, 2, 2]), 4)
     assert matrix.tolist() == [[1, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_per_class():
     labels, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 2])
-    rows = classes.per_class_rows(labels, predicted, ["a", "b", "c", "d"])
+    rows = multiclass.per_class_rows(labels, predicted, ["a", "b", "c", "d"])
     assert [row["class"] for row in rows] == ["a", "b", "c", "d"]
     assert rows[0]["precision"] == 1
     assert rows[0]["recall"] == pytest.approx(2 / 3)
-    assert (rows[0]["recall_low"], rows[0]["recall_high"]) == classes.wilson_interval(2, 3)
+    assert (rows[0]["recall_low"], rows[0]["recall_high"]) == multiclass.wilson_interval(2, 3)
     assert rows[1]["f1"] == 0.5
     assert [row["support"] for row in rows] == [3, 2, 0, 0]
     nothing = {"precision": 0, "recall": 0, "recall_low": 0, "recall_high": 1, "f1": 0, "support": 0}
@@ -221,16 +221,16 @@ def test_per_class():
 
 def test_calibration_equals_the_stock_curve():
     outputs, labels, _ = classifier()
-    rows = classes.calibration_rows(outputs, labels, 15)
+    rows = multiclass.calibration_rows(outputs, labels, 15)
     correct = outputs.argmax(axis=1) == labels
-    accuracy, confidence = calibration_curve(correct, classes.probabilities(outputs).max(axis=1), n_bins=15)
+    accuracy, confidence = calibration_curve(correct, multiclass.probabilities(outputs).max(axis=1), n_bins=15)
     filled = [row for row in rows if row["count"]]
     assert [row["accuracy"] for row in filled] == pytest.approx(accuracy)
     assert [row["confidence"] for row in filled] == pytest.approx(confidence)
     assert sum(row["count"] for row in rows) == len(labels)
     assert [row["lower"] for row in rows] + [1] == pytest.approx([0] + [row["upper"] for row in rows])
     assert all(row["lower"] < row["confidence"] <= row["upper"] for row in filled)
-    on_the_edge = classes.calibration_rows(np.array([[0.5, 0.5]], dtype=np.float32), np.array([0]), 2)
+    on_the_edge = multiclass.calibration_rows(np.array([[0.5, 0.5]], dtype=np.float32), np.array([0]), 2)
     assert [row["count"] for row in on_the_edge] == [1, 0]
     empty = {"lower": 0, "upper": pytest.approx(1 / 15), "count": 0, "confidence": None, "accuracy": None}
     assert rows[0] == empty
@@ -239,9 +239,9 @@ def test_calibration_equals_the_stock_curve():
 def test_worst_mistakes_come_first_and_equals_in_their_order():
     outputs = np.array([[0.4, 0.6], [0.1, 0.9], [0.9, 0.1], [0.4, 0.6], [0.3, 0.7]], dtype=np.float32)
     labels = np.zeros(5, dtype=int)
-    assert classes.find_worst_mistakes(outputs, labels, 36).tolist() == [1, 4, 0, 3]
-    assert classes.find_worst_mistakes(outputs, labels, 3).tolist() == [1, 4, 0]
-    many = classes.find_worst_mistakes(np.tile(outputs, (20, 1)), np.zeros(100, dtype=int), 40)
+    assert multiclass.find_worst_mistakes(outputs, labels, 36).tolist() == [1, 4, 0, 3]
+    assert multiclass.find_worst_mistakes(outputs, labels, 3).tolist() == [1, 4, 0]
+    many = multiclass.find_worst_mistakes(np.tile(outputs, (20, 1)), np.zeros(100, dtype=int), 40)
     assert many.tolist() == [*range(1, 100, 5), *range(4, 100, 5)]
 
 
@@ -272,9 +272,9 @@ def test_refuses_what_it_cannot_score(outputs, labels, error, text):
     outputs, labels = outputs.astype(np.float32), np.array(labels, dtype=int)
     for compute in (
         score,
-        lambda *pair: classes.class_intervals(*pair, seed=0),
-        lambda *pair: classes.calibration_rows(*pair, bins=10),
-        lambda *pair: classes.find_worst_mistakes(*pair, count=1),
+        lambda *pair: multiclass.class_intervals(*pair, seed=0),
+        lambda *pair: multiclass.calibration_rows(*pair, bins=10),
+        lambda *pair: multiclass.find_worst_mistakes(*pair, count=1),
     ):
         with pytest.raises(error, match=text):
             compute(outputs, labels)
