@@ -8,12 +8,14 @@ environment has, also where more is installed.
 import os
 import shutil
 import signal
+import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
 from hidden import sitecustomize as hidden
+from hidden import warm
 
 PACKAGES = {"needs_torch": ("torch",), "needs_jax": ("jax", "jaxlib")}
 """What each mark lets a test see."""
@@ -36,6 +38,12 @@ LONGEST = [
         "runs/test_together",
     )
 ]
+
+WARM = ("audit", "comparison", "debugging", "models", "stories", "studies", "searches", "runs", "training", "project")
+"""The folders whose slow tests start programs that are forked from one that has imported TensorFlow, but for tests
+marked `own_processes`."""
+WARM_FILES = ("distribution/test_strategies_slow.py",)
+SERVERS = Path(tempfile.gettempdir(), f"warm-{os.getpid()}")
 
 # A failed assertion of a helper tells its values, as one of a test does.
 pytest.register_assert_rewrite(*(path.stem for path in SUPPORT.glob("*.py")))
@@ -62,6 +70,11 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)
+    SERVERS.mkdir(mode=0o700)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(SERVERS, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -81,6 +94,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.environ.pop(name, None)
     absent = [name for mark, packages in PACKAGES.items() if mark not in marks for name in packages]
     os.environ[hidden.VARIABLE] = " ".join(absent)
+    file = item.path.relative_to(SUPPORT.parent)
+    if (file.parts[0] in WARM or str(file) in WARM_FILES) and "slow" in marks and "own_processes" not in marks:
+        os.environ[warm.VARIABLE] = f"{os.getpid()}:{SERVERS}"
+    else:
+        os.environ.pop(warm.VARIABLE, None)
 
 
 @pytest.fixture

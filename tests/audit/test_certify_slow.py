@@ -200,6 +200,7 @@ def test_another_learning_rate_that_no_commit_could_show_is_found_by_training(co
     assert re.fullmatch(r"certify: differs: largest difference of a loss [\d.]+; of a weight [\d.]+", verdict)
 
 
+@pytest.mark.own_processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_certify_leaves_nothing_behind(number: int, copy: Workspace) -> None:
     temporary = copy.folder.parent / "temporary"

@@ -126,6 +126,7 @@ def test_every_strategy_is_a_row_with_a_function() -> None:
     assert not set(REFUSED) & set(STRATEGIES)
 
 
+@pytest.mark.own_processes
 def test_a_plan_takes_a_moment_and_no_framework() -> None:
     program = (
         "import sys, os, small; from keras_pipeline.distribution import strategies; chosen = small.params();"

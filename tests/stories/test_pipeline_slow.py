@@ -396,6 +396,7 @@ def test_a_store_that_is_down_costs_a_warning_and_gets_everything_later(workspac
     assert (sent.artifacts / "reports/predictions.npz").is_file()
 
 
+@pytest.mark.own_processes
 def test_a_training_killed_without_warning_leaves_no_open_run(workspace: Workspace, finished: Workspace) -> None:
     dvc, log, train = start_long_training(workspace)
     train.kill()
@@ -409,6 +410,7 @@ def test_a_training_killed_without_warning_leaves_no_open_run(workspace: Workspa
     check_repro_restores(workspace, finished)
 
 
+@pytest.mark.own_processes
 def test_a_training_killed_at_its_begin_and_at_its_end_is_one_training_and_one_run(
     workspace: Workspace, finished: Workspace, tmp_path: Path
 ) -> None:
@@ -450,6 +452,7 @@ def test_a_training_killed_at_its_begin_and_at_its_end_is_one_training_and_one_r
     assert digests(workspace, REPRODUCED) == written
 
 
+@pytest.mark.own_processes
 def test_a_training_asked_to_end_says_so_and_closes_its_run(workspace: Workspace, finished: Workspace) -> None:
     dvc, log, train = start_long_training(workspace)
     train.terminate()
@@ -463,6 +466,7 @@ def test_a_training_asked_to_end_says_so_and_closes_its_run(workspace: Workspace
     check_repro_restores(workspace, finished)
 
 
+@pytest.mark.own_processes
 def test_a_second_repro_is_refused_and_a_killed_dvc_takes_its_training_along(
     workspace: Workspace, finished: Workspace
 ) -> None:

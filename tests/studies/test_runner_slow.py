@@ -143,6 +143,7 @@ def test_what_is_known_is_not_done_again(undisturbed: tuple[Workplace, Study, st
     assert re.search(r"^asked +4 of +4 runs  Does the activation matter\?$", printed, re.MULTILINE)
 
 
+@pytest.mark.own_processes
 def test_killed_at_any_moment_it_ends_with_the_same_runs_and_numbers(
     undisturbed: tuple[Workplace, Study, str], tmp_path: Path
 ) -> None:
@@ -181,6 +182,7 @@ def _environment(process: Path) -> list[bytes]:
     return []
 
 
+@pytest.mark.own_processes
 def test_interrupted_its_runs_keep_a_checkpoint_and_changed_params_do_not_disturb_it(tmp_path: Path) -> None:
     """Ctrl-C as a terminal sends it, to the whole process group, while params.yaml is another already."""
     place = Workplace(tmp_path, {**CHANGES, "train.epochs": 400})

@@ -36,3 +36,8 @@ if VisiblePackages.__name__ not in [getattr(finder, "__name__", "") for finder i
     sys.meta_path[:] = [VisiblePackages if finder is PathFinder else finder for finder in sys.meta_path]
     _discover = Distribution.discover.__func__  # type: ignore[attr-defined]
     Distribution.discover = classmethod(_visible)  # type: ignore[assignment, method-assign]
+
+if __name__ == "sitecustomize" and os.environ.get("WARM_SERVERS"):
+    import warm
+
+    warm.hand_over()

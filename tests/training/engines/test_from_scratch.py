@@ -105,6 +105,7 @@ def test_momentum_is_a_running_sum_of_gradients() -> None:
         assert parameter.item() == pytest.approx(-0.1 * 2 - 0.1 * (0.5 * 2 + 10))
 
 
+@pytest.mark.own_processes
 def test_steps_learn_without_any_framework() -> None:
     """In a process of its own: nothing else is imported, and the loss of a batch falls as far as it can."""
     program = """
