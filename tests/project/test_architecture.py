@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from keras_pipeline.cli import parser
+from keras_pipeline.cli import main
 from keras_pipeline.records import provenance
 from places import ROOT
 
@@ -254,7 +254,7 @@ def arguments(function: ast.FunctionDef) -> list[Any]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_command_of_a_stage_uses_the_paths_of_dvc_yaml(stage: str) -> None:
-    options = vars(parser.make_parser().parse_args([stage]))
+    options = vars(main.make_parser().parse_args([stage]))
     folders = {name: str(path) for name, path in options.items() if isinstance(path, Path)}
     assert folders.pop("params") == "params.yaml"  # DVC follows its values, by stage
     folders.pop("downloads", None)  # kept for the next time; nothing is made of them that the digests do not fix
@@ -268,7 +268,7 @@ def test_the_command_of_a_stage_uses_the_paths_of_dvc_yaml(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", ["train", "evaluate"])
 def test_a_stage_names_the_files_of_dvc_yaml_and_no_other(stage: str) -> None:
-    options = vars(parser.make_parser().parse_args([stage]))
+    options = vars(main.make_parser().parse_args([stage]))
     named = set()
     for node in ast.walk(tree(f"keras_pipeline.stages.{stage}")):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
@@ -355,7 +355,7 @@ def test_a_package_says_what_to_open_first_and_has_no_more_modules_than_a_reader
 
 def test_nothing_but_the_command_line_imports_its_verbs() -> None:
     assert {name.split(".")[0] for name in importers(r"keras_pipeline\.cli")} == {"cli"}
-    assert importers(r"keras_pipeline\.cli\.(checks|pipeline|runs|studies)$") == {"cli.parser"}
+    assert importers(r"keras_pipeline\.cli\.(checks|pipeline|runs|studies)$") == {"cli.main"}
     assert importers(r"keras_pipeline\.cli\.parser") == {"cli.main"}
 
 

@@ -1,1 +1,1 @@
-"""The command line: a module for each group of verbs, with its parser. Holds no logic. Open first: `parser`."""
+"""The command line: a module for each group of verbs, with its parser. Holds no logic. Open first: `main`."""

@@ -24,7 +24,7 @@ The run, with the trace, is in MLflow under the experiment's name with the word 
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Give the parser this module's verbs; `add` is the function of `parser.make_parser`."""
+    """Give the parser this module's verbs; `add` is the function of `main.make_parser`."""
     command = add("params", params, "check params.yaml without running anything", "params")
     command.add_argument("action", choices=["check"])
     add("doctor", doctor, "what this machine has, and what to do where something is missing", "params", "raw")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Give the parser this module's verbs; `add` is the function of `parser.make_parser`."""
+    """Give the parser this module's verbs; `add` is the function of `main.make_parser`."""
     command = add("fetch", fetch, "download and verify the dataset", "params", "raw", "downloads")
     command.add_argument(
         "--download-only", action="store_true", help="only make sure that the files are there; writes no data/raw"

@@ -19,7 +19,7 @@ Writes a page, comparison.md and comparison.html, and keeps it in MLflow with B'
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Give the parser this module's verbs; `add` is the function of `parser.make_parser`."""
+    """Give the parser this module's verbs; `add` is the function of `main.make_parser`."""
     add("status", status, "which run the files come from, and is it stale", "params", "normalized", "models", "reports")
     command = add(
         "certify",

@@ -40,7 +40,7 @@ sqlite:///PATH or postgresql://…, instead of a file below searches/state/.
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Give the parser this module's verbs; `add` is the function of `parser.make_parser`."""
+    """Give the parser this module's verbs; `add` is the function of `main.make_parser`."""
     command = add("study", study, "one question, many runs, an answer one can trust", "params", "downloads")
     command.description = STUDY
     command.add_argument(
