@@ -63,7 +63,11 @@ test: test-fast  ## every test, the fast ones first
 
 .PHONY: test-fast
 test-fast: $(READY)  ## the fast tests, in less than a minute
-	@$(IN) pytest -m 'not slow' $(TWO)
+	@$(IN) pytest -m 'not slow and not proof' $(TWO)
+
+.PHONY: proofs
+proofs: $(READY)  ## what takes too long for `make test`, kills and the whole conformance table; its result into docs/proofs.md
+	@$(IN) pytest -v -m proof tests/proofs --record docs/proofs.md
 
 .PHONY: test-optional
 test-optional: $(READY)  ## the tests that `make test` skips for lack of something optional: make jax, torch, browser, mxnet

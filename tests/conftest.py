@@ -39,9 +39,12 @@ LONGEST = [
     )
 ]
 
-WARM = ("audit", "comparison", "debugging", "models", "stories", "studies", "searches", "runs", "training", "project")
+WARM = (
+    "audit", "comparison", "debugging", "models", "project", "proofs", "runs", "searches", "stories", "studies",
+    "training",
+)  # fmt: skip
 """The folders whose slow tests start programs that are forked from one that has imported TensorFlow, but for tests
-marked `own_processes`."""
+marked `own_processes`; none where the variable OWN_PROCESSES is set, to see what that changes."""
 WARM_FILES = ("distribution/test_strategies_slow.py",)
 SERVERS = Path(tempfile.gettempdir(), f"warm-{os.getpid()}")
 
@@ -95,7 +98,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     absent = [name for mark, packages in PACKAGES.items() if mark not in marks for name in packages]
     os.environ[hidden.VARIABLE] = " ".join(absent)
     file = item.path.relative_to(SUPPORT.parent)
-    if (file.parts[0] in WARM or str(file) in WARM_FILES) and "slow" in marks and "own_processes" not in marks:
+    if (
+        (file.parts[0] in WARM or str(file) in WARM_FILES)
+        and marks & {"slow", "proof"}
+        and not {"own_processes", "needs_jax", "needs_torch"} & marks
+        and not os.environ.get("OWN_PROCESSES")
+    ):
         os.environ[warm.VARIABLE] = f"{os.getpid()}:{SERVERS}"
     else:
         os.environ.pop(warm.VARIABLE, None)

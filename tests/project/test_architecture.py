@@ -356,7 +356,6 @@ def test_a_package_says_what_to_open_first_and_has_no_more_modules_than_a_reader
 def test_nothing_but_the_command_line_imports_its_verbs() -> None:
     assert {name.split(".")[0] for name in importers(r"keras_pipeline\.cli")} == {"cli"}
     assert importers(r"keras_pipeline\.cli\.(checks|pipeline|runs|studies)$") == {"cli.main"}
-    assert importers(r"keras_pipeline\.cli\.parser") == {"cli.main"}
 
 
 def test_a_message_of_the_checks_is_part_of_no_stage() -> None:
@@ -507,14 +506,16 @@ def test_every_file_of_tests_is_named_after_a_module_of_its_package() -> None:
     assert {name for name, module in modules.items() if not module.exists()} == OF_NO_MODULE
 
 
-def slow_marks(node: ast.AST) -> int:
-    return sum(isinstance(one, ast.Attribute) and ast.unparse(one).endswith("mark.slow") for one in ast.walk(node))
+def marks(node: ast.AST, mark: str) -> int:
+    return sum(isinstance(one, ast.Attribute) and ast.unparse(one).endswith(f"mark.{mark}") for one in ast.walk(node))
 
 
-def test_fast_and_slow_tests_share_no_file() -> None:
-    """A file whose name ends in _slow is marked as a whole, and nothing else is."""
+@pytest.mark.parametrize("mark", ["slow", "proof"])
+def test_fast_and_slow_tests_and_proofs_share_no_file(mark: str) -> None:
+    """A file whose name ends in _slow, or a file of tests/proofs, is marked as a whole, and nothing else is."""
     for path in TESTS.rglob("*.py"):
         body = ast.parse(path.read_text()).body
         of_file = [one for one in body if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "pytestmark"]
-        expected = 1 if path.stem.endswith("_slow") else 0
-        assert [sum(map(slow_marks, of_file)), sum(map(slow_marks, body))] == [expected, expected], path
+        proof = path.parent.name == "proofs" and path.stem.startswith("test_")
+        expected = int(proof if mark == "proof" else path.stem.endswith("_slow"))
+        assert [sum(marks(one, mark) for one in some) for some in (of_file, body)] == [expected, expected], path

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+import every_step
 import small
 from places import PROGRAM
 from programs import run_program
@@ -38,49 +39,10 @@ def normalized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small.normalized_digits(tmp_path_factory.mktemp("resume"), validation_share=0.2)
 
 
-EVERY_STEP = {"train.epochs": 3, "train.batch_size": 16, "train.checkpoint_steps": 1}
-STOPPING = {"monitor": "val/loss", "patience": 2}
-PLATEAU = {"name": "reduce_on_plateau", "warmup_epochs": 0, "decay_rate": 0.9, "factor": 0.5, "patience": 1}
-
-
-@pytest.mark.parametrize(
-    ("changes", "every"),
-    [
-        pytest.param({"train.early_stopping": STOPPING, "train.class_weights": "balanced"}, 1, id="none"),
-        pytest.param(
-            {
-                "train.precision": "mixed_float16",
-                "train.schedule": PLATEAU,
-                "train.optimizer": {"name": "adamw", "learning_rate": 0.5, "use_ema": True, "ema_momentum": 0.9},
-            },
-            3,
-            id="none, loss scale, plateau, averaged weights",
-        ),
-        pytest.param({"train.strategy": "mirrored", "train.devices": 2}, 4, id="mirrored"),
-        pytest.param(
-            {"train.strategy": "mirrored", "train.devices": 2, "train.batch_statistics": "per_replica"},
-            5,
-            id="mirrored, statistics per replica",
-        ),
-        pytest.param({"train.backend": "jax"}, 3, id="jax", marks=pytest.mark.needs_jax),
-        pytest.param(
-            {"train.backend": "jax", "train.strategy": "data_parallel", "train.devices": 2},
-            5,
-            id="data_parallel",
-            marks=pytest.mark.needs_jax,
-        ),
-        pytest.param({"train.backend": "torch"}, 3, id="torch", marks=pytest.mark.needs_torch),
-    ],
-)
-def test_from_every_step(normalized: Path, changes: dict[str, Any], every: int) -> None:
-    """One process trains once, keeping every step, and again from (each of) them, with another seed for anything
-    that is not ours. Also counts the optimizer's steps: no phantom one, none lost."""
-    arguments = [json.dumps({**EVERY_STEP, **changes}), str(every)]
-    printed = run_program("resume_everywhere.py", normalized, *arguments)
-    found = re.search(r"(\d+) positions of (\d+), the same bytes", printed)
-    assert found, printed
-    assert int(found[1]) >= 3
-    assert int(found[2]) == 15  # 5 steps in each of 3 epochs
+@pytest.mark.parametrize(("changes", "every"), [(every_step.EVERYTHING_KEPT, 4), (every_step.REPLICAS, 5)])
+def test_from_many_steps(normalized: Path, changes: dict[str, Any], every: int) -> None:
+    """Of every step, and of other strategies and backends, see tests/proofs."""
+    every_step.check(normalized, changes, every)
 
 
 class Training:

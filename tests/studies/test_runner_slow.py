@@ -1,42 +1,24 @@
 """`keras-pipeline study`: real runs of a small study, what they leave in files and MLflow, and after being killed."""
 
-import hashlib
 import json
 import os
-import random
 import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import killed_studies
 import small
 from keras_pipeline.runs.folders import Folders
 from keras_pipeline.studies.study import Study
 from study_workplace import ASKED, CHANGES, Workplace
 
 pytestmark = pytest.mark.slow
-
-VOLATILE = {"started", "ended", "train_seconds", "key", "seconds", "resumed", "history", "git"}
-
-
-def numbers(place: Workplace, study: Study) -> dict[str, object]:
-    """All that a study's runs are: their files' digests, their records without times, and MLflow's view of them."""
-    found: dict[str, object] = {}
-    for run in study.runs:
-        own = place.own(run)
-        paths = ["models/model.keras", "models/history.csv", "reports/metrics.json", "reports/predictions.npz"]
-        found[run.name] = {path: hashlib.sha256((own / path).read_bytes()).hexdigest() for path in paths}
-        record = json.loads((own / "models" / "run.json").read_text())
-        found[f"{run.name} record"] = {key: value for key, value in record.items() if key not in VOLATILE}
-    for name, tracked in place.tracked("asked").items():
-        found[f"{name} in MLflow"] = (tracked.status, tracked.accuracy, tracked.parent)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -144,42 +126,16 @@ def test_what_is_known_is_not_done_again(undisturbed: tuple[Workplace, Study, st
 
 
 @pytest.mark.own_processes
-def test_killed_at_any_moment_it_ends_with_the_same_runs_and_numbers(
+def test_killed_it_goes_on_to_the_same_runs_and_numbers(
     undisturbed: tuple[Workplace, Study, str], tmp_path: Path
 ) -> None:
-    """SIGKILL of the study's process alone, as a crash would: its runs must end by themselves."""
+    """Of more kills see tests/proofs."""
     place, study = Workplace(tmp_path, CHANGES), undisturbed[1]
     place.ask("asked", **ASKED)
-    moments = random.Random(5)
-    for attempt in range(10):
-        log = tmp_path / f"attempt {attempt}.txt"
-        process = place.start("study", "run", "asked", "--jobs", "2", log=log)
-        try:
-            process.wait(moments.uniform(0.5, 14))
-            assert process.returncode == 0, log.read_text()
-            break
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-        _wait_for_the_end_of(log)
+    killed_studies.kill(place, "asked", [7.0])
     code, printed = place.run("study", "run", "asked", "--jobs", "2")
     assert code == 0, printed
-    assert numbers(place, study) == numbers(*undisturbed[:2])
-
-
-def _wait_for_the_end_of(log: Path) -> None:
-    """Until no process is left of those that the command with this log began."""
-    mark = f"LOG={log}".encode()
-    deadline = time.monotonic() + 60
-    while any(mark in found for found in map(_environment, Path("/proc").glob("[0-9]*"))):
-        assert time.monotonic() < deadline, "the runs of a killed study go on"
-        time.sleep(0.1)
-
-
-def _environment(process: Path) -> list[bytes]:
-    with suppress(OSError):
-        return (process / "environ").read_bytes().split(b"\0")
-    return []
+    assert killed_studies.numbers(place, study) == killed_studies.numbers(*undisturbed[:2])
 
 
 @pytest.mark.own_processes

@@ -8,8 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Logs = dict[str, Any]
+Train = Callable[[int, int], tuple[int, Logs]]
+"""Train from a step of an epoch, both counted from 0, one step or more, never beyond the epoch: how many, and their
+logs."""
 Validate = Callable[[], None]
 """Update the metrics by the validation split."""
+Steps = tuple[Train, Validate]
 LONGEST = 0.5
 """After how many seconds somebody looks at what was computed: a request to end does not wait longer."""
 Compute = Callable[[NDArray[np.int32], NDArray[np.float32], int], NDArray[np.float32]]
@@ -20,7 +24,7 @@ mean loss over the epoch after each. Compiled once for each shape."""
 
 def run_epochs(
     model: keras.Sequential,
-    train: Callable[[int, int], tuple[int, Logs]],
+    train: Train,
     validate: Validate,
     *,
     epochs: int,
@@ -31,8 +35,7 @@ def run_epochs(
 ) -> None:
     """Train to the end of `epochs`, or to that of the epoch in which a callback sets `model.stop_training`.
 
-    `train(epoch, step)`, both counted from 0, trains one step or more from there, never beyond the epoch: how many,
-    and their logs. `validate()` updates the metrics. Callbacks hear of the begin of the training and of each epoch,
+    Callbacks hear of the begin of the training and of each epoch,
     of the end of each `train` with the number of the last step, and of the end of each epoch with all metrics.
     """
     listeners = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs, steps=steps_per_epoch)

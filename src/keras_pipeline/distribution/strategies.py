@@ -138,7 +138,7 @@ class OpenedStrategy:
     `average_statistics(model)` then makes one and the same. `gather(variables)`: of variables that each replica
     has its own value of, the values of all replicas, stacked; `scatter(variables, arrays)` puts such back.
     `mean(values)`: over the workers. `requested`: what it stands in for, if it does. `fused`: whether the steps of a
-    network may run many at a time, as `fused.fit_fused` does it, in place of `fit`.
+    network may run many at a time, as `fused.fused_steps` does it, in place of `fit`.
     """
 
     name: str

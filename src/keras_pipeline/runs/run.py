@@ -81,6 +81,16 @@ class Run:
         return " ".join(filter(None, (self.variant, self.tuned, f"seed {self.seed}")))
 
 
+def find_file(folder: Path, kind: str, name: str) -> Path:
+    """The file of the study or search (`kind`) of this name. Raises ParamsError, with those there are, where it is not
+    in `folder`."""
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        there = f"There are: {', '.join(known)}" if known else "There is none yet: write the file"
+        raise ParamsError(f"{folder / f'{name}.yaml'}: no {kind} '{name}'. {there}.")
+    return folder / f"{name}.yaml"
+
+
 def check_name(path: Path) -> None:
     """Raise ParamsError where the name of a study's or search's file could not name its report, pictures and tags."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", path.stem):

@@ -15,7 +15,7 @@ from keras_pipeline.records.record import best_row, read_record
 from keras_pipeline.runs.executor import Executor, Job
 from keras_pipeline.runs.folders import PRUNED, SECONDS, TRAINING_ALONE, Folders, ResultCache
 from keras_pipeline.runs.pool import LOOK_SECONDS, STOP_SECONDS, Work, format_duration, record_seconds
-from keras_pipeline.runs.run import Run
+from keras_pipeline.runs.run import Run, find_file
 from keras_pipeline.searches.search import WINNER, Search, describe_values, load_search
 from keras_pipeline.searches.trials import TrialResult, Trials, best_trial, mend_journal
 
@@ -48,12 +48,7 @@ def list_searches(search_folders: SearchFolders, params_file: Path) -> list[Sear
 
 def find_search(search_folders: SearchFolders, name: str, params_file: Path) -> Search:
     """The search of this name. Raises ParamsError where there is none, or it has a fault."""
-    path = search_folders.searches / f"{name}.yaml"
-    known = sorted(one.stem for one in search_folders.searches.glob("*.yaml"))
-    if name not in known:
-        there = f"There are: {', '.join(known)}" if known else "There is none yet: write the file"
-        raise ParamsError(f"{path}: no search '{name}'. {there}.")
-    return load_search(path, params_file)
+    return load_search(find_file(search_folders.searches, "search", name), params_file)
 
 
 def begun_run(folders: Folders, key: str, variant: str) -> Run:

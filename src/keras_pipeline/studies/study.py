@@ -14,7 +14,7 @@ from keras_pipeline.config.params import Params
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.records.observer import ChildRun
 from keras_pipeline.runs.folders import Folders, ResultCache, read_accuracy
-from keras_pipeline.runs.run import Run, Values, check_name, short_value, why_unsuitable
+from keras_pipeline.runs.run import Run, Values, check_name, find_file, short_value, why_unsuitable
 from keras_pipeline.strict_yaml import reader
 from keras_pipeline.strict_yaml.faults import Block, KeyedError
 from keras_pipeline.strict_yaml.nodes import Node
@@ -193,12 +193,7 @@ def list_studies(folders: Folders, params_file: Path) -> list[Study]:
 
 def find_study(folders: Folders, name: str, params_file: Path) -> Study:
     """The study of this name. Raises ParamsError where there is none, or it has a fault."""
-    path = folders.studies / f"{name}.yaml"
-    known = sorted(one.stem for one in folders.studies.glob("*.yaml"))
-    if name not in known:
-        there = f"There are: {', '.join(known)}" if known else "There is none yet: write the file"
-        raise ParamsError(f"{path}: no study '{name}'. {there}.")
-    return load_study(path, params_file)
+    return load_study(find_file(folders.studies, "study", name), params_file)
 
 
 def study_lines(studies: Sequence[Study], result_cache: ResultCache) -> Iterator[str]:

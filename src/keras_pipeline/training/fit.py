@@ -14,6 +14,7 @@ from tqdm import tqdm
 from keras_pipeline.config.params import EarlyStopping, Train
 from keras_pipeline.core import process
 from keras_pipeline.core.errors import DivergedError, StoppedError
+from keras_pipeline.distribution import fit_loop
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.training.batches import Row
 from keras_pipeline.training.compilation import learning_rate_then
@@ -175,10 +176,13 @@ def fit_network(
             "callbacks": [callback, *callbacks],
         }
         look = 1 if callbacks else train.checkpoint_steps
+        steps: fit_loop.Steps | None = None
         if train.engine == "numpy":
-            numpy_engine.fit_numpy(training, start[1], look, **options)
+            steps = numpy_engine.numpy_steps(training, start, look)
         elif fused.can_fuse(model, strategy, data):
-            fused.fit_fused(training, start[1], look, **options)
+            steps = fused.fused_steps(training, look)
+        if steps:
+            fit_loop.run_epochs(model, *steps, initial_step=start[1], steps_per_epoch=data.steps, **options)
         else:
             strategy.fit(
                 model,

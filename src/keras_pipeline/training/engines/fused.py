@@ -42,19 +42,11 @@ def can_fuse(model: keras.Sequential, strategy: OpenedStrategy, data: Data) -> b
     return strategy.fused and not slower and size <= min(MOST_BYTES, min(limits) // 4)
 
 
-def fit_fused(
-    training: Training,
-    initial_step: int,
-    look: int,
-    *,
-    epochs: int,
-    initial_epoch: int,
-    callbacks: list[keras.callbacks.Callback],
-) -> None:
-    """Train as Keras' fit would on the batches of its data, from a step of an epoch on, both counted from 0.
+def fused_steps(training: Training, look: int) -> fit_loop.Steps:
+    """The steps and the validation of Keras' fit, for `fit_loop.run_epochs`, many steps at a time.
 
-    Callbacks hear of the end of every `look` steps (0: of none in particular), and at least every half second or
-    MOST_STEPS; their logs hold the "losses" of all steps since they heard last.
+    Never beyond a multiple of `look` (0: of none in particular), nor longer than half a second or MOST_STEPS; the logs
+    hold the "losses" of all of them.
     """
     if keras.backend.backend() == "jax":
         from keras_pipeline.training.engines.fused_jax import build_program
@@ -85,16 +77,7 @@ def fit_fused(
         pace = max(1, int(fit_loop.LONGEST * steps / (time.perf_counter() - began)))
         return steps, {"loss": losses[-1], "losses": losses}
 
-    fit_loop.run_epochs(
-        model,
-        train,
-        validate,
-        epochs=epochs,
-        initial_epoch=initial_epoch,
-        initial_step=initial_step,
-        steps_per_epoch=data.steps,
-        callbacks=callbacks,
-    )
+    return train, validate
 
 
 def draw_deformations(data: Data, epoch: int, step: int, steps: int, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -20,22 +20,15 @@ from keras_pipeline.training.engines.from_scratch import Layer, Network
 from keras_pipeline.training.training import Training
 
 
-def fit_numpy(
-    training: Training,
-    initial_step: int,
-    look: int,
-    *,
-    epochs: int,
-    initial_epoch: int,
-    callbacks: list[keras.callbacks.Callback],
-) -> None:
-    """Train the network, which is compiled with SGD, from a step of an epoch on, both counted from 0.
+def numpy_steps(training: Training, start: tuple[int, int], look: int) -> fit_loop.Steps:
+    """The steps of the network, which is compiled with SGD, from `start` on, a step of an epoch, both counted from 0;
+    and its validation, both for `fit_loop.run_epochs`.
 
-    Callbacks hear of the end of every `look` steps (0: of none in particular), and at least every loop.LONGEST seconds;
-    their logs hold the "losses" of all steps since they heard last.
+    Never beyond a multiple of `look` (0: of none in particular), nor longer than fit_loop.LONGEST seconds; the logs
+    hold the "losses" of all of them.
     """
     model, strategy, data, loss = training.model, training.strategy, training.data, training.params.train.loss
-    batches = data.batches(strategy, initial_epoch, initial_step)
+    batches = data.batches(strategy, *start)
 
     def train(epoch: int, step: int) -> tuple[int, fit_loop.Logs]:
         network, velocities = _network(model, loss), _velocities(model)
@@ -65,16 +58,7 @@ def fit_numpy(
                 means.add(len(seen), *from_scratch.evaluate(network, seen, targets))
         means.keep()
 
-    fit_loop.run_epochs(
-        model,
-        train,
-        validate,
-        epochs=epochs,
-        initial_epoch=initial_epoch,
-        initial_step=initial_step,
-        steps_per_epoch=data.steps,
-        callbacks=callbacks,
-    )
+    return train, validate
 
 
 class _Means:

@@ -1,0 +1,30 @@
+"""Trainings that are killed at many moments."""
+
+import pytest
+
+from programs import run_program
+
+pytestmark = [pytest.mark.proof, pytest.mark.own_processes]
+
+
+@pytest.mark.parametrize("strategy", ["none", "mirrored"])
+def test_a_training_killed_at_random_moments_ends_in_the_same_bytes(strategy: str) -> None:
+    """Trainings killed 20 times at random moments end in the bytes of one that nobody disturbs."""
+    printed = run_program("kill_loop.py", "--kills", "20", "--strategy", strategy)
+    assert printed.endswith("0 results differ\n"), printed
+
+
+def test_dvc_repro_killed_at_its_critical_moments_ends_as_if_undisturbed() -> None:
+    """`dvc repro` killed around the end of its training and the first moments of its store, 9 times each, ends with the
+    same bytes and one run in MLflow that has every epoch once."""
+    printed = run_program("kill_loop.py", "--end", "9", "--store", "9")
+    assert printed.endswith("0 results differ\n"), printed
+
+
+@pytest.mark.needs_jax
+@pytest.mark.needs_torch
+def test_the_death_of_a_worker_ends_all_of_them() -> None:
+    """Two workers of each backend, of which one is killed while they start or train: all end within a minute, and say
+    which died; 12 times."""
+    printed = run_program("kill_workers.py", "--kills", "12")
+    assert "12 of 12 as they have to be" in printed
