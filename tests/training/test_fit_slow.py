@@ -39,6 +39,32 @@ def fitted(changes: dict[str, Any], splits: dict[str, Split]) -> tuple[Any, list
     return training.model, [{name: row[name] for name in row if name != "time"} for row in progress.history]
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_metric_that_is_added_in_one_place_is_told_of_every_epoch(
+    fused: bool, splits: dict[str, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    from keras_pipeline.data.history import read_history, write_history
+    from keras_pipeline.tracking import runs
+    from keras_pipeline.training import compilation, fit
+
+    made = compilation.make_metrics
+    top = {"name": "top_2", "k": 2}
+    more = lambda task_spec: [*made(task_spec), keras.metrics.TopKCategoricalAccuracy(**top)]  # noqa: E731
+    monkeypatch.setattr(compilation, "make_metrics", more)
+    progress = fit.Progress()
+    training = small.training(small.params(), list(splits.values()), fused=fused)
+    fit.fit_network(training, progress, quiet=True)
+    write_history(tmp_path / "history.csv", progress.history)
+    for row in read_history(tmp_path / "history.csv"):
+        assert row["train/accuracy"] <= row["train/top_2"] <= 1
+        assert row["val/accuracy"] < row["val/top_2"] <= 1
+    assert runs.epoch_metrics(progress.history[0]) == (
+        "val/accuracy", "val/loss", "val/top_2", "train/accuracy", "train/loss", "train/top_2", "train/learning_rate",
+    )  # fmt: skip
+
+
 def test_the_fit_is_stock_keras_on_the_same_batches(splits: dict[str, Split]) -> None:
     """Three epochs against `train_on_batch` of the same network on batches cut by NumPy."""
     import keras

@@ -108,8 +108,10 @@ def log_epochs(store: Store, run_id: str, rows: list[dict[str, float]]) -> None:
 
 def epoch_metrics(row: Mapping[str, float]) -> tuple[str, ...]:
     """What is sent of an epoch, in the order in which MLflow's page offers it; it compares runs by the first."""
-    metric = metric_beside_loss(row)
-    return f"val/{metric}", "val/loss", f"train/{metric}", "train/loss", "train/learning_rate"
+    first = metric_beside_loss(row)
+    others = [name.removeprefix("val/") for name in row if name.startswith("val/") and name != f"val/{first}"]
+    names = [f"{split}/{name}" for split in ("val", "train") for name in (first, *others)]
+    return *names, "train/learning_rate"
 
 
 def log_model(store: Store, run_id: str, model: "keras.Sequential", dataset: DatasetDescription) -> None:

@@ -47,7 +47,7 @@ def draw_weights(model: keras.Sequential, seed: int) -> None:
 
 
 def compile_model(model: keras.Sequential, train: Train, steps: int, task_spec: TaskSpec) -> None:
-    """Give the network its loss, its metric, and its optimizer with the schedule for epochs of `steps` steps."""
+    """Give the network its loss, its metrics, and its optimizer with the schedule for epochs of `steps` steps."""
     # Not keras.optimizers.get: it does not know all of them (Lamb).
     kinds = {name.lower(): kind for name, kind in vars(keras.optimizers).items()}
     optimizer = kinds[train.optimizer.name](
@@ -61,7 +61,7 @@ def compile_model(model: keras.Sequential, train: Train, steps: int, task_spec: 
         "mean_absolute_error": keras.losses.MeanAbsoluteError,
     }
     # The sum: the batches' weights make it a mean.
-    model.compile(optimizer, loss=losses[train.loss](reduction="sum"), weighted_metrics=[make_metric(task_spec)])
+    model.compile(optimizer, loss=losses[train.loss](reduction="sum"), weighted_metrics=make_metrics(task_spec))
 
 
 def learning_rate(schedule: Schedule, highest: float, epochs: int, steps: int) -> Any:
@@ -129,9 +129,12 @@ class MeanAbsoluteError(_OfImages, keras.metrics.MeanAbsoluteError):  # type: ig
         return super().result() * self.unit
 
 
-def make_metric(task_spec: TaskSpec) -> keras.metrics.Metric:
-    """The metric of the task's, under Keras' name."""
+def make_metrics(task_spec: TaskSpec) -> list[keras.metrics.Metric]:
+    """What is told of each epoch beside the loss, the task's metric first, under Keras' name.
+
+    One that is added here is in each epoch's row, history.csv and MLflow; `numpy_engine` has to compute it, too.
+    """
     name = TASKS[task_spec.task].metric
     if task_spec.target:
-        return MeanAbsoluteError(name, task_spec.target.divisor)
-    return Accuracy(name=name) if task_spec.outputs > 1 else BinaryAccuracy(name=name)
+        return [MeanAbsoluteError(name, task_spec.target.divisor)]
+    return [Accuracy(name=name) if task_spec.outputs > 1 else BinaryAccuracy(name=name)]

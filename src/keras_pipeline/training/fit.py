@@ -158,8 +158,9 @@ def fit_network(
 
     A row: epoch (counted from 1), train/loss, train/accuracy (means over the epoch while it trained, with
     Dropout on), val/loss, val/accuracy (at its end), train/learning_rate (after its last step), time (seconds
-    since 1970); of a regression mean_absolute_error in place of accuracy. Both losses include the L2 penalty. With
-    early stopping on, the weights of the best epoch are in place at the end. `progress` is kept up to date.
+    since 1970); of a regression mean_absolute_error in place of accuracy: `compilation.make_metrics`. Both losses
+    include the L2 penalty. With early stopping on, the weights of the best epoch are in place at the end. `progress` is
+    kept up to date.
     Raises NotFiniteError at the first step whose loss is not a finite number, and before a state is kept that has
     such weights, with `progress` at the last good step kept; StoppedError when an observer requests it, after the
     step is kept.
@@ -263,10 +264,9 @@ class TrainingCallback(keras.callbacks.Callback):  # type: ignore[misc]
         """An epoch was trained and validated: its row, the learning rate's and the training's end. Raises as above."""
         logs = logs or {}
         self._check("val/loss", logs["val_loss"])
-        metric = next(name for name in logs if name != "loss" and f"val_{name}" in logs)
-        row = {"train/loss": logs["loss"], f"train/{metric}": logs[metric]}
-        row = {"epoch": epoch + 1, **self.strategy.mean(row)}
-        row |= {"val/loss": logs["val_loss"], f"val/{metric}": logs[f"val_{metric}"]}
+        names = ["loss", *(name for name in logs if name != "loss" and f"val_{name}" in logs)]
+        row = {"epoch": epoch + 1, **self.strategy.mean({f"train/{name}": logs[name] for name in names})}
+        row |= {f"val/{name}": logs[f"val_{name}"] for name in names}
         optimizer, history = self.model.optimizer, self.progress.history
         row["train/learning_rate"] = rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
         history.append({**row, "time": time.time()})
