@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_workspaces import finished, first_repro, source, workspace  # noqa: F401
 from places import ROOT
 
 HEAD = """\

@@ -7,6 +7,7 @@ import pytest
 
 import every_step
 import small
+from resumed_trainings import ENGINES, check_killed_at_the_end
 
 pytestmark = pytest.mark.proof
 
@@ -34,3 +35,8 @@ def normalized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_from_every_step(normalized: Path, changes: dict[str, Any], every: int) -> None:
     """A training that goes on from any of its steps ends in the same bytes, on every strategy and backend."""
     every_step.check(normalized, changes, every)
+
+
+def test_killed_after_its_last_checkpoint_it_writes_what_the_checkpoint_holds(tmp_path: Path) -> None:
+    """A training that is killed when its network is to be written writes it from its checkpoint, in every engine."""
+    check_killed_at_the_end(tmp_path, *ENGINES)

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import re
 import shutil
 import signal
@@ -11,7 +10,6 @@ import socket
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +18,12 @@ import psutil
 import pytest
 
 from keras_pipeline.core import files
-from places import SUPPORT
-from real_workspace import PROGRAMS, Workspace, origin, wait_until
+from pipeline_workspaces import CURVES, FIGURES, REPORTS, REPRODUCED, digests, stages_run
+from real_workspace import Workspace, wait_until
 from tracking_fixtures import MAKER_THAT_IS_KILLED
 
 pytestmark = pytest.mark.slow
 
-CURVES = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate"}
-FIGURES = {f"{name}.png" for name in ("confusion_matrix", "learning_curves", "per_class", "reliability")}
-FIGURES |= {"worst_mistakes.png"}
-TABLES = ("per_class", "calibration", "confusion")
-REPORTS = ("predictions.npz", "metrics.json", "intervals.json", *(f"tables/{name}.csv" for name in TABLES))
-REPRODUCED = [
-    "models/model.keras",
-    "models/history.csv",
-    *(f"reports/{name}" for name in REPORTS),
-    *(f"reports/figures/{name}" for name in sorted(FIGURES)),
-]
-SMALL = {
-    "seed": 1,
-    "fetch__dataset": "mnist",
-    "normalize__scaling": "unit",
-    "model__architecture": "mlp",
-    "model__hidden_units": [16],
-    "model__dropout": 0.3,
-    "train__epochs": 2,
-    "train__batch_size": 32,  # as `make run` sets it for the digits
-    "train__loss": "categorical_crossentropy",
-    "train__optimizer": {"name": "adam", "learning_rate": 0.01},
-    "train__schedule__name": "constant",
-    "train__schedule__warmup_epochs": 0,
-    "train__device_type": "cpu",
-    "evaluate__calibration_bins": 15,
-}
 EXIT_2 = r"(?s:.*)Nothing was changed\.\nkeras-pipeline \w+: exit 2 \(bad params or usage\)\n"
 PROBE = """\
 import json, os, sys
@@ -65,54 +36,12 @@ print(open(client.download_artifacts(run.info.run_id, "params.yaml")).read() == 
 """
 
 
-@pytest.fixture(scope="session")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A repository of this checkout whose params ask for MNIST and a network that trains in a second."""
-    made = origin(tmp_path_factory.mktemp("source") / "checkout")
-    made.set(**SMALL)
-    made.commit()
-    return made
-
-
-@pytest.fixture(scope="session")
-def first_repro(source: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
-    """A clone with the digits after its first `dvc repro`, committed; and what that printed."""
-    made = source.clone(tmp_path_factory.mktemp("finished") / "checkout")
-    made.set(fetch__dataset="digits")
-    output = made.good("dvc repro")
-    made.commit()
-    return made, output
-
-
-@pytest.fixture(scope="session")
-def finished(first_repro: tuple[Workspace, str]) -> Workspace:
-    """For reading only."""
-    return first_repro[0]
-
-
-@pytest.fixture
-def workspace(finished: Workspace, tmp_path: Path) -> Iterator[Workspace]:
-    """A copy of the finished workspace for one test: one run in MLflow, nothing to do."""
-    made = finished.copy(tmp_path / "checkout")
-    made.good("keras-pipeline relocate")
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def closed_port() -> str:
     """An address of this machine where nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
-
-
-def stages_run(output: str) -> list[str]:
-    return re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE)
-
-
-def digests(workspace: Workspace, paths: list[str]) -> dict[str, str]:
-    return {path: files.file_sha256(workspace.folder / path) for path in paths}
 
 
 def experiments(workspace: Workspace) -> dict[str, dict[str, str]]:
@@ -408,48 +337,6 @@ def test_a_training_killed_without_warning_leaves_no_open_run(workspace: Workspa
     assert "models/run.json: not there" in done.output
     assert [run.status for run in workspace.runs()] == ["FINISHED", "KILLED"]
     check_repro_restores(workspace, finished)
-
-
-@pytest.mark.own_processes
-def test_a_training_killed_at_its_begin_and_at_its_end_is_one_training_and_one_run(
-    workspace: Workspace, finished: Workspace, tmp_path: Path
-) -> None:
-    """Before its first checkpoint; after its last one, when the network is to be written; and when all is written, but
-    DVC has not taken it and will remove it."""
-    workspace.set(train__optimizer__learning_rate=0.003)
-    moments = [
-        ("training.recorded_training", "RecordedTraining.fit"),
-        ("training.recorded_training", "RecordedTraining.write"),
-        ("core.process", "timing_line"),
-    ]
-    outputs = []
-    for number, (module, name) in enumerate(moments):
-        program = tmp_path / f"killed{number}" / "keras-pipeline"
-        program.parent.mkdir()
-        program.write_text(
-            f"#!{sys.executable}\nimport sys\nsys.path.append({str(SUPPORT)!r})\nimport killed_at\n"
-            f"killed_at.kill_at('keras_pipeline.{module}', {name!r})\nsys.exit(killed_at.main.main())\n"
-        )
-        program.chmod(0o755)
-        done = workspace.run("dvc repro", PATH=f"{program.parent}:{PROGRAMS}:{os.environ['PATH']}")
-        assert re.search(r"exited with (-9|137)", done.output)  # of a shell that stays between DVC and the stage: 137
-        outputs.append(done.output)
-    outputs.append(workspace.good("dvc repro"))
-    assert ["Epoch 1/" in output for output in outputs] == [False, True, False, False]
-    assert "train: begins again, because it ended before its first checkpoint, in the same run" in outputs[1]
-    assert outputs[3].count("train: goes on from its checkpoint after the last epoch, in the same run") == 1
-    [_, run] = workspace.runs()
-    record = workspace.json("models/run.json")
-    assert (run.status, run.epochs["val/loss"], len(run.models)) == ("FINISHED", [1, 2], 1)
-    assert run.tags["pipeline.key"] == record["key"]
-    assert run.tags["resumed"] == ", ".join(record["resumed"]) == "epoch 1 step 1, epoch 3 step 1"
-    assert not list((workspace.folder / ".checkpoints").iterdir())
-    assert stages_run(workspace.good("dvc repro")) == ["track"]
-
-    written = digests(workspace, REPRODUCED)
-    assert "Epoch 2/2" in workspace.good("dvc repro --force --single-item train")
-    assert workspace.json("models/run.json")["key"] != record["key"]
-    assert digests(workspace, REPRODUCED) == written
 
 
 @pytest.mark.own_processes

@@ -1,7 +1,11 @@
 """Drawn answers of two settings."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+
+from keras_pipeline.comparison import statistics
 
 Right = NDArray[np.bool_]
 
@@ -23,3 +27,12 @@ def drawn(
         return right
 
     return setting(better), setting(0.0)
+
+
+def check_false_alarms(seeds: int, of_seed: float, of_image: float, count: int) -> None:
+    """Of so many pairs of equal settings one in twenty is called different, and with four standard deviations of that
+    count not many more. With one seed nothing is known of other seeds, so that only the images' chance is promised."""
+    random = np.random.default_rng(seeds)
+    draws = [drawn(random, seeds, 500, of_seed, of_image) for _ in range(count)]
+    alarms = sum(statistics.compare_settings(*pair).p < 0.05 for pair in draws)
+    assert alarms <= 0.05 * count + 4 * math.sqrt(0.05 * 0.95 * count)

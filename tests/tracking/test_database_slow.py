@@ -3,55 +3,20 @@
 import contextlib
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from crafted_databases import copied, found
+from crafted_databases import check_cut_offs, copied, found, watching
 from keras_pipeline.cli import doctor
 from keras_pipeline.core.errors import MachineError
-from keras_pipeline.tracking import database, store, ui
+from keras_pipeline.tracking import database, ui
 from keras_pipeline.tracking.database import Condition
 from tracking_fixtures import EXPERIMENT, MLFLOW_WARNINGS, Checkout, contents
 
 pytestmark = [pytest.mark.slow, MLFLOW_WARNINGS]
-
-
-@contextlib.contextmanager
-def watching(look: Callable[[], None]) -> Iterator[None]:
-    """Look at what stands on the disk after each statement that may have changed it: a kill there leaves just that."""
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
-
-    looking = False
-
-    def after(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
-        nonlocal looking
-        if not looking and not statement.lstrip().startswith(("PRAGMA", "SELECT")):
-            looking = True
-            look()
-            looking = False
-
-    event.listen(Engine, "after_cursor_execute", after)
-    try:
-        yield
-    finally:
-        event.remove(Engine, "after_cursor_execute", after)
-
-
-def columns(file: Path) -> dict[str, list[Any]]:
-    """What each table and index is made of; the constraints within a table have no order."""
-    with closing(sqlite3.connect(file)) as connection:
-        names = [
-            row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'index')")
-        ]
-        return {name: connection.execute(f'PRAGMA table_xinfo("{name}")').fetchall() for name in names}
 
 
 def test_the_schemas_are_those_that_mlflow_knows() -> None:
@@ -62,31 +27,9 @@ def test_the_schemas_are_those_that_mlflow_knows() -> None:
     assert database._schemas() == (scripts.get_current_head(), {one.revision for one in scripts.walk_revisions()})
 
 
-def test_wherever_mlflow_s_making_of_a_store_is_cut_off_it_is_recognised(
-    tmp_path: Path,
-) -> None:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    file, cut = tmp_path / "mlflow.db", tmp_path / "cut.db"
-    some = {number: tmp_path / f"{number}.db" for number in (1, 100, 300)}
-    seen: list[Condition] = []
-
-    def look() -> None:
-        copied(file, cut)
-        seen.append(found(cut))
-        if len(seen) in some:
-            copied(file, some[len(seen)])
-
-    with watching(look):
-        SqlAlchemyStore(f"sqlite:///{file}", str(tmp_path / "artifacts")).engine.dispose()  # type: ignore[no-untyped-call]
-    made = seen.index(Condition.GOOD)
-    assert made > 400
-    assert set(seen[:made]) == {Condition.HALF_MADE}
-    assert set(seen[made:]) == {Condition.GOOD}
-    store._start()
-    for one in some.values():
-        assert database.ready_database(f"sqlite:///{one}", one, own=True) is Condition.GOOD
-        assert columns(one) == columns(file)
+def test_wherever_mlflow_s_making_of_a_store_is_cut_off_it_is_recognised(tmp_path: Path) -> None:
+    """At every fifth statement; of all see tests/proofs."""
+    check_cut_offs(tmp_path, 5)
 
 
 @pytest.fixture

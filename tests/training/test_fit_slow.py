@@ -132,7 +132,7 @@ def test_the_end_by_early_stopping_is_keras_own(monitor: str) -> None:
     """Against keras.callbacks.EarlyStopping, fed with the same values."""
     import keras
 
-    from keras_pipeline.training.fit import best_epoch, finished
+    from keras_pipeline.training.fit import best_epoch, is_finished
 
     random = np.random.default_rng(1)
     for patience in (1, 2, 4):
@@ -151,7 +151,7 @@ def test_the_end_by_early_stopping_is_keras_own(monitor: str) -> None:
             for epoch, value in enumerate(values):
                 rows.append({"val/loss": value, "val/accuracy": value})
                 stock.on_epoch_end(epoch, {"value": value})
-                assert finished(rows, train) == (model.stop_training or epoch == 29)
+                assert is_finished(rows, train) == (model.stop_training or epoch == 29)
                 if model.stop_training:
                     break
             assert best_epoch(rows, train.early_stopping) == stock.best_epoch + 1

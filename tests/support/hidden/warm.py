@@ -15,7 +15,7 @@ VARIABLE = "WARM_SERVERS"
 HIDDEN = str(Path(__file__).parent)
 TESTS = Path(HIDDEN).parent
 COUNTING = (
-    "TF_", "XLA_", "KERAS_", "OMP_", "KMP_", "OPENBLAS_", "GOTO_", "MKL_", "ONEDNN_",
+    "TF_", "XLA_", "KERAS_", "OMP_", "OPENBLAS_", "GOTO_", "MKL_", "ONEDNN_",
     "DNNL_", "NPY_", "GRPC_", "GLOG_", "ABSL_", "MPL", "MLFLOW_LOGGING", "MLFLOW_CONFIGURE", "MALLOC_", "LD_",
     "LANG", "LC_", "PYTHON",
 )  # fmt: skip

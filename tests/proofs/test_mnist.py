@@ -11,7 +11,7 @@ from keras_pipeline.core import files
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.stages import evaluate, fetch, normalize, train
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.proof
 
 HERE = os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",")
 FOUND = any((Path(mirror or "/nowhere") / "train-images-idx3-ubyte.gz").is_file() for mirror in HERE)
@@ -19,6 +19,7 @@ FOUND = any((Path(mirror or "/nowhere") / "train-images-idx3-ubyte.gz").is_file(
 
 @pytest.mark.skipif(not FOUND, reason="KERAS_PIPELINE_MIRRORS names no folder with the MNIST files")
 def test_the_default_network_is_as_good_as_the_readme_says(tmp_path: Path) -> None:
+    """The shipped params on all of MNIST reach what the README says: 98.4 % of the test images, well calibrated."""
     shipped = load_params(small.SHIPPED)
     fetch.fetch_dataset(shipped, tmp_path / "raw", tmp_path / "downloads")
     normalize.normalize_dataset(shipped, tmp_path / "raw", tmp_path / "normalized")

@@ -1,0 +1,3 @@
+"""The fixtures of the stories."""
+
+from pipeline_workspaces import finished, first_repro, source, workspace  # noqa: F401
