@@ -31,7 +31,7 @@ def train(folder: Path, strategies: Sequence[str], features: Sequence[str], epoc
     return {row[0]: dict(zip(head[2:], row[2:], strict=True)) for row in rows[: len(features or FEATURES)]}
 
 
-def check_strategies(folder: Path, backend: str, only: Sequence[str] = ()) -> None:
+def check_strategies(folder: Path, backend: str, *only: str) -> None:
     """Each strategy of the backend, or `only` these, is equal to one device, refused, or differs where it must.
 
     The other backends are hidden: their cells say so, and cost no training.

@@ -99,6 +99,8 @@ def check_cut_offs(folder: Path, every: int) -> None:
 
     with watching(look):
         SqlAlchemyStore(f"sqlite:///{file}", str(folder / "artifacts")).engine.dispose()  # type: ignore[no-untyped-call]
+    copied(file, cut)
+    seen.append(found(cut))
     made = seen.index(Condition.GOOD)
     assert made > 400 // every
     assert set(seen[:made]) == {Condition.HALF_MADE}
