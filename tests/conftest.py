@@ -40,7 +40,7 @@ LONGEST = [
 ]
 
 WARM = (
-    "audit", "comparison", "debugging", "models", "project", "proofs", "runs", "stories", "studies",
+    "audit", "comparison", "debugging", "models", "project", "proofs", "runs", "searches", "stories", "studies",
     "training",
 )  # fmt: skip
 """The folders whose slow tests start programs that are forked from one that has imported TensorFlow, but for tests

@@ -8,17 +8,26 @@ import pytest
 
 import conformance_table
 import small
-from keras_pipeline.audit.conformance import FEATURES
+from keras_pipeline.audit import conformance
 from places import PROGRAM
 
 pytestmark = pytest.mark.slow
 
 
-def test_replicas_train_what_one_device_does(tmp_path: Path) -> None:
-    """Of all strategies and features see tests/proofs."""
-    table = conformance_table.train(tmp_path, ["none", "mirrored"], ["plain", "per_replica"])
-    plain, per_replica = (table[FEATURES[name].title] for name in ("plain", "per_replica"))
-    for place in ("none, tensorflow, fused", "mirrored, 2 devices", "mirrored, 4 devices"):
+def test_replicas_train_what_one_device_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all strategies, more replicas and all features see tests/proofs."""
+    few = [place for place in conformance.PLACEMENTS if place.replicas <= 2]
+    monkeypatch.setattr(conformance, "PLACEMENTS", few)
+    (tmp_path / "params.yaml").write_bytes(small.params_text({}))
+    command = [str(PROGRAM), "conformance", "--work"]
+    features = ["plain", "per_replica"]
+    printed, good = conformance.check_conformance(
+        tmp_path / "params.yaml", None, 3, ["none", "mirrored"], features, command
+    )
+    assert good
+    table = conformance_table.read(printed, 2)
+    plain, per_replica = (table[conformance.FEATURES[name].title] for name in features)
+    for place in ("none, tensorflow, fused", "mirrored, 2 devices"):
         assert plain[place].startswith("equal")
         assert per_replica[place].startswith("differs, as it must" if place.startswith("mirrored") else "equal")
 

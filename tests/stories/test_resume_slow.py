@@ -36,7 +36,6 @@ def whole(normalized: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainin
     return training
 
 
-@pytest.mark.own_processes
 def test_killed_stopped_and_interrupted_it_ends_in_the_same_bytes_and_the_same_run(
     normalized: Path, whole: Training, tmp_path: Path
 ) -> None:
@@ -66,7 +65,6 @@ def test_killed_after_its_last_checkpoint_it_writes_what_the_checkpoint_holds(tm
     check_killed_at_the_end(tmp_path, "stopped early")
 
 
-@pytest.mark.own_processes
 def test_another_value_begins_anew_and_no_resume_does_too(normalized: Path, whole: Training, tmp_path: Path) -> None:
     training = Training(tmp_path / "training", normalized, {"train.optimizer.learning_rate": 0.01})
     training.interrupted(signal.SIGKILL, 2)
@@ -83,7 +81,6 @@ def test_another_value_begins_anew_and_no_resume_does_too(normalized: Path, whol
     assert training.digests() == whole.digests()
 
 
-@pytest.mark.own_processes
 def test_a_killed_worker_ends_all_and_the_same_command_goes_on(normalized: Path, tmp_path: Path) -> None:
     changes = {"train.strategy": "multi_worker", "train.workers": 2, "train.checkpoint_steps": 20, "train.epochs": 3}
     undisturbed = Training(tmp_path / "undisturbed", normalized, changes)

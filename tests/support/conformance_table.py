@@ -27,8 +27,13 @@ def train(folder: Path, strategies: Sequence[str], features: Sequence[str], epoc
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    head, _, *rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")]
-    return {row[0]: dict(zip(head[2:], row[2:], strict=True)) for row in rows[: len(features or FEATURES)]}
+    return read(done.stdout, len(features or FEATURES))
+
+
+def read(text: str, count: int) -> Table:
+    """The table, of so many features, in what the command prints."""
+    head, _, *rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    return {row[0]: dict(zip(head[2:], row[2:], strict=True)) for row in rows[:count]}
 
 
 def check_strategies(folder: Path, backend: str, *only: str) -> None:
