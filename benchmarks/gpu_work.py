@@ -85,7 +85,7 @@ class Pipeline:
     def params(self, changes: Mapping[str, Any], values: dict[str, Any] | None = None) -> Any:
         """The shipped params with these changes, and those of all trainings of this process."""
         from keras_pipeline.audit import conformance
-        from keras_pipeline.audit.conformance_worker import Job
+        from keras_pipeline.audit.conformance_worker import TrainingJob
         from keras_pipeline.checks.params import load_params
 
         own = values is None
@@ -95,7 +95,7 @@ class Pipeline:
         device = {"train.device_type": self.task["device"]}
         for key, value in {**(PLAIN if own else {}), **fixed, **device, **changes}.items():
             conformance.set_value(values, key, value)
-        return Job(values, 0, False).params()
+        return TrainingJob(values, 0, False).params()
 
     def training(self, params: Any, count: int | None = None) -> Any:
         """Of the first `count` images, or all, ready to begin."""

@@ -30,12 +30,16 @@ SUPPORT = Path(__file__).parent / "support"
 LONGEST = [
     Path(__file__).parent / f"{name}_slow.py"
     for name in (
-        "audit/test_conformance",
+        "stories/test_pipeline",
         "studies/test_runner",
         "searches/test_searcher",
-        "stories/test_pipeline",
         "stories/test_resume",
         "runs/test_together",
+        "training/engines/test_numpy_engine",
+        "tracking/test_store",
+        "audit/test_certify",
+        "stories/test_tasks",
+        "audit/test_conformance",
     )
 ]
 

@@ -81,17 +81,22 @@ def test_another_value_begins_anew_and_no_resume_does_too(normalized: Path, whol
     assert training.digests() == whole.digests()
 
 
+@pytest.mark.own_processes
 def test_a_killed_worker_ends_all_and_the_same_command_goes_on(normalized: Path, tmp_path: Path) -> None:
     changes = {"train.strategy": "multi_worker", "train.workers": 2, "train.checkpoint_steps": 20, "train.epochs": 3}
     undisturbed = Training(tmp_path / "undisturbed", normalized, changes)
     undisturbed.finish()
     training = Training(tmp_path / "training", normalized, changes)
     launcher = training.start()
-    wait_until(lambda: training.generation() >= 2 or launcher.poll() is not None, 200, "checkpoints")
-    workers = psutil.Process(launcher.pid).children(recursive=True)
-    victim = next(one for one in workers if one.environ().get("LOCAL_RANK") == "1")
-    victim.kill()
-    assert launcher.wait(60) == 75, training.log.read_text()
+    try:
+        wait_until(lambda: training.generation() >= 2 or launcher.poll() is not None, 200, "checkpoints")
+        workers = psutil.Process(launcher.pid).children(recursive=True)
+        victim = next(one for one in workers if one.environ().get("LOCAL_RANK") == "1")
+        victim.kill()
+        assert launcher.wait(60) == 75, training.log.read_text()
+    finally:
+        launcher.kill()
+        launcher.wait()
     assert "worker 1 of 2" in training.log.read_text()
     _, alive = psutil.wait_procs(workers, timeout=5)
     assert alive == []

@@ -130,19 +130,19 @@ def test_killed_it_goes_on_to_the_same_runs_and_numbers(
     undisturbed: tuple[Workplace, Study, str], tmp_path: Path
 ) -> None:
     """Of more kills see tests/proofs."""
-    place, study = Workplace(tmp_path, CHANGES), undisturbed[1]
-    place.ask("asked", **ASKED)
+    place = Workplace(tmp_path, CHANGES)
+    study = place.ask("asked", **{**ASKED, "seeds": [1]})
     killed_studies.kill(place, "asked", [7.0])
     code, printed = place.run("study", "run", "asked", "--jobs", "2")
     assert code == 0, printed
-    assert killed_studies.numbers(place, study) == killed_studies.numbers(*undisturbed[:2])
+    assert killed_studies.numbers(place, study) == killed_studies.numbers(undisturbed[0], study)
 
 
 @pytest.mark.own_processes
 def test_interrupted_its_runs_keep_a_checkpoint_and_changed_params_do_not_disturb_it(tmp_path: Path) -> None:
     """Ctrl-C as a terminal sends it, to the whole process group, while params.yaml is another already."""
     place = Workplace(tmp_path, {**CHANGES, "train.epochs": 400})
-    study = place.ask("asked", **{**ASKED, "seeds": [1]})
+    study = place.ask("asked", **{**ASKED, "seeds": [1], "variants": {"relu": {}}})
     log, own = tmp_path / "output.txt", place.own(study.runs[0])
     process = place.start("study", "run", "asked", "--jobs", "1", log=log)
     try:

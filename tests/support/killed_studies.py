@@ -25,8 +25,10 @@ def numbers(place: Workplace, study: Study) -> dict[str, object]:
         found[run.name] = {path: hashlib.sha256((own / path).read_bytes()).hexdigest() for path in paths}
         record = json.loads((own / "models" / "run.json").read_text())
         found[f"{run.name} record"] = {key: value for key, value in record.items() if key not in VOLATILE}
-    for name, tracked in place.tracked("asked").items():
-        found[f"{name} in MLflow"] = (tracked.status, tracked.accuracy, tracked.parent)
+    names = {study.name, *(run.name for run in study.runs)}
+    for name, tracked in place.tracked(study.name).items():
+        if name in names:
+            found[f"{name} in MLflow"] = (tracked.status, tracked.accuracy, tracked.parent)
     return found
 
 

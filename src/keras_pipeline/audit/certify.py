@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_pipeline.audit import checkout, differences
-from keras_pipeline.audit.differences import LOSSES, Difference
+from keras_pipeline.audit.differences import LOSS_COLUMNS, Difference
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import BusyError, DownloadError, MachineError, ModelFileError, ParamsError
 from keras_pipeline.records import record
@@ -120,7 +120,7 @@ def _failed(stage: str, code: int) -> int:
             "Run the same command again with fewer other programs."
         )
     if code not in OF_THE_MACHINE:
-        print(f"certify: differs: {stage} ends with exit code {code} (its message is above), recorded is a good end")
+        print(f"certify: differs: {stage} ends with exit code {code} (see above), the recorded run finished well")
         return 1
     return code
 
@@ -190,7 +190,7 @@ def _histories(run: RunRecord, again: RunRecord) -> tuple[list[str], float | Non
         return [*differing, f"{len(recorded)} epochs there, {len(repeated)} here"], None
     largest = 0.0
     for row, other in zip(recorded, repeated, strict=True):
-        apart = max(abs(row[name] - other[name]) for name in LOSSES)
+        apart = max(abs(row[name] - other[name]) for name in LOSS_COLUMNS)
         largest = max(largest, apart)
         for name in (name for name in other if name != "time" and apart == 0):
             if row.get(name) != other[name]:

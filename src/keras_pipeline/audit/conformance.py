@@ -22,7 +22,7 @@ import numpy as np
 
 from keras_pipeline.audit import conformance_report
 from keras_pipeline.audit.conformance_report import Cell, Tolerance
-from keras_pipeline.audit.conformance_worker import Job, Results
+from keras_pipeline.audit.conformance_worker import Results, TrainingJob
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.core import files
@@ -169,7 +169,7 @@ FEATURES: dict[str, Feature] = {
 COMPARED_BACKENDS = ("plain", "synchronized", "augmentation")
 """The features for which the backends are compared with each other."""
 Cells = dict[tuple[str, Placement], Cell]
-Tasks = dict[Placement, dict[str, Job]]
+Tasks = dict[Placement, dict[str, TrainingJob]]
 Trained = dict[Placement, Mapping[str, Results] | Cell]
 
 
@@ -271,7 +271,9 @@ def _key(name: str, replicas: int) -> str:
     return f"{name}-{last(replicas)}" if last else name
 
 
-def make_job(values: Mapping[str, Any], placement: Placement, feature: Feature, replicas: int, images: int) -> Job:
+def make_job(
+    values: Mapping[str, Any], placement: Placement, feature: Feature, replicas: int, images: int
+) -> TrainingJob:
     """The training of a feature at a place, with `images` at most; the last batch is as so many replicas have it."""
     where = {f"train.{key}": getattr(placement, key) for key in ("strategy", "backend", "devices", "workers", "fused")}
     changed: dict[str, Any] = json.loads(json.dumps(values))
@@ -283,7 +285,7 @@ def make_job(values: Mapping[str, Any], placement: Placement, feature: Feature, 
         size = changed["train"]["batch_size"]
         images = (images // size - 1) * size + feature.last_batch(replicas)
     set_value(changed, "normalize.training_images", images)
-    return Job(changed, images, feature.uneven_classes)
+    return TrainingJob(changed, images, feature.uneven_classes)
 
 
 def set_value(values: dict[str, Any], key: str, value: Any) -> None:
@@ -294,7 +296,7 @@ def set_value(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = {**values[last], **value} if isinstance(value, dict) and last != "optimizer" else value
 
 
-def find_refusal(one: Job, images: Mapping[str, int]) -> Cell | None:
+def find_refusal(one: TrainingJob, images: Mapping[str, int]) -> Cell | None:
     """Why this training is not begun, by our own refusal; None where it is."""
     try:
         chosen = one.params()
@@ -306,18 +308,22 @@ def find_refusal(one: Job, images: Mapping[str, int]) -> Cell | None:
     return None
 
 
+def run_placement(placement: Placement, command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """The exit code of a command that trains there, in one process or several, which end with this one."""
+    if placement.workers > 1:
+        return launcher.launch_workers(command, placement.workers, placement.strategy, environ)
+    own = {**environ, launcher.PARENT: str(os.getpid())}
+    return subprocess.run(command, env=own, check=False).returncode
+
+
 def _train(
-    placement: Placement, jobs: Mapping[str, Job], data: Path, folder: Path, command: Sequence[str]
+    placement: Placement, jobs: Mapping[str, TrainingJob], data: Path, folder: Path, command: Sequence[str]
 ) -> Mapping[str, Results] | Cell:
     """The results of all jobs; a cell where the place is not to be had, or failed."""
     files.write_json(folder / "task.json", {"data": str(data), "jobs": {name: vars(one) for name, one in jobs.items()}})
     ours = {cluster.ROLL_CALL, *itertools.chain(*cluster.VARIABLES.values())}
     environ = {name: value for name, value in os.environ.items() if name not in ours}
-    if placement.workers > 1:
-        code = launcher.launch_workers([*command, str(folder)], placement.workers, placement.strategy, environ)
-    else:
-        environ[launcher.PARENT] = str(os.getpid())
-        code = subprocess.run([*command, str(folder)], env=environ, check=False).returncode
+    code = run_placement(placement, [*command, str(folder)], environ)
     if code:
         for log in sorted(folder.glob("log-*.txt")):
             print("", *log.read_text(errors="replace").splitlines()[-5:], sep="\n  ", file=sys.stderr)

@@ -10,13 +10,13 @@ from keras_pipeline.audit.conformance_worker import Results
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import ParamsError
 
-LOSSES = 1e-5
+LOSS_TOLERANCE = 1e-5
 """Up to what difference two losses of an epoch count as equal, in float32."""
-WEIGHTS = 1e-4
+WEIGHT_TOLERANCE = 1e-4
 """The same for a weight: where a gradient is nearly 0, Adam divides one rounding error by another."""
 LEARNED = 0.5
 """What may differ must still learn: the last train/loss is at most this share of the first …"""
-ALIKE = 0.1
+ACCURACY_TOLERANCE = 0.1
 """… and the last val/accuracy at most so far from one device's."""
 
 
@@ -24,8 +24,8 @@ ALIKE = 0.1
 class Tolerance:
     """Up to what difference losses and weights count as equal."""
 
-    losses: float = LOSSES
-    weights: float = WEIGHTS
+    losses: float = LOSS_TOLERANCE
+    weights: float = WEIGHT_TOLERANCE
 
     @property
     def text(self) -> str:
@@ -46,19 +46,19 @@ def compare_results(reference: Results, results: Results, tolerance: Tolerance, 
     """The verdict: the largest differences of train/loss, val/loss, last weights and, where sought, best weights.
 
     `equal` needs the same learning rates and as many epochs, too. `may_differ`: other numbers are good as well,
-    as long as they are finite and learn (`LEARNED`, `ALIKE`).
+    as long as they are finite and learn (`LEARNED`, `ACCURACY_TOLERANCE`).
     """
     groups = ["train/loss", "val/loss", "weights/", "best/"][: 4 if "best/0" in reference else 3]
     differences = [largest_difference(reference, results, group) for group in groups]
     rates = largest_difference(reference, results, "train/learning_rate") / max(reference["train/learning_rate"])
     shown = " · ".join(_short(one) for one in differences)
-    if rates > LOSSES:
+    if rates > LOSS_TOLERANCE:
         return Cell(f"**DIFFERS** {shown}, in its epochs or learning rates", wrong=True)
     if max(differences[:2]) <= tolerance.losses and max(differences[2:]) <= tolerance.weights:
         return Cell(f"equal {shown}")
     if may_differ and np.isfinite(differences).all():
         learned = results["train/loss"][-1] <= LEARNED * results["train/loss"][0]
-        if learned and abs(results["val/accuracy"][-1] - reference["val/accuracy"][-1]) <= ALIKE:
+        if learned and abs(results["val/accuracy"][-1] - reference["val/accuracy"][-1]) <= ACCURACY_TOLERANCE:
             return Cell(f"differs, as it must: {shown}")
     return Cell(f"**DIFFERS** {shown}", wrong=True)
 
@@ -77,10 +77,10 @@ def largest_difference(reference: Results, results: Results, group: str) -> floa
 
 
 def agreement(one: Results, other: Results) -> str:
-    """For how many epochs, from the first on, both losses are the same within `LOSSES`, and by what they differ."""
+    """For how many epochs, from the first on, both losses are within `LOSS_TOLERANCE`, and by what they differ."""
     count = min(len(one["train/loss"]), len(other["train/loss"]))
     worst = np.maximum(*(np.abs(one[name][:count] - other[name][:count]) for name in ("train/loss", "val/loss")))
-    agreed = int(np.argmax([*(worst > LOSSES), True]))
+    agreed = int(np.argmax([*(worst > LOSS_TOLERANCE), True]))
     text = f"{agreed} of {count} epochs, {_short(worst[:agreed].max(initial=0))}"
     return text if agreed == count else f"{text}; then {_short(worst[agreed:].max())}"
 

@@ -29,7 +29,7 @@ Results = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """One training: all params, and the training images, the first `images` of all or of `uneven_classes`."""
 
     values: dict[str, Any]
@@ -54,7 +54,7 @@ def train_jobs(folder: Path) -> None:
     standard_error, strategy = os.dup(2), None
     with ExitStack() as ending:
         for name, values in task["jobs"].items():
-            job = Job(**values)
+            job = TrainingJob(**values)
             params = job.params()
             used = [_cut(splits[0], job), splits[1]]
             images = {"train": len(used[0].targets), "validation": len(used[1].targets)}
@@ -78,7 +78,7 @@ def _print_to(path: Path) -> None:
         os.dup2(log.fileno(), stream.fileno())
 
 
-def _cut(split: Split, job: Job) -> Split:
+def _cut(split: Split, job: TrainingJob) -> Split:
     chosen = np.arange(len(split.targets))
     if job.uneven_classes:  # of the upper half of the classes only every fourth image
         chosen = chosen[(split.targets <= split.targets.max() // 2) | (chosen % 4 == 0)]

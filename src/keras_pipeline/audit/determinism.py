@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import string
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 from keras_pipeline.audit import conformance, conformance_report
 from keras_pipeline.audit.conformance import Placement
-from keras_pipeline.audit.conformance_worker import Job
+from keras_pipeline.audit.conformance_worker import TrainingJob
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.core import files
@@ -26,7 +25,7 @@ from keras_pipeline.core.errors import MachineError, ParamsError
 from keras_pipeline.data import splits
 from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.data.task_spec import TaskSpec
-from keras_pipeline.distribution import cluster, launcher, strategies
+from keras_pipeline.distribution import cluster, strategies
 from keras_pipeline.records import provenance
 from keras_pipeline.training.training import prepare_training
 
@@ -85,7 +84,7 @@ def measure_determinism(params_file: Path, runs: int, command: Sequence[str]) ->
 def train_repeatedly(folder: Path) -> None:
     """Train `folder`/task.json's job over and over in this process; the chief leaves digests.json."""
     task = files.read_json(folder / "task.json", "determinism")
-    job, data = Job(**task["job"]), Path(task["data"])
+    job, data = TrainingJob(**task["job"]), Path(task["data"])
     chosen = job.params()
     statistics = read_statistics(data)
     train, validation = (splits.read_split(data, name, statistics) for name in ("train", "validation"))
@@ -136,14 +135,11 @@ def _digests(
 ) -> list[str]:
     files.write_json(folder / "task.json", task)
     try:
-        Job(**task["job"]).params()
+        TrainingJob(**task["job"]).params()
         strategies.check_installed(placement.backend)
     except (MachineError, ParamsError):
         return []
-    if placement.workers > 1:
-        code = launcher.launch_workers([*command, str(folder)], placement.workers, placement.strategy, environ)
-    else:
-        code = subprocess.run([*command, str(folder)], env=environ, check=False).returncode
+    code = conformance.run_placement(placement, [*command, str(folder)], environ)
     if code:
         raise MachineError(f"the process of {placement.name} ended with {code}; see its lines above.")
     digests: list[str] = files.read_json(folder / "digests.json", "determinism")

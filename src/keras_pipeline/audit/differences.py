@@ -17,7 +17,7 @@ from keras_pipeline.records import provenance, record
 from keras_pipeline.records.provenance import TRAINING
 from keras_pipeline.records.record import MACHINE_TITLES, RunRecord
 
-LOSSES = ("train/loss", "val/loss")
+LOSS_COLUMNS = ("train/loss", "val/loss")
 FRAMEWORKS = ("tensorflow", "jax", "torch")
 BENEATH = ("jaxlib", "jax-", "nvidia-", "triton", "ml_dtypes", "ml-dtypes")
 """How the names of packages begin that compute for a framework."""
@@ -118,7 +118,7 @@ def compare_machine(run: RunRecord) -> Iterator[Difference]:
 
 def _of_what_is_installed(run: RunRecord) -> Iterator[Difference]:
     there, here = run["versions"], provenance.library_versions()
-    unused = {*provenance.BESIDE_TRAINING, *FRAMEWORKS} - {run["strategy"]["backend"]}
+    unused = {*provenance.UNUSED_BY_TRAINING, *FRAMEWORKS} - {run["strategy"]["backend"]}
     missing = []
     for name in (name for name in {**there, **here} if there.get(name) != here.get(name)):
         text = f"{name}: {there.get(name, 'not installed')} there, {here.get(name, 'not installed')} here"

@@ -1,16 +1,11 @@
-"""The engines: what computes the steps of a training, and what the one written out in NumPy leaves out.
-
-Nothing here imports a framework: `params` knows this table, so that a wrong combination is answered at once.
-"""
+"""What `train.engine: numpy` does not support, so that `params` refuses it at once. Imports no framework."""
 
 import json
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import Literal
 
 from keras_pipeline.strict_yaml.faults import Block, KeyedError
 
-Engine = Literal["keras", "numpy"]
 NUMPY_VALUES: dict[str, tuple[str | bool | float, ...]] = {
     "normalize.positive_class": ("none",),
     "model.architecture": ("softmax_regression", "mlp"),

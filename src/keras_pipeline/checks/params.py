@@ -108,7 +108,7 @@ class CheckedTrain(Train):
     def _merging_faults(self) -> Iterator[KeyedError]:
         """What Keras' optimizer cannot do, or does to each replica's share, where gradients are merged in its step."""
         given = self.optimizer.arguments()
-        if not STRATEGIES[self.strategy].merges:
+        if not STRATEGIES[self.strategy].merges_gradients:
             return
         several = self.replicas > 1
         other = "train.backend: jax with train.strategy: data_parallel" if several else "train.strategy: none"

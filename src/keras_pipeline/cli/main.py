@@ -152,7 +152,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _end(verb: str, code: int) -> int:
-    print(f"{verb}: exit {code} ({EXIT_MEANING.get(code, 'a process that it started ended so')})", file=sys.stderr)
+    print(
+        f"{verb}: exit {code} ({EXIT_MEANING.get(code, 'the exit code of a process that it started')})", file=sys.stderr
+    )
     return code
 
 

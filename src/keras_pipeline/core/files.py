@@ -63,14 +63,17 @@ def read_json(path: Path, written_by: str, keys: Iterable[str] = ()) -> Any:
             raise ValueError(f"lacks {', '.join(lacking)}")
         return value
     except FileNotFoundError:
-        raise DataError(
-            f"{path}: not there. The stage '{written_by}' writes it: run `dvc repro {written_by}`."
-        ) from None
+        raise DataError(f"{path}: not there. {_writer(written_by)}.") from None
     except ValueError as error:
         raise DataError(
-            f"{path}: not the JSON that it should be ({error}). The stage '{written_by}' writes it: "
-            f"delete it and run `dvc repro {written_by}`."
+            f"{path}: not the JSON that it should be ({error}). {_writer(written_by, 'delete it and ')}."
         ) from None
+
+
+def _writer(written_by: str, first: str = "") -> str:
+    if " " in written_by:
+        return f"`keras-pipeline {written_by}` writes it: {first}run it again"
+    return f"The stage '{written_by}' writes it: {first}run `dvc repro {written_by}`"
 
 
 def clear_folder(folder: Path) -> None:

@@ -30,8 +30,8 @@ def stratified_split(labels: Labels, validation_share: float, seed: int) -> tupl
 
 
 def stratified_part(labels: Labels, count: int, seed: int) -> NDArray[np.int64]:
-    """Indices of `count` images, ascending, as `stratified_split` draws them; fewer are, but for one a class, among
-    more."""
+    """Indices of `count` images, ascending, as `stratified_split` draws them. A smaller part lies within a larger
+    one, but for at most one image of each class."""
     return _drawn(labels, count / len(labels), np.random.default_rng([seed, 1]))
 
 
@@ -103,8 +103,8 @@ def _write(path: Path, count: int, arrays: Iterator[NDArray[Any]]) -> str:
 
 
 def read_split(folder: Path, name: str, statistics: DatasetDescription) -> Split:
-    """A split as `write_split` left it, its images left on disk and mapped into memory, where they take none that
-    another process could not have; raises DataError when a file is not the one that `statistics` names."""
+    """A split as `write_split` left it, its images left on disk and mapped into memory, whose pages the system
+    may share and take back; raises DataError when a file is not the one that `statistics` names."""
     with process.time_part("data"):
         images, labels = (_read(folder / file, statistics) for file in split_files(statistics, name))
         return Split(images, np.array(labels))

@@ -30,8 +30,9 @@ class StrategyRow:
 
     `devices`: whether one process may use several; `workers`: whether there may be several processes;
     `statistics`: what BatchNormalization's can be taken over where several replicas train; `fused`: whether many
-    steps can run as one program, on the backends FUSED; `merges`: whether Keras' optimizer gets each replica's
-    gradients, which TensorFlow adds up inside of its step, behind what it does with gradients."""
+    steps can run as one program, on the backends FUSED; `merges_gradients`: whether TensorFlow sums
+    the replicas' gradients inside of the optimizer's step, after clipping and accumulation, which so act on each
+    replica's share."""
 
     backends: tuple[Backend, ...]
     open: "Callable[[list[str], Cluster | None], OpenedStrategy]"
@@ -39,7 +40,7 @@ class StrategyRow:
     workers: bool = False
     statistics: tuple[BatchStatistics, ...] = ("synchronized", "per_replica")
     fused: bool = False
-    merges: bool = False
+    merges_gradients: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ def check_installed(backend: str) -> None:
         ) from None
 
 
-def _set_environment(chosen: Plan) -> None:
+def _set_environment(plan: Plan) -> None:
     """Set the environment variables that the frameworks read at their first import."""
-    train = chosen.train
+    train = plan.train
     if train.backend == "jax":
         # XLA divides the CPU; its devices share a pool of threads and wait for each other: too few never end.
         count = f"--xla_force_host_platform_device_count={train.devices}"
@@ -100,11 +101,11 @@ def _set_environment(chosen: Plan) -> None:
             os.environ["JAX_PLATFORMS"] = "cpu"
         if train.reproducibility != "fast":
             os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
-        if chosen.cluster:
+        if plan.cluster:
             os.environ.setdefault("JAX_CPU_COLLECTIVES_IMPLEMENTATION", "gloo")
     if train.device_type == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    elif chosen.cluster and not STRATEGIES[train.strategy].devices:
+    elif plan.cluster and not STRATEGIES[train.strategy].devices:
         # One process, one GPU: of those of its machine, the one with its number there.
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ.get("LOCAL_RANK", "0"))
     if train.reproducibility == "deterministic":
@@ -131,7 +132,8 @@ class OpenedStrategy:
     begins to give the batches.
 
     `devices`: those of this process. `rank` of `workers`: which part of each batch is this process's.
-    `loss_parts`: by how much the sum of a batch's losses is divided on its way into the weights.
+    `loss_parts`: by how much averaging the gradients over the workers makes the sum of a batch's losses smaller;
+    `batches.Data` multiplies by it.
     `whole_validation`: whether each worker looks at all of the validation split, because what they find is
     not brought together. `spread_noise(model)` gives each replica Dropout masks of its own, after weights or state
     were put in; `own_statistics`: whether each replica's BatchNormalization has moving statistics of its own, which
@@ -185,15 +187,15 @@ def open_strategy(plan: Plan, digests: Mapping[str, str] | None = None) -> "Iter
         strategy.close()
 
 
-def _open(chosen: Plan) -> OpenedStrategy:
-    train = chosen.train
-    frameworks.start_framework(train.backend, lambda: _join(train.backend, chosen.cluster))
+def _open(plan: Plan) -> OpenedStrategy:
+    train = plan.train
+    frameworks.start_framework(train.backend, lambda: _join(train.backend, plan.cluster))
     gpus = frameworks.count_gpus(train.backend) if train.engine == "keras" else 0  # NumPy computes on the CPU
     kind = train.device_type if train.device_type != "auto" else ("gpu" if gpus else "cpu")
     requested = ""
     if kind == "gpu" and gpus < train.devices:
-        if train.missing_devices == "error" or chosen.cluster:
-            raise MachineError(_lacking(chosen, gpus))
+        if train.missing_devices == "error" or plan.cluster:
+            raise MachineError(_lacking(plan, gpus))
         requested = f"{train.strategy} on {train.devices} GPU(s)"
         kind = "gpu" if gpus else "cpu"
         train = train.model_copy(update={"strategy": "none", "devices": 1})
@@ -201,7 +203,7 @@ def _open(chosen: Plan) -> OpenedStrategy:
     if train.backend == "tensorflow" and kind == "cpu":
         _divide_cpu(train.devices)
     devices = [f"/{kind}:{number}" for number in range(train.devices)]
-    opened = STRATEGIES[train.strategy].open(devices, chosen.cluster)
+    opened = STRATEGIES[train.strategy].open(devices, plan.cluster)
     own = opened.replicas > 1 and train.batch_statistics == "per_replica"
     fused = train.fused and train.computed_by in FUSED and STRATEGIES[opened.name].fused
     return replace(opened, requested=requested, own_statistics=own, fused=fused)
@@ -214,9 +216,9 @@ def _join(backend: str, cluster: Cluster | None) -> None:
         keras.distribution.initialize(",".join(cluster.addresses), cluster.count, cluster.rank)
 
 
-def _lacking(chosen: Plan, gpus: int) -> str:
-    train = chosen.train
-    single = "" if chosen.cluster else ", or missing_devices: single"
+def _lacking(plan: Plan, gpus: int) -> str:
+    train = plan.train
+    single = "" if plan.cluster else ", or missing_devices: single"
     if gpus:
         # A part of those asked for: what they can share, so many can.
         fewer = max(count for count in range(1, gpus + 1) if train.devices % count == 0)
@@ -365,9 +367,9 @@ def _tpu(devices: list[str], cluster: Cluster | None) -> OpenedStrategy:
 STRATEGIES: dict[str, StrategyRow] = {
     "none": StrategyRow(("tensorflow", "jax", "torch"), _none, fused=True),
     "one_device": StrategyRow(("tensorflow",), _one_device, fused=True),
-    "mirrored": StrategyRow(("tensorflow",), _mirrored, devices=True, merges=True),
-    "multi_worker": StrategyRow(("tensorflow",), _multi_worker, workers=True, merges=True),
+    "mirrored": StrategyRow(("tensorflow",), _mirrored, devices=True, merges_gradients=True),
+    "multi_worker": StrategyRow(("tensorflow",), _multi_worker, workers=True, merges_gradients=True),
     "data_parallel": StrategyRow(("jax",), _data_parallel, devices=True, workers=True, statistics=("synchronized",)),
     "ddp": StrategyRow(("torch",), _ddp, workers=True, statistics=("per_replica",)),
-    "tpu": StrategyRow(("tensorflow",), _tpu, devices=True, merges=True),
+    "tpu": StrategyRow(("tensorflow",), _tpu, devices=True, merges_gradients=True),
 }

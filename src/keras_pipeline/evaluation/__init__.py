@@ -1,4 +1,4 @@
-"""Predictions to numbers, tables and figures. scikit-learn computes every metric that it has.
+"""Predictions of the test split to numbers, tables and figures. scikit-learn computes every metric that it has.
 
-Never imports a framework or tracking. Open first: `reports`.
+The metrics of each epoch are in `training.compilation`. Never imports a framework or tracking. Open first: `reports`.
 """

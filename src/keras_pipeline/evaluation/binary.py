@@ -1,8 +1,8 @@
 """One class against the rest: the network's only output to numbers. scikit-learn computes what it has.
 
 Everywhere: `outputs` float32 (n, 1), the share that the network gives to class 1; `labels` int (n,), 0 or 1. The
-predicted class is 1 where the output is above a half. What `classes` computes of two classes is computed there, from
-`class_shares`.
+predicted class is 1 where the output is above a half. What is the same for several classes is computed in `multiclass`,
+from `class_shares`.
 """
 
 import math

@@ -237,7 +237,7 @@ def _categorical_crossentropy(outputs: Floats, labels: Integers) -> float:
 
 
 def calibration_error(bins: list[dict[str, Any]]) -> float:
-    """The bins' gaps between confidence and accuracy, weighted by their counts: the rows of `calibration`."""
+    """The bins' gaps between confidence and accuracy, weighted by their counts: the rows of `calibration_rows`."""
     gaps = [row["count"] * abs(row["accuracy"] - row["confidence"]) for row in bins if row["count"]]
     return float(sum(gaps) / sum(row["count"] for row in bins))
 

@@ -36,7 +36,7 @@ def run_git(folder: Path, *arguments: str, timeout: float | None = None) -> "sub
 
 PACKAGE = "keras_pipeline"
 LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "mlflow", "dvc")
-BESIDE_TRAINING = ("scikit-learn", "mlflow", "dvc")
+UNUSED_BY_TRAINING = ("scikit-learn", "mlflow", "dvc")
 """The libraries that a training's result does not depend on."""
 
 

@@ -173,7 +173,7 @@ def training_identity(record: RunRecord) -> dict[str, Any]:
         "data": record["sha256"]["data"],
         "code": record["sha256"]["code"],
         "versions": {
-            name: version for name, version in record["versions"].items() if name not in provenance.BESIDE_TRAINING
+            name: version for name, version in record["versions"].items() if name not in provenance.UNUSED_BY_TRAINING
         },
         "machine": record["machine"],
     }

@@ -11,6 +11,7 @@ from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.records import provenance
 from keras_pipeline.records.observer import Observer
+from keras_pipeline.records.provenance import TRAINING
 from keras_pipeline.records.record import RunRecord, read_record, recorded_params, write_record
 from keras_pipeline.runs.run import Run
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     import keras
 
 
-TRAINING_ALONE = "keras_pipeline.stages.train"
-TRAINING = (TRAINING_ALONE, "keras_pipeline.runs.together")
+TRAININGS = (TRAINING, "keras_pipeline.runs.together")
 EVALUATION = "keras_pipeline.stages.evaluate"
 DATA = ("keras_pipeline.stages.fetch", "keras_pipeline.stages.normalize")
 PRUNED = "pruned"
@@ -55,7 +55,7 @@ def is_data_made(folders: Folders, params: Params) -> bool:
     """Whether the arrays are there, made by this code."""
     normalized = folders.normalized(params)
     with suppress(DataError):
-        made = files.read_json(normalized / "made.json", written_by="study")
+        made = files.read_json(normalized / "made.json", written_by="study run")
         return bool(made == _code(*DATA)) and (normalized / "statistics.json").is_file()
     return False
 
@@ -74,7 +74,7 @@ class ResultCache:
 
     def __init__(self, folders: Folders) -> None:
         self.folders = folders
-        self.code = _code(*TRAINING, EVALUATION)
+        self.code = _code(*TRAININGS, EVALUATION)
         self.data: dict[Path, str] = {}
 
     def record(self, run: Run) -> RunRecord | None:
@@ -85,12 +85,12 @@ class ResultCache:
     def trained(self, params: Params, run_folder: Path, normalized: Path) -> RunRecord | None:
         """The record of the training in a run's folder; None where it is not that of these params, data and code."""
         with suppress(DataError, OSError):
-            record = read_record(run_folder / "models" / "run.json", "study")
+            record = read_record(run_folder / "models" / "run.json", "study run")
             wanted = {"data": self._data(normalized)}
             wanted["params"] = provenance.params_digest(recorded_params(params))
             if "diverged" not in record:  # one that was pruned has no network, and is not known
                 wanted["model"] = files.file_sha256(run_folder / "models" / "model.keras")
-            if any(record["sha256"] == {**wanted, "code": self.code[stage]} for stage in TRAINING):
+            if any(record["sha256"] == {**wanted, "code": self.code[stage]} for stage in TRAININGS):
                 return record
         return None
 
@@ -99,7 +99,7 @@ class ResultCache:
         if "diverged" in record:
             return True
         with suppress(DataError):
-            return bool(files.read_json(run_folder / "evaluated.json", "study") == self._evaluation(record))
+            return bool(files.read_json(run_folder / "evaluated.json", "study run") == self._evaluation(record))
         return False
 
     def keep_evaluated(self, run_folder: Path, record: RunRecord) -> None:

@@ -24,19 +24,19 @@ def make_data(folders: Folders, runs: Sequence[Run], downloads: Path) -> None:
             mark_data_made(folders, params)
 
 
-def is_done(result_cache: ResultCache, run: Run, member: ChildRun) -> bool:
+def is_done(result_cache: ResultCache, run: Run, child_run: ChildRun) -> bool:
     """Whether nothing of a run is left to do."""
     run_folder = result_cache.folders.run(run)
     record = result_cache.record(run)
     if not record or not result_cache.evaluated(run_folder, record):
         return False
     return track.is_tracked(
-        run.params, run_folder / "params.yaml", run_folder / "models", run_folder / "reports", member
+        run.params, run_folder / "params.yaml", run_folder / "models", run_folder / "reports", child_run
     )
 
 
-def do_runs(folders: Folders, runs: Sequence[Run], member: Callable[[Run], ChildRun]) -> None:
-    """Do what is not done of one run, or of several that train together; `member`: what each is in MLflow."""
+def do_runs(folders: Folders, runs: Sequence[Run], child_run: Callable[[Run], ChildRun]) -> None:
+    """Do what is not done of one run, or of several that train together; `child_run`: what each is in MLflow."""
     result_cache = ResultCache(folders)
     untrained = [run for run in runs if not result_cache.record(run)]
     pruned = False
@@ -58,7 +58,12 @@ def do_runs(folders: Folders, runs: Sequence[Run], member: Callable[[Run], Child
             evaluate.evaluate_network(run.params, folders.normalized(run.params), models, reports)
             result_cache.keep_evaluated(run_folder, record)
         track.track_run(
-            run.params, run_folder / "params.yaml", models, reports, run_folder / "checkpoints", member=member(run)
+            run.params,
+            run_folder / "params.yaml",
+            models,
+            reports,
+            run_folder / "checkpoints",
+            child_run=child_run(run),
         )
 
 

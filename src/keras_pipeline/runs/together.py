@@ -25,7 +25,7 @@ MOST_TOGETHER = 64
 IN_ONE_PROGRAM = ("seed", "train.optimizer.learning_rate")
 IF_NOT_ZERO = ("model.dropout", "model.l2")
 """What may differ among networks that train as one program; 0 is another network, without the layer or the penalty."""
-BESIDE_TRAINING = ("evaluate.",)
+EVALUATION_KEYS = ("evaluate.",)
 SHOWN_SECONDS = 10
 """How often somebody who waits is told something, and at the end of every epoch."""
 
@@ -42,7 +42,7 @@ def group_runs(runs: Sequence[tuple[Run, Path]]) -> list[list[Run]]:
         params = run.params
         _possible(params, run.variant)
         plan, statistics = recorded_training.check_training(params, normalized)
-        alike = {key: value for key, value in run.values.items() if not key.startswith(BESIDE_TRAINING)}
+        alike = {key: value for key, value in run.values.items() if not key.startswith(EVALUATION_KEYS)}
         for key in IN_ONE_PROGRAM:
             del alike[key]
         alike |= {key: bool(run.values[key]) for key in IF_NOT_ZERO}

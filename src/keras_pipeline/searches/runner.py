@@ -46,7 +46,7 @@ def run_search(
         known = ResultCache(folders)
 
         def done(run: Run) -> bool:
-            return is_done(known, run, search.member(run))
+            return is_done(known, run, search.child_run(run))
 
         jobs = jobs or pool.default_jobs()
         trials = searcher.open_trials(search, search_folders, known, create=True)
@@ -66,7 +66,7 @@ def run_search(
 
 def do_one_run(search: Search, folders: Folders, key: str, variant: str) -> None:
     """Do the run of this key, which `run_search` has begun, in this process."""
-    do_runs(folders, [searcher.begun_run(folders, key, variant)], search.member)
+    do_runs(folders, [searcher.begun_run(folders, key, variant)], search.child_run)
 
 
 def report_search(search: Search, trials: Trials, folders: Folders, folder: Path) -> None:

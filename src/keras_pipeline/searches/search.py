@@ -158,7 +158,7 @@ class Search:
         pairs: list[tuple[str, Values]] = [(BASELINE, {}), (WINNER, values)]
         return [self._run(name, own, seed) for seed in self.settings.seeds for name, own in pairs]
 
-    def member(self, run: Run) -> ChildRun:
+    def child_run(self, run: Run) -> ChildRun:
         """What one of its runs is in MLflow."""
         return ChildRun("search", self.name, self.settings.goal, run.variant, run.tuned, run.seed)
 

@@ -11,9 +11,10 @@ from keras_pipeline.checks.params import load_params
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import BusyError, DataError, ParamsError
 from keras_pipeline.data.history import read_history
+from keras_pipeline.records.provenance import TRAINING
 from keras_pipeline.records.record import best_row, read_record
 from keras_pipeline.runs.executor import Executor, Job
-from keras_pipeline.runs.folders import PRUNED, SECONDS, TRAINING_ALONE, Folders, ResultCache
+from keras_pipeline.runs.folders import PRUNED, SECONDS, Folders, ResultCache
 from keras_pipeline.runs.pool import LOOK_SECONDS, STOP_SECONDS, Work, format_duration, record_seconds
 from keras_pipeline.runs.run import Run, find_file
 from keras_pipeline.searches.search import WINNER, Search, describe_values, load_search
@@ -73,9 +74,7 @@ def open_trials(
     journal = search_folders.journal(search.name)
     if create:
         mend_journal(journal)
-    return Trials(
-        search, search.identity(result_cache.code[TRAINING_ALONE], data), journal, create=create and bool(data)
-    )
+    return Trials(search, search.identity(result_cache.code[TRAINING], data), journal, create=create and bool(data))
 
 
 def known_seconds(search: Search, folders: Folders, trial_results: Sequence[TrialResult]) -> list[float]:
@@ -87,8 +86,8 @@ def known_seconds(search: Search, folders: Folders, trial_results: Sequence[Tria
     found = []
     for path in (folders.studies / "runs").glob(f"*/{SECONDS}"):
         try:
-            seconds = files.read_json(path, written_by="study")
-            record = read_record(path.parent / "models" / "run.json", "study")
+            seconds = files.read_json(path, written_by="study run")
+            record = read_record(path.parent / "models" / "run.json", "study run")
         except DataError:
             continue
         values = record["params"]
@@ -150,7 +149,7 @@ class Searcher(Work):
     """The trials that are not done, `jobs` at a time, each done by a process of ours with the arguments `command`; the
     budget is told first, and then each trial's end.
 
-    `done`: whether nothing of a run is left to do; `rechecks`: runs that will follow.
+    `is_done(run)`: whether nothing of a run is left to do; `rechecks`: runs that will follow.
     """
 
     def __init__(
@@ -239,7 +238,7 @@ class Searcher(Work):
         """Tell Optuna and the user what came of a trial; of so many epochs, `reported_epochs`, Optuna knows."""
         left = self.left + len(self.active)
         metric, run_folder = self.search.settings.metric, self.result_cache.folders.run(run)
-        record = read_record(run_folder / "models" / "run.json", "search")
+        record = read_record(run_folder / "models" / "run.json", "search run")
         self.trials.report(trial, record["history"][reported_epochs:])
         if why := record.get("diverged") or record.get("pruned"):
             self.trials.give_up(trial, why)

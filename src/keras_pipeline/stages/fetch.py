@@ -45,9 +45,9 @@ def fetch_dataset(params: "Params", raw: Path, downloads: Path) -> None:
 
 
 def download_only(params: "Params", raw: Path, downloads: Path) -> None:
-    """Have the verified .gz files of `params.fetch.dataset` in `downloads`, where `run` will need them.
+    """Have the verified .gz files of `params.fetch.dataset` in `downloads`, where `fetch_dataset` looks for them.
 
-    Nothing is done for a dataset without files, nor where `raw` is in place. Raises as `run` does.
+    Nothing is done for a dataset without files, nor where `raw` is in place. Raises as `fetch_dataset` does.
     """
     dataset = DATASETS[params.fetch.dataset]
     with files.lock_folder(raw.parent):

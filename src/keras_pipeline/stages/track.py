@@ -20,44 +20,44 @@ def track_run(
     checkpoints: Path,
     *,
     again: bool = False,
-    member: ChildRun | None = None,
+    child_run: ChildRun | None = None,
 ) -> None:
     """Bring MLflow's run of the trained model in line with the files, if it is not (or `again`).
 
     Where nothing is to do, MLflow is not even imported. A store that cannot be reached is said in one line
     and is no error: the next call sends what is missing. Runs that a dead process left open are closed. What the
     folder `checkpoints` has of this training is removed: nothing that DVC ran before this stage is run again.
-    A `member` of a study or search is a run in an experiment of its own.
+    A `child_run` of a study or search is a run in an experiment of its own.
     """
-    location, experiment = store.store_location(store.project_root()), _experiment(params, member)
+    location, experiment = store.store_location(store.project_root()), _experiment(params, child_run)
     try:
         closed = live_run.close_dead_runs(location)
         if closed:
             print(f"track: {closed} unfinished run(s) of ended processes closed")
-        record = _record(models, member)
+        record = _record(models, child_run)
         remove_checkpoints(checkpoints, record["key"])
         state = mirror.mirror_state(location, experiment, params_file, models / "run.json", reports)
         if not again and mirror.is_mirrored(location, experiment, record["key"], state):
             print(f"track: MLflow has '{record['name']}' as it is here")
             return
-        mirror.synchronise(location, experiment, params, params_file, models, reports, record, state, member)
+        mirror.synchronise(location, experiment, params, params_file, models, reports, record, state, child_run)
         print(f"track: '{record['name']}' is in MLflow ({masked(location.uri)}). Look at it: keras-pipeline ui")
     except DataError:
         raise
     except Exception as error:  # whatever MLflow raises
         print(
             f"track: MLflow at {masked(location.uri)} is not available ({store.failure_reason(error)}). Nothing is "
-            f"lost: run `keras-pipeline {f'{member.kind} run {member.parent_name}' if member else 'track'}`"
-            f"{'' if member else ', or the next `dvc repro`,'} when the store is back.",
+            f"lost: run `keras-pipeline {f'{child_run.kind} run {child_run.parent_name}' if child_run else 'track'}`"
+            f"{'' if child_run else ', or the next `dvc repro`,'} when the store is back.",
             file=sys.stderr,
         )
 
 
-def is_tracked(params: Params, params_file: Path, models: Path, reports: Path, member: ChildRun) -> bool:
-    """Whether nothing would be sent of this member of a study or search."""
-    location, experiment = store.store_location(store.project_root()), _experiment(params, member)
+def is_tracked(params: Params, params_file: Path, models: Path, reports: Path, child_run: ChildRun) -> bool:
+    """Whether nothing would be sent of this child_run of a study or search."""
+    location, experiment = store.store_location(store.project_root()), _experiment(params, child_run)
     state = mirror.mirror_state(location, experiment, params_file, models / "run.json", reports)
-    return mirror.is_mirrored(location, experiment, _record(models, member)["key"], state)
+    return mirror.is_mirrored(location, experiment, _record(models, child_run)["key"], state)
 
 
 def track_report(
@@ -93,11 +93,11 @@ def track_comparison(params: Params, key: str, paths: Sequence[Path], folder: st
         )
 
 
-def _experiment(params: Params, member: ChildRun | None) -> str:
+def _experiment(params: Params, child_run: ChildRun | None) -> str:
     name = params.tracking.experiment
-    return runs.parent_experiment(name, member.kind, member.parent_name) if member else name
+    return runs.parent_experiment(name, child_run.kind, child_run.parent_name) if child_run else name
 
 
-def _record(models: Path, member: ChildRun | None) -> RunRecord:
+def _record(models: Path, child_run: ChildRun | None) -> RunRecord:
     record = read_record(models / "run.json")
-    return record | {"name": member.name} if member else record
+    return record | {"name": child_run.name} if child_run else record

@@ -17,7 +17,6 @@ from keras_pipeline.distribution import launcher, strategies
 from keras_pipeline.records import record
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.records.record import RunRecord
-from keras_pipeline.training import recorded_training
 from keras_pipeline.training.checkpoints import Checkpoints, remove_checkpoints
 from keras_pipeline.training.recorded_training import RecordedTraining, check_training, prepare_recorded_training
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 def launch_training(params: Params, normalized: Path, models: Path, checkpoints: Path, command: list[str]) -> int:
     """Run `command`, which runs this stage, as all the workers that the params ask for; the exit code."""
-    recorded_training.check_training(params, normalized)
+    check_training(params, normalized)
     with files.lock_folder(models):
         code = launcher.launch_workers(command, params.train.workers, params.train.strategy, os.environ)
         if not code:
@@ -176,7 +175,7 @@ def _fit(
 
 
 def _forget(checkpoints: Path, run: RunRecord) -> None:
-    """Remove the checkpoint of a training that nobody will run again. Of DVC this is known when it runs the next stage:
-    until then it may end and, later, remove all that was written and run this one again. So `track` removes it."""
+    """Remove the checkpoint of a training that is over, but not under DVC: if `dvc repro` ends before it has taken what
+    was written, it removes that and runs this stage again, which then goes on from here. So `track` removes it."""
     if "DVC_STAGE" not in os.environ:
         remove_checkpoints(checkpoints, run["key"])

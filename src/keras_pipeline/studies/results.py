@@ -69,7 +69,8 @@ class RunResult:
 
 @dataclass(frozen=True)
 class VariantResult:
-    """One setting over its seeds: `tuned` is the choice that represents it; `others` their mean validation accuracy."""
+    """One setting over its seeds: `tuned` is the choice that represents it; `choices`: the mean
+    validation accuracy of each combination of the tuned values."""
 
     name: str
     tuned: str

@@ -24,7 +24,7 @@ def run_study(study: Study, folders: Folders, downloads: Path, jobs: int | None,
     with files.lock_folder(folders.studies / "runs"):
         make_data(folders, study.runs, downloads)
         known = ResultCache(folders)
-        waiting = [run for run in study.runs if not is_done(known, run, study.member(run))]
+        waiting = [run for run in study.runs if not is_done(known, run, study.child_run(run))]
         jobs = jobs or pool.default_jobs()
         done = len(study.runs) - len(waiting)
         print(f"study {study.name}: {len(study.runs)} runs, {done} known; {len(waiting)} to do, {jobs} at a time")
@@ -56,7 +56,7 @@ def do_some_runs(study: Study, folders: Folders, keys: Sequence[str]) -> None:
     runs = [run for key in keys for run in study.runs if run.key == key]
     if len(runs) < len(keys):
         raise ParamsError(f"study {study.name}: its file was changed while it ran. Run it again.")
-    do_runs(folders, runs, study.member)
+    do_runs(folders, runs, study.child_run)
 
 
 def report_study(study: Study, folders: Folders, folder: Path) -> None:

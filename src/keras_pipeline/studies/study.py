@@ -96,7 +96,7 @@ class Study:
     runs: tuple[Run, ...]
     varied: tuple[str, ...]
 
-    def member(self, run: Run) -> ChildRun:
+    def child_run(self, run: Run) -> ChildRun:
         """What one of the runs is in MLflow."""
         return ChildRun("study", self.name, self.settings.question, run.variant, run.tuned, run.seed)
 

@@ -14,7 +14,7 @@ from keras_pipeline.records.record import RunRecord, best_row
 from keras_pipeline.tracking import runs
 from keras_pipeline.tracking.runs import child_tags
 from keras_pipeline.tracking.store import Location, Store, connect_store, prepare_table
-from keras_pipeline.tracking.tags import experiment_name, file_tags
+from keras_pipeline.tracking.tags import dvc_experiment, file_tags
 
 PICTURES = ("confusion_matrix", "predicted")
 """Which figure stands in the chart view: the first of these that the task has."""
@@ -34,7 +34,7 @@ def is_mirrored(location: Location, experiment: str, key: str, state: str) -> bo
     """
     try:
         stamp = json.loads(_stamp(location, experiment, key).read_text())
-        mirrored = stamp["state"] == state and experiment_name() in (None, stamp["experiment"])
+        mirrored = stamp["state"] == state and dvc_experiment() in (None, stamp["experiment"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return mirrored and (location.database is None or runs.is_stored(location.database, key))
@@ -49,21 +49,21 @@ def synchronise(
     reports: Path,
     record: RunRecord,
     state: str,
-    member: ChildRun | None = None,
+    child_run: ChildRun | None = None,
 ) -> None:
     """Bring the record's run in line with the files, and remember `state` as what was sent.
 
-    It is a child of its study's run if it is a `member` of one. Of a training that diverged or was pruned there is no
-    network and no report. Raises whatever MLflow does; sending again after a failure is always right.
+    It is a child of its study's run if it is a `child_run` of one. Of a training that diverged or was pruned there is
+    no network and no report. Raises whatever MLflow does; sending again after a failure is always right.
     """
     status = "FAILED" if "diverged" in record else "KILLED" if "pruned" in record else "FINISHED"
     scores = {} if status != "FINISHED" else files.read_json(reports / "metrics.json", written_by="evaluate")
     store = connect_store(location, experiment)
-    run_id = runs.ensure_run(store, record, experiment_name())
+    run_id = runs.ensure_run(store, record, dvc_experiment())
     run = store.client.get_run(run_id)
     runs.log_epochs(store, run_id, record["history"])
     _log_scores(store, run_id, run.data.metrics, record, scores)
-    tags = file_tags(params, run.data.tags, record, scores) | (child_tags(store, member) if member else {})
+    tags = file_tags(params, run.data.tags, record, scores) | (child_tags(store, child_run) if child_run else {})
     for key, value in tags.items():
         store.client.set_tag(run_id, key, value)
     _log_files(store, run_id, params_file, reports, record)
@@ -75,7 +75,7 @@ def synchronise(
     store.client.set_terminated(run_id, status, int(record["ended"] * 1000))
     prepare_table(store)
     stamp = _stamp(location, experiment, record["key"])
-    files.write_json(stamp, {"state": state, "experiment": experiment_name()})
+    files.write_json(stamp, {"state": state, "experiment": dvc_experiment()})
 
 
 def _log_scores(

@@ -51,14 +51,14 @@ def is_stored(database: Path, key: str) -> bool:
         return False
 
 
-def ensure_run(store: Store, record: RunRecord, experiment_name: str | None) -> str:
+def ensure_run(store: Store, record: RunRecord, dvc_experiment: str | None) -> str:
     """The id of the record's run, created where it is missing, with all its params and datasets.
 
     A store that ended between two calls may know the run and not its params: they are sent now.
     """
     from mlflow.entities import Param
 
-    run_id = find_run_id(store, record["key"]) or _create(store, record, experiment_name)
+    run_id = find_run_id(store, record["key"]) or _create(store, record, dvc_experiment)
     known = store.client.get_run(run_id)
     missing = {key: value for key, value in record["params"].items() if key not in known.data.params}
     if missing:
@@ -68,10 +68,10 @@ def ensure_run(store: Store, record: RunRecord, experiment_name: str | None) -> 
     return run_id
 
 
-def _create(store: Store, record: RunRecord, experiment_name: str | None) -> str:
+def _create(store: Store, record: RunRecord, dvc_experiment: str | None) -> str:
     moment = time.strftime("%m-%d %H:%M:%S", time.localtime(record["started"]))
     # Never MLflow's own names: they repeat when Python's random generator is seeded.
-    name = f"{record['name']} {experiment_name or moment}"
+    name = f"{record['name']} {dvc_experiment or moment}"
     run_id: str = store.client.create_run(
         store.experiment,
         start_time=_milliseconds(record["started"]),
@@ -205,15 +205,15 @@ def parent_experiment(base: str, kind: str, name: str) -> str:
     return f"{base} {kind} {name}"
 
 
-def child_tags(store: Store, member: ChildRun) -> dict[str, str]:
+def child_tags(store: Store, child_run: ChildRun) -> dict[str, str]:
     """What makes a run the child of its study's or search's run, which is created where it is missing."""
     tags = {
-        "mlflow.parentRunId": _parent(store, member.kind, member.parent_name, member.question),
-        member.kind: member.parent_name,
-        "variant": member.variant,
-        "seed": str(member.seed),
+        "mlflow.parentRunId": _parent(store, child_run.kind, child_run.parent_name, child_run.question),
+        child_run.kind: child_run.parent_name,
+        "variant": child_run.variant,
+        "seed": str(child_run.seed),
     }
-    return tags | ({"tuned": member.tuned} if member.tuned else {})
+    return tags | ({"tuned": child_run.tuned} if child_run.tuned else {})
 
 
 def log_report(

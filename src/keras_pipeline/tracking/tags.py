@@ -40,7 +40,7 @@ def file_tags(
     tags |= _digests(record)
     tags |= {name: record[name] for name in ("diverged", "pruned") if name in record}
     tags |= {f"seconds.{part}": f"{seconds:.2f}" for part, seconds in record.get("seconds", {}).items()}
-    name = experiment_name()
+    name = dvc_experiment()
     if name:
         names = [one for one in known_tags.get("dvc.exps", "").split(",") if one]
         tags["dvc.exps"] = ",".join(dict.fromkeys([*names, name]))
@@ -72,7 +72,7 @@ def _digests(record: RunRecord) -> dict[str, str]:
     return {f"sha256.{name}": digest for name, digest in record["sha256"].items()}
 
 
-def experiment_name() -> str | None:
+def dvc_experiment() -> str | None:
     """The name of the DVC experiment that runs this process, if one does."""
     return os.environ.get("DVC_EXP_NAME") or None
 

@@ -20,7 +20,7 @@ from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.config.params import Augmentation
 
 HEIGHT, WIDTH, _ = IMAGE_SHAPE
-KEPT = 0.999
+KEPT_VARIANCE = 0.999
 """How much of the variance of a smooth field its components keep along each axis."""
 
 
@@ -115,6 +115,6 @@ def _components(size: int, smoothness: float) -> NDArray[np.float64]:
     covariance = np.exp(-(((position[:, np.newaxis] - position) / (2 * smoothness)) ** 2))
     variances, lines = np.linalg.eigh(covariance)
     order = np.argsort(variances)[::-1]
-    enough = int(np.searchsorted(np.cumsum(variances[order]), KEPT * size)) + 1
+    enough = int(np.searchsorted(np.cumsum(variances[order]), KEPT_VARIANCE * size)) + 1
     kept = order[:enough]
     return np.asarray((lines[:, kept] * np.sqrt(variances[kept])).T)

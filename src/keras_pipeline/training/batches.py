@@ -29,9 +29,8 @@ def batch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
 class Data:
     """What is trained on and what is looked at after each epoch, as this process needs it.
 
-    `weights`: one factor for each class, in the training loss, or for all numbers where these are predicted, so that
-    it tells the number of classes; `deformation`: of the training images, if any. Each process gets its share of every
-    batch.
+    `weights`: class weights, float32 (classes,); of a regression a single 1. `deformation`: of the training images, if
+    any. Each worker gets its share of every batch.
     """
 
     training: Split

@@ -21,7 +21,7 @@ NetworkState = list[NDArray[Any]]
 """The variables of the network itself; where each replica has its own, those of the first."""
 Gradients = dict[str, list[NDArray[Any]]]
 """By layer."""
-GROWTH = 10.0
+EXPLODING_FACTOR = 10.0
 """By what factor the gradient of a step must be larger than that of the first, to count as exploding."""
 LARGE_WEIGHT = 1000.0
 """A weight beyond this has been driven there; the first ones stay below 1."""
@@ -43,7 +43,7 @@ class Finding:
     def exploding(self) -> bool:
         """Whether weights were driven far away, or the gradient grows."""
         norms = list(self.norms.values())
-        return self.largest_weight > LARGE_WEIGHT or any(not norm <= GROWTH * norms[0] for norm in norms[1:])
+        return self.largest_weight > LARGE_WEIGHT or any(not norm <= EXPLODING_FACTOR * norms[0] for norm in norms[1:])
 
 
 def copy_state(model: keras.Sequential) -> NetworkState:
@@ -164,7 +164,7 @@ def _numbers(tensor: Any) -> NDArray[Any]:
     return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32")))
 
 
-ONE = OpenedStrategy("none", ("/cpu:0",))
+ONE_CPU = OpenedStrategy("none", ("/cpu:0",))
 GOOD_STEPS = 3
 """How many steps with a finite loss tell their gradient: enough to see it grow."""
 UNSCALED = 50.0
@@ -252,10 +252,12 @@ def _search(fault: NotFiniteError, start: Any, training: Training) -> Finding:
             "not found: trained again, these steps stayed finite. This training does not repeat itself exactly "
             f"(train.reproducibility: {train.reproducibility})"
         )
-    networks = [training.begun_anew(ONE, precision=kind).model for kind in dict.fromkeys([train.precision, "float32"])]
+    networks = [
+        training.begun_anew(ONE_CPU, precision=kind).model for kind in dict.fromkeys([train.precision, "float32"])
+    ]
     plain = prepare_for_gradients(networks[-1])
     gradients = {
-        step: compute_gradients(plain, keeper.states[step - 1], next(data.batches(ONE, fault.epoch - 1, step - 1)))
+        step: compute_gradients(plain, keeper.states[step - 1], next(data.batches(ONE_CPU, fault.epoch - 1, step - 1)))
         for step in range(keeper.step - GOOD_STEPS + 1, keeper.step + 1)
         if step - 1 in keeper.states
     }
@@ -318,12 +320,12 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
 def _training(data: Data, epoch: int, step: int) -> Iterator[tuple[Sequence[str], Batch]]:
     """The batch of a step, with the names of its images."""
     order = batch_order(len(data.training.targets), data.seed, epoch - 1)[(step - 1) * data.batch_size :]
-    yield [f"{index} of the training split" for index in order], next(data.batches(ONE, epoch - 1, step - 1))
+    yield [f"{index} of the training split" for index in order], next(data.batches(ONE_CPU, epoch - 1, step - 1))
 
 
 def _validation(data: Data) -> Iterator[tuple[Sequence[str], Batch]]:
     """All batches, with the names of their images."""
-    validation_batches = data.validation_batches(ONE)
+    validation_batches = data.validation_batches(ONE_CPU)
     for number in range(len(validation_batches)):
         at = number * data.validation_batch
         yield (

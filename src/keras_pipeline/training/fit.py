@@ -129,11 +129,11 @@ class Progress:
 
 
 class NotFiniteError(DivergedError):
-    """`name`, a loss or "a weight", was `value` after `step` of `epoch`, both counted from 1; `rate`: the learning
-    rate then; `received`: all this as a sentence, without what to do."""
+    """`name`, a loss or "a weight", was `value` after `step` of `epoch`, both counted from 1; `received`: all this as a
+    sentence with the learning rate, without what to do."""
 
     def __init__(self, name: str, value: float, epoch: int, step: int, rate: float) -> None:
-        self.name, self.value, self.epoch, self.step, self.rate = name, value, epoch, step, rate
+        self.name, self.value, self.epoch, self.step = name, value, epoch, step
         self.received = (
             f"training diverged: {name} is {value} at step {step} of epoch {epoch}, learning rate {rate:g}. "
             "Expected: a finite number."

@@ -132,7 +132,6 @@ class Stage:
         return [(self.folder / "models" / name).read_bytes() for name in ("model.keras", "history.csv")]
 
 
-@pytest.mark.own_processes
 def test_the_stage_leaves_the_same_files_and_interrupted_the_same_bytes(normalized: Path, tmp_path: Path) -> None:
     changes = {"model.hidden_units": [256], "train.epochs": 10, "train.batch_size": 16}
     whole, stopped = (Stage(tmp_path / name, normalized, changes) for name in ("whole", "stopped"))

@@ -64,8 +64,8 @@ def fit_together(trainings: Sequence[RecordedTraining], report_progress: Callabl
     Dropout's rates and L2 factors (none of these 0 in one and not in another).
 
     Batches, masks, metrics, schedules and early stopping are those of each variant's training alone. A variant that
-    ends early, or diverges, keeps what it was then, while the others go on. `told(epoch, step)`, both counted from 1,
-    hears where all are, at least every half second.
+    ends early, or diverges, keeps what it was then, while the others go on. `report_progress(epoch, step)`, both
+    counted from 1, is called at least every half second.
     """
     lanes = [Lane(one) for one in trainings]
     data, train = lanes[0].data, trainings[0].params.train
