@@ -71,7 +71,7 @@ proofs: $(READY)  ## what takes too long for `make test`, kills and the whole co
 
 .PHONY: test-optional
 test-optional: $(READY)  ## the tests that `make test` skips for lack of something optional: make jax, torch, browser, mxnet
-	@$(IN) pytest -m 'needs_jax or needs_torch or needs_browser or needs_mxnet' $(TWO)
+	@$(IN) pytest -m '(needs_jax or needs_torch or needs_browser or needs_mxnet) and not proof' $(TWO)
 
 .PHONY: benchmark
 benchmark: $(READY) jax  ## how fast this machine trains, beside Keras, PyTorch and JAX (three quarters of an hour; see docs/speed.md)
