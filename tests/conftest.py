@@ -50,7 +50,9 @@ WARM = (
 """The folders whose slow tests start programs that are forked from one that has imported TensorFlow, but for tests
 marked `own_processes`; none where the variable OWN_PROCESSES is set, to see what that changes."""
 WARM_FILES = ("distribution/test_strategies_slow.py",)
-SERVERS = Path(tempfile.gettempdir(), f"warm-{os.getpid()}")
+OWNER = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+"""The process with which the servers end: all of pytest's share them."""
+SERVERS = Path(tempfile.gettempdir(), f"warm-{OWNER}")
 
 # A failed assertion of a helper tells its values, as one of a test does.
 pytest.register_assert_rewrite(*(path.stem for path in SUPPORT.glob("*.py")))
@@ -77,11 +79,12 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)
-    SERVERS.mkdir(mode=0o700)
+    SERVERS.mkdir(mode=0o700, exist_ok=True)
 
 
 def pytest_unconfigure() -> None:
-    shutil.rmtree(SERVERS, ignore_errors=True)
+    if os.getpid() == OWNER:
+        shutil.rmtree(SERVERS, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -108,7 +111,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         and not {"own_processes", "needs_jax", "needs_torch"} & marks
         and not os.environ.get("OWN_PROCESSES")
     ):
-        os.environ[warm.VARIABLE] = f"{os.getpid()}:{SERVERS}"
+        os.environ[warm.VARIABLE] = f"{OWNER}:{SERVERS}"
     else:
         os.environ.pop(warm.VARIABLE, None)
 
