@@ -1,8 +1,11 @@
 """`make proofs`: what each proof shows, its result and its time, with the date and the machine, into docs/proofs.md."""
 
+import itertools
 import os
 import platform
 import subprocess
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,12 +18,13 @@ from places import ROOT
 HEAD = """\
 # Proofs
 
-What is true of every run but too long for `make test`: kills at many moments, every strategy against one device, a real
-browser. `make proofs` does it again and writes this page; each mechanism has a shorter test in `make test` too.
+What is true of every run but takes too long for `make test`: kills at many moments, every strategy against one device.
+`make proofs` does it again and writes this page; each mechanism has a shorter test in `make test` too.
 
 """
 RESULTS = pytest.StashKey[dict[str, tuple[str, str, float]]]()
-"""By the name of a test: its first sentence, its result, its seconds with all that was made for it."""
+"""By the name of a test, with its parameters: its first sentence, its result, its seconds with all that was made for
+it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,14 +40,28 @@ def pytest_runtest_makereport(item: pytest.Item) -> object:
     report: pytest.TestReport = yield
     results = item.config.stash[RESULTS]
     text = " ".join((item.function.__doc__ or item.name).partition("\n\n")[0].split())
-    _, result, seconds = results.get(item.name, ("", "passed", 0.0))
-    result = {"skipped": f"not done: {_reason(report)}", "failed": "**failed**"}.get(report.outcome, result)
-    results[item.name] = text, result, seconds + report.duration
+    _, result, seconds = results.get(item.nodeid, ("", "**not finished**", 0.0))
+    if report.skipped:
+        result = f"not done: {_reason(report)}"
+    elif report.failed:
+        result = "**failed**"
+    elif report.when == "call":
+        result = "passed"
+    results[item.nodeid] = text, result, seconds + report.duration
     return report
 
 
 def _reason(report: pytest.TestReport) -> str:
     return report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+
+
+def rows(results: Iterable[tuple[str, str, float]]) -> Iterator[str]:
+    """A line of the page for each sentence: how many tests of it ended how, and their seconds."""
+    for text, group in itertools.groupby(results, key=lambda one: one[0]):
+        every = list(group)
+        counts = Counter(result for _, result, _ in every)
+        told = "; ".join(f"{count} × {result}" if len(every) > 1 else result for result, count in counts.items())
+        yield f"| {text} | {told} | {sum(seconds for *_, seconds in every):.0f} |"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -59,6 +77,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         "",
         "| what is proven | result | seconds |",
         "|---|---|---|",
-        *(f"| {text} | {result} | {seconds:.0f} |" for text, result, seconds in results.values()),
+        *rows(results.values()),
     ]
     path.write_text(HEAD + "\n".join(lines) + "\n")
