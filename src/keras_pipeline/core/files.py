@@ -55,7 +55,8 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, written_by: str, keys: Iterable[str] = ()) -> Any:
     """The JSON value in `path`, an object with these keys if any are named.
 
-    Raises DataError naming the stage `written_by` when the file is missing, damaged or without a key.
+    Raises DataError naming what writes it when the file is missing, damaged or without a key: `written_by` is a stage,
+    or two words of the command line such as "study run".
     """
     try:
         value = json.loads(path.read_bytes())

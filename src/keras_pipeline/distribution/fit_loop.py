@@ -35,8 +35,8 @@ def run_epochs(
 ) -> None:
     """Train to the end of `epochs`, or to that of the epoch in which a callback sets `model.stop_training`.
 
-    Callbacks hear of the begin of the training and of each epoch,
-    of the end of each `train` with the number of the last step, and of the end of each epoch with all metrics.
+    Callbacks hear of the begin of the training and of each epoch, of the end of each `train` with the number of the
+    last step, and of the end of each epoch with all metrics.
     """
     listeners = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs, steps=steps_per_epoch)
     model.stop_training = False

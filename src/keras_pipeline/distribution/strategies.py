@@ -30,9 +30,8 @@ class StrategyRow:
 
     `devices`: whether one process may use several; `workers`: whether there may be several processes;
     `statistics`: what BatchNormalization's can be taken over where several replicas train; `fused`: whether many
-    steps can run as one program, on the backends FUSED; `merges_gradients`: whether TensorFlow sums
-    the replicas' gradients inside of the optimizer's step, after clipping and accumulation, which so act on each
-    replica's share."""
+    steps can run as one program, on the backends FUSED; `merges_gradients`: whether TensorFlow sums the replicas'
+    gradients inside of the optimizer's step, after clipping and accumulation, which so act on each replica's share."""
 
     backends: tuple[Backend, ...]
     open: "Callable[[list[str], Cluster | None], OpenedStrategy]"

@@ -17,7 +17,9 @@ STOP_SECONDS = 30.0
 
 
 class Work(ABC):
-    """What a pool does, and who is told of it."""
+    """What a pool does, by the jobs that it submits to its `executor`, and who is told of it."""
+
+    executor: Executor
 
     @abstractmethod
     def start_job(self) -> Job | None:
@@ -39,7 +41,7 @@ class Work(ABC):
         return most
 
 
-def do_jobs(work: Work, executor: Executor, most: int) -> None:
+def do_jobs(work: Work, most: int) -> None:
     """Do the work to its end, `most` jobs at a time.
 
     Every process ends with this one. Raises MachineError naming the log when a job fails; those that were begun then
@@ -53,7 +55,7 @@ def do_jobs(work: Work, executor: Executor, most: int) -> None:
                 active.append(started)
             if not active:
                 break
-            ended = executor.wait(active, LOOK_SECONDS)
+            ended = work.executor.wait(active, LOOK_SECONDS)
             for job in active:
                 work.look_at_job(job)
             for job in ended:
@@ -65,7 +67,7 @@ def do_jobs(work: Work, executor: Executor, most: int) -> None:
                 else:
                     failed = failed or job
     finally:
-        _cancel_jobs(executor, active)
+        _cancel_jobs(work.executor, active)
     if failed:
         raise failed.fault()
 

@@ -29,14 +29,8 @@ def run_search(
 
     Raises BusyError, and MachineError when a run fails or the storage cannot be used.
     """
-    paths = [
-        "--searches",
-        str(search_folders.searches),
-        "--studies",
-        str(folders.studies),
-        "--params",
-        str(params_file),
-    ]
+    paths = ["--searches", str(search_folders.searches), "--studies", str(folders.studies)]
+    paths += ["--params", str(params_file)]
 
     def command(run: Run) -> list[str]:
         return ["search", "run", search.name, *paths, "--variant", run.variant, "--key", run.key]
@@ -53,15 +47,13 @@ def run_search(
         rechecks = searcher.count_rechecks_left(search, trials.results(), done)
         executor = LocalExecutor(folders)
         with storage_faults():
-            pool.do_jobs(
-                searcher.Searcher(search, known, trials, executor, jobs, rechecks, command, done), executor, jobs
-            )
+            pool.do_jobs(searcher.Searcher(search, known, trials, executor, jobs, rechecks, command, done), jobs)
         outcome = report.search_outcome(search, trials.results(), folders)
         if outcome.best and outcome.change:
             waiting = [[run] for run in search.rechecks(outcome.best.values) if not done(run)]
             title = f"search {search.name}: the winner"
             queue = pool.Queue(title, folders, executor, waiting, lambda runs: command(runs[0]))
-            pool.do_jobs(queue, executor, jobs)
+            pool.do_jobs(queue, jobs)
 
 
 def do_one_run(search: Search, folders: Folders, key: str, variant: str) -> None:

@@ -69,8 +69,8 @@ class RunResult:
 
 @dataclass(frozen=True)
 class VariantResult:
-    """One setting over its seeds: `tuned` is the choice that represents it; `choices`: the mean
-    validation accuracy of each combination of the tuned values."""
+    """One setting over its seeds: `tuned` is the choice that represents it; `choices`: the mean validation
+    accuracy of each combination of the tuned values."""
 
     name: str
     tuned: str
@@ -114,7 +114,7 @@ def collect_results(runs: Sequence[Run], folder: Callable[[Run], Path]) -> list[
     for run in runs:
         run_folder = folder(run)
         with suppress(DataError):
-            record = read_record(run_folder / "models" / "run.json", "study")
+            record = read_record(run_folder / "models" / "run.json", "study run")
             if "diverged" in record or (run_folder / "reports" / "metrics.json").is_file():
                 found.append(RunResult(run.variant, run.tuned, run.seed, record, run_folder))
     return found

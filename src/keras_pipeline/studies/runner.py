@@ -38,8 +38,7 @@ def run_study(study: Study, folders: Folders, downloads: Path, jobs: int | None,
         executor = LocalExecutor(folders)
 
         def do(groups: Sequence[Sequence[Run]], most: int) -> None:
-            queue = pool.Queue(f"study {study.name}", folders, executor, groups, command)
-            pool.do_jobs(queue, executor, most)
+            pool.do_jobs(pool.Queue(f"study {study.name}", folders, executor, groups, command), most)
 
         if together:
             from keras_pipeline.runs.together import group_runs
