@@ -4,16 +4,19 @@ import itertools
 import random
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import mutated_params
 import small
 from keras_pipeline.checks.params import CheckedParams
 from keras_pipeline.config import params
 from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.distribution.strategies import STRATEGIES
+from keras_pipeline.strict_yaml import nodes
 from keras_pipeline.strict_yaml.faults import KeyedError
 from keras_pipeline.strict_yaml.reader import parse_yaml
 
@@ -217,3 +220,26 @@ def test_no_params_leave_a_class_without_images(name: str) -> None:
         least = train[stratified_part(labels[train], params.LEAST_TRAINING_IMAGES, 1)]
         for part in (validation, least):
             assert set(labels[part]) == set(range(10))
+
+
+@pytest.mark.parametrize(("kind", "count"), [("params", 200), ("study", 50), ("search", 50)])
+def test_a_broken_file_is_refused_with_a_place_or_read_as_dvc_reads_it(kind: str, count: int) -> None:
+    found = mutated_params.read_share((kind, count, 1))
+    assert found.faults == []
+    assert found.seconds < 1
+    assert count / 50 < found.read[kind] < count / 2
+
+
+def _writes(path: Path) -> Any:
+    path.with_name("left").touch()
+    raise ParamsError(f"{path}: no place.\nNothing was changed.")
+
+
+def test_what_is_wrong_with_a_reader_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "_REFUSED", ())
+    assert any("to DVC" in fault for fault in mutated_params.read_share(("params", 200, 1)).faults)
+    monkeypatch.setitem(mutated_params.LOADERS, "params", _writes)
+    found = "\n".join(mutated_params.read_share(("params", 1, 1)).faults)
+    assert all(said in found for said in ("open ('left'", "written: ['left', 'params.yaml']", "no place: params.yaml"))
+    monkeypatch.setitem(mutated_params.LOADERS, "params", lambda _: 1 // 0)
+    assert "ZeroDivisionError" in mutated_params.read_share(("params", 1, 1)).faults[0]

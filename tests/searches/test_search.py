@@ -44,6 +44,11 @@ def test_a_good_file_knows_which_keys_are_whole(tmp_path: Path) -> None:
         ("space:\n", "fixed: {train.batch_size: 50}\nspace:\n", "s.yaml:10:3: space.'train.batch_size': stands in"),
         ("space:\n", "fixed: {train.epochs: 0}\nspace:\n", "s.yaml:6:23: train.epochs: 0 is out of range."),
         ("  train.optimizer.learning_rate: {low: 0.0001, high: 0.1, log: true}\n", "", "s.yaml:3:9: trials: 7, but"),
+        (
+            "space:\n",
+            "fixed: {normalize.training_images: 1000, train.workers: 2, train.strategy: multi_worker}\nspace:\n",
+            "s.yaml:6:36: train.workers: 2, but each run here is one process.",
+        ),
         ("seed: 1", "sampler: grid\nseed: 1", "s.yaml:4:10: sampler: 'grid' is not known."),
     ],
 )

@@ -288,7 +288,7 @@ def test_floats_survive_to_the_last_bit(value: float) -> None:
     assert parse_yaml(f"value: {value!r}".encode(), "p", Number).value == value
 
 
-@pytest.mark.parametrize(("count", "seed"), [(200, 1)], ids=["200"])
+@pytest.mark.parametrize(("count", "seed"), [(600, 1)], ids=["600"])
 def test_mutants_are_read_as_dvc_reads_them_or_refused(count: int, seed: int) -> None:
     check_mutants(count, seed)
 

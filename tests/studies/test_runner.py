@@ -1,5 +1,6 @@
 """`keras-pipeline study`: what a user gets wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,4 +34,5 @@ def test_workers_are_refused(tmp_path: Path) -> None:
         place.ask("asked", **{**ASKED, "variants": {"relu": {}, "two": several}})
     code, printed = place.run("study", "run", "asked")
     assert code == 2
-    assert "studies/asked.yaml: 'two' has train.workers: 2, but each run here is one process. Expected: 1." in printed
+    expected = r"studies/asked.yaml:\d+:\d+: 'two' has train.workers: 2, but each run here is one process. Expected: 1."
+    assert re.search(expected, printed)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def test_a_value_of_params_yaml_that_does_not_go_with_a_variant_is_told_there(lo
 def test_variants_that_are_the_same_and_studies_of_nothing_are_refused(load: Any) -> None:
     same = "question: a\nseeds: [1]\nbaseline: b\nvariants: {b: {model.dropout: 0.1}, c: {model.dropout: 0.1}}\n"
     assert faults(load, same) == [
-        "asked.yaml: the variants 'b' and 'c' have the same params. Expected: different ones."
+        "asked.yaml:4:1: the variants 'b' and 'c' have the same params. Expected: different ones."
     ]
     (line,) = faults(load, "question: a\nseeds: [1]\nbaseline: b\n")
     assert line.startswith("asked.yaml:1:1: variants: nothing varies. Expected: named variants, a grid, or both.")
@@ -163,8 +164,17 @@ def test_variants_that_are_the_same_and_studies_of_nothing_are_refused(load: Any
 def test_too_many_runs_are_refused_before_anything_is_made(load: Any) -> None:
     values = json.dumps([round(0.001 * step, 3) for step in range(1, 51)])
     text = f"question: a\nseeds: {list(range(50))}\nbaseline: dropout=0.001\ngrid:\n  model.dropout: {values}\n"
-    (line,) = faults(load, text)
-    assert line.endswith("asked.yaml: 2500 runs. Expected: 2000 at most.")
+    assert faults(load, text) == ["asked.yaml:4:1: grid: 2500 runs come of it. Expected: 2000 at most."]
+
+
+def test_a_grid_of_more_runs_than_memory_holds_is_refused_at_once(load: Any) -> None:
+    keys = ("model.dropout", "model.l2", "train.epochs", "train.batch_size", "train.optimizer.learning_rate")
+    grid = "".join(f"  {key}: {list(range(1, 61))}\n" for key in keys)
+    for block in ("grid", "tuned"):
+        began = time.thread_time()
+        (line,) = faults(load, f"question: a\nseeds: [1]\nbaseline: b\nvariants: {{b: {{}}}}\n{block}:\n{grid}")
+        assert line == f"asked.yaml:5:1: {block}: more than a million runs come of it. Expected: 2000 at most."
+        assert time.thread_time() - began < 1
 
 
 @pytest.mark.parametrize("path", sorted((small.SHIPPED.parent / "studies").glob("*.yaml")), ids=lambda path: path.stem)

@@ -220,7 +220,8 @@ def load_search(path: Path, params_path: Path) -> Search:
         made = reader.change_yaml(base_root, str(params_path), {**fixed, **changes}, str(path), CheckedParams)
         if isinstance(made, Params):
             why = why_unsuitable(made.fetch, made.train, made.task)
-            made = [f"{path}: {why}"] if why else []
+            place = next(iter({**changes, **fixed}.values()), root).at
+            made = ["{}:{}:{}: {}".format(path, *place, why)] if why else []
         lines.update(dict.fromkeys(line if line.startswith(f"{path}:") else f"{line} ({about})" for line in made))
         return not made
 

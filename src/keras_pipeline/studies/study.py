@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,11 @@ class StudyFile(Block):
             yield KeyedError(("seeds",), "a seed stands twice. Expected: different ones.")
         if not self.variants and not self.grid:
             yield KeyedError(("variants",), "nothing varies. Expected: named variants, a grid, or both.")
+        sizes = [len(values) for values in (*self.grid.values(), *self.tuned.values())]
+        if (runs := math.prod([max(1, len(self.variants)), len(self.seeds), *sizes])) > MOST_RUNS:
+            many = "grid" if self.grid else "tuned" if self.tuned else "seeds"
+            shown = runs if runs < 1_000_000 else "more than a million"
+            yield KeyedError((many,), f"{shown} runs come of it. Expected: {MOST_RUNS} at most.")
         for block in ("grid", "tuned"):
             for key, values in getattr(self, block).items():
                 if len({json.dumps(value) for value in values}) < len(values):
@@ -112,12 +118,14 @@ def load_study(path: Path, params_path: Path) -> Study:
     settings = reader.parse_yaml(content, str(path), StudyFile)
     reader.parse_yaml(base, str(params_path), CheckedParams)  # its own faults first
     root, base_root = reader.parse_tree(content), reader.parse_tree(base)
+    varying = root.value["variants" if settings.variants else "grid"].key_at
+    place = "{}:{}:{}".format(path, *varying)
     lines: dict[str, None] = {}
     found: list[tuple[str, str, Params, Values]] = []
     for variant, tuned, changes in _combinations(settings, root):
         made = reader.change_yaml(base_root, str(params_path), changes, str(path), CheckedParams)
         if isinstance(made, Params) and (why := why_unsuitable(made.fetch, made.train, made.task)):
-            lines[f"{path}: '{variant or tuned}' has {why}"] = None
+            lines[f"{place}: '{variant or tuned}' has {why}"] = None
         elif isinstance(made, Params):
             found.append((variant, tuned, made, {key: node.plain() for key, node in changes.items()}))
         else:
@@ -128,11 +136,8 @@ def load_study(path: Path, params_path: Path) -> Study:
         shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
         lines[f"{path}:{at}: baseline: '{settings.baseline}' is no variant. Expected: one of {shown}."] = None
     if not lines and (twice := _same(found)):
-        lines[f"{path}: the variants '{twice[0]}' and '{twice[1]}' have the same params. Expected: different ones."] = (
-            None
-        )
-    if len(found) * len(settings.seeds) > MOST_RUNS:
-        lines[f"{path}: {len(found) * len(settings.seeds)} runs. Expected: {MOST_RUNS} at most."] = None
+        received = f"the variants '{twice[0]}' and '{twice[1]}' have the same params"
+        lines[f"{place}: {received}. Expected: different ones."] = None
     if lines:
         raise ParamsError("\n".join([*lines, "Nothing was changed."]))
     text = base.decode()
