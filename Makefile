@@ -69,6 +69,10 @@ test-fast: $(READY)  ## the fast tests, in less than a minute
 proofs: $(READY)  ## what takes too long for `make test`, kills and the whole conformance table; its result into docs/proofs.md
 	@$(IN) pytest -v -m proof tests/proofs --record docs/proofs.md
 
+.PHONY: faults
+faults: $(READY)  ## every test that proves what happens when something goes wrong; its result into docs/faults.md
+	@$(IN) pytest --faults docs/faults.md $(TWO)
+
 .PHONY: test-optional
 test-optional: $(READY)  ## the tests that `make test` skips for lack of something optional: make jax, torch, browser, mxnet
 	@$(IN) pytest -m '(needs_jax or needs_torch or needs_browser or needs_mxnet) and not proof' $(TWO)

@@ -44,8 +44,8 @@ LONGEST = [
 ]
 
 WARM = (
-    "audit", "comparison", "debugging", "models", "project", "proofs", "runs", "searches", "stories", "studies",
-    "training",
+    "audit", "comparison", "debugging", "faults", "models", "project", "proofs", "runs", "searches", "stories",
+    "studies", "training",
 )  # fmt: skip
 """The folders whose slow tests start programs that are forked from one that has imported TensorFlow, but for tests
 marked `own_processes`; none where the variable OWN_PROCESSES is set, to see what that changes."""
@@ -71,7 +71,18 @@ INSTALLED["needs_browser"] = CHROMIUM is not None
 INSTALLED["needs_mxnet"] = Path(__file__).parents[1].joinpath(".venv-mxnet", ".ready").exists()
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", type=Path, metavar="FILE", help="write the results into this page, as docs/proofs.md")
+    parser.addoption(
+        "--faults", type=Path, metavar="FILE", help="only what proves the catalogue of faults, into docs/faults.md"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--record") or config.getoption("--faults"):
+        import recorder
+
+        config.pluginmanager.register(recorder.Recorder(config))
     folders = (str(Path(hidden.__file__).parent), os.environ.get("PYTHONPATH"))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
     # A process that is started with a signal ignored, as by nohup or in the background of a script, ignores it, and so

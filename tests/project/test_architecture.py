@@ -78,7 +78,7 @@ AT_ONCE = {
 }  # fmt: skip
 """The modules that import one of them as soon as they are imported; the others do so where they need it."""
 TESTS = ROOT / "tests"
-BESIDE_PACKAGES = {"support", "stories", "proofs", "project", "benchmarks"}
+BESIDE_PACKAGES = {"support", "stories", "proofs", "faults", "project", "benchmarks"}
 """The folders of tests that are about no package."""
 OF_NO_MODULE = {"comparison/test_compare"}
 """The files of tests that are about a package as a whole, with or without `_slow`."""
