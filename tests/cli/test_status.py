@@ -129,3 +129,12 @@ def test_show_lists_the_reasons(record: dict[str, Any], capsys: pytest.CaptureFi
 def test_show_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"run\.json: not there\. The stage 'train' writes it"):
         status.show_status(PARAMS, tmp_path, tmp_path, tmp_path)
+
+
+def test_a_network_of_no_use_is_said(record: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    files.write_json(Path("reports/metrics.json"), {**SCORES, "test/p_no_better_than_constant": 0.2})
+    result = next(line for line in shown(capsys) if line.startswith("result:"))
+    assert result == (
+        "result:   test/accuracy 0.9877 [0.9800, 0.9900], no better than a constant answer, test/loss 0.0432; "
+        "figures in reports/figures/"
+    )

@@ -30,7 +30,7 @@ def predicted(seed: int, folder: str, noise: float, offset: float = 100.0) -> Fo
     run["dataset"] |= {"target": target_scaling, "scaling": scaling}
     files.write_json(Path(folder, RECORD), run)
     Path(folder, "reports").mkdir()
-    np.savez(Path(folder, PREDICTIONS), outputs=answers, targets=target.apply(true), penalty=0.0)
+    np.savez(Path(folder, PREDICTIONS), outputs=answers, targets=target.apply(true), loss=0.0)
     scores = regression.regression_scores(target.undo(answers[:, 0]), target.undo(target.apply(true)))
     files.write_json(Path(folder, SCORES), {"test/loss": 1.0, **scores})
     return find_run.find_run(folder, nowhere)
@@ -173,3 +173,14 @@ def test_the_lines_say_what_differed_the_accuracies_and_the_verdict() -> None:
         f"flipped:  only A has {len(found.flips.only_a)} test images right, only B {len(found.flips.only_b)}" in lines
     )
     assert lines[-2:] == [f"verdict:  {found.verdict}", f"          {report.ONE_SEED}"]
+
+
+def test_a_network_of_no_use_is_said() -> None:
+    a, b = made(1, 0.9, asked="a"), made(2, 0.0, asked="b")
+    answers = two_runs.compare_answers(a, b)
+    lines = [line for line in report.summary_lines(a, b, {}, answers) if line.startswith("result:")]
+    assert [line.count("no better than a constant answer on 400 test images") for line in lines] == [0, 1]
+    text, _, _ = written(a, b, None)
+    [row] = [line for line in text.splitlines() if line.startswith("| result |")]
+    assert row.endswith(", no better than a constant answer` |")
+    assert row.count("no better") == 1

@@ -171,8 +171,8 @@ def against_the_rest(seed: int, folder: str) -> FoundRun:
     run["dataset"] |= {"task": "binary", "class_names": ["not 7", "7"]}
     files.write_json(Path(folder, RECORD), run)
     Path(folder, "reports").mkdir()
-    np.savez(Path(folder, PREDICTIONS), outputs=answers, labels=seven, penalty=0.0)
-    scores = binary.binary_scores(answers, seven, "binary_crossentropy", 0.0, 15)
+    np.savez(Path(folder, PREDICTIONS), outputs=answers, labels=seven, loss=0.0)
+    scores = binary.binary_scores(answers, seven, 0.0, 15)
     files.write_json(Path(folder, SCORES), scores)
     return find_run.find_run(folder, nowhere)
 

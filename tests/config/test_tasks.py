@@ -10,6 +10,18 @@ from keras_pipeline.config import tasks
 from keras_pipeline.core.errors import ParamsError
 from small_tasks import BINARY, LINE
 
+# What is said of scores.
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [([0.0, 0.01], ""), ([0.5], ", no better than a constant answer"), ([], ""),
+     ([0.5, 1.0], ", no better than a constant answer"), ([0.0, 1.0], ", 1 of 2 no better than a constant answer")],
+)  # fmt: skip
+def test_how_many_are_of_no_use(values: list[float], said: str) -> None:
+    assert tasks.describe_useless([{"test/p_no_better_than_constant": one} for one in values]) == said
+
+
 # Which task it is.
 
 

@@ -204,7 +204,7 @@ def test_reliability_shows_the_gap_and_the_calibration_error():
     outputs, labels = predictions()
     bins = multiclass.calibration_rows(outputs, labels, 10)
     figure = figures.draw_reliability(bins)
-    error = multiclass.class_scores(outputs, labels, "mean_squared_error", 0.0, 10)["test/calibration_error"]
+    error = multiclass.class_scores(outputs, labels, 0.0, 10)["test/calibration_error"]
     assert f"expected calibration error {error:.4f} over 400 test images" in figure.get_suptitle()
     accuracy, gap = figure.axes[0].containers
     filled = [row for row in bins if row["count"]]

@@ -5,12 +5,13 @@ import math
 
 import numpy as np
 import pytest
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn import metrics as stock
 from sklearn.calibration import calibration_curve
 
-from class_scores import CROSSENTROPY, QUADRATIC_LOSSES, score
-from keras_pipeline.core.errors import DataError, DivergedError, ParamsError
+from class_scores import score
+from keras_pipeline.config.tasks import is_no_better_than_constant
+from keras_pipeline.core.errors import DataError, DivergedError
 from keras_pipeline.evaluation import multiclass
 
 NAMES = [
@@ -25,6 +26,7 @@ NAMES = [
     "test/log_loss",
     "test/brier_score",
     "test/calibration_error",
+    "test/p_no_better_than_constant",
 ]
 # Four images, three classes, computed by hand below: the second and the fourth are wrong.
 OUTPUTS = np.array([[0.75, 0.25, 0], [0.5, 0.25, 0.25], [0, 0.5, 0.5], [0, 0, 1]], dtype=np.float32)
@@ -40,10 +42,10 @@ def classifier(images=600, classes=5, seed=0, scale=2.0):
 
 
 def test_scores_by_hand():
-    values = score(OUTPUTS, LABELS, "mean_squared_error", bins=2)
+    values = score(OUTPUTS, LABELS, loss=0.75, bins=2)
     assert list(values) == NAMES
     squares = (0.0625 + 0.0625) + (0.25 + 0.5625 + 0.0625) + (0.25 + 0.25) + (1 + 1)
-    assert values["test/loss"] == pytest.approx(squares / 12)
+    assert values["test/loss"] == 0.75
     assert values["test/brier_score"] == pytest.approx(squares / 4)
     assert values["test/accuracy"] == 0.5
     assert values["test/balanced_accuracy"] == pytest.approx((1 / 2 + 1 / 2) / 2)
@@ -80,29 +82,46 @@ def test_probabilities_are_rows_that_sum_to_one():
     assert sigmoid[1].tolist() == [0, 0]  # the argument is left alone
 
 
-def test_loss_is_the_cross_entropy_of_the_logits():
-    outputs, labels, logits = classifier(scale=12.0)
-    exact = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
-    assert exact.max() > -math.log(1e-7)  # clipped probabilities would miss this
-    assert score(outputs, labels)["test/loss"] == pytest.approx(exact.mean(), rel=1e-5)
+def answers(counts):
+    """Predicted classes and labels with so many images of each pair (label, answer)."""
+    labels, predicted = zip(*(pair for pair, count in counts.items() for _ in range(count)), strict=True)
+    return np.array(labels), np.array(predicted)
 
 
-def test_saturated_outputs_have_a_finite_loss():
-    for outputs in ([[0, 1]], [[0, 0]], [[1, 1]], [[1, 0]]):
-        assert math.isfinite(score(np.array(outputs, dtype=np.float32), [0])["test/loss"])
-    wrong = score(np.array([[0, 1]], dtype=np.float32), [0])["test/loss"]
-    assert wrong == pytest.approx(-math.log(np.finfo(np.float32).tiny))
+@pytest.mark.parametrize(
+    ("counts", "p"),
+    [
+        ({(0, 0): 60, (1, 0): 40}, 1.0),  # the most common class for all
+        ({(0, 1): 2, (1, 1): 1}, 7 / 8),  # another class for all
+        ({(0, 0): 50, (1, 0): 50}, 1.0),  # one of equals
+        ({(0, 1): 1, (1, 1): 1}, 3 / 4),  # the other one
+        ({(0, 0): 60, (1, 1): 4, (1, 0): 36}, 0.5**4),  # four more than the constant, and none less
+        ({(0, 0): 60, (1, 1): 5, (1, 0): 35}, 0.5**5),
+        ({(0, 1): 1, (0, 0): 59, (1, 1): 4, (1, 0): 36}, (1 + 5) / 2**5),
+    ],
+)
+def test_better_than_a_constant_by_hand(counts, p):
+    assert multiclass.p_no_better_than_constant(*answers(counts)) == pytest.approx(p)
 
 
-def test_loss_holds_the_penalty():
-    outputs, labels, _ = classifier(images=50)
-    difference = outputs - np.eye(5)[labels]
-    absolute = np.abs(difference).mean()
-    assert score(outputs, labels, "mean_absolute_error")["test/loss"] == pytest.approx(absolute)
-    for name in (CROSSENTROPY, *QUADRATIC_LOSSES):
-        without, with_penalty = score(outputs, labels, name), score(outputs, labels, name, penalty=0.25)
-        assert with_penalty["test/loss"] == pytest.approx(without["test/loss"] + 0.25)
-        assert with_penalty | {"test/loss": 0} == without | {"test/loss": 0}
+def test_better_than_a_constant_is_mcnemar_s_exact_test_of_one_side():
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    labels, predicted = answers({(0, 0): 300, (0, 1): 20, (1, 1): 41, (1, 0): 200, (2, 1): 7})
+    two_sides = mcnemar([[300, 41], [20, 207]], exact=True).pvalue
+    assert multiclass.p_no_better_than_constant(labels, predicted) == pytest.approx(two_sides / 2)
+
+
+def test_guesses_are_seldom_called_better_than_a_constant():
+    random = np.random.default_rng(0)
+    draws = [multiclass.p_no_better_than_constant(*random.integers(10, size=(2, 300))) for _ in range(300)]
+    assert np.mean(np.array(draws) <= 0.05) <= 0.05
+
+
+@pytest.mark.parametrize(("p", "useless"), [(1.0, True), (0.051, True), (0.05, False), (0.0, False)])
+def test_what_is_no_better_than_constant(p, useless):
+    assert is_no_better_than_constant({"test/p_no_better_than_constant": p}) is useless
+    assert not is_no_better_than_constant({"test/accuracy": 0.1})  # of an earlier version
 
 
 def test_order_of_the_images_changes_nothing():
@@ -122,7 +141,7 @@ def test_perfect_predictions():
     ones = {name: 1.0 for name in NAMES if name.endswith(("accuracy", "accuracy_high", "macro"))}
     assert {name: values[name] for name in ones} == ones
     assert 0.88 < values["test/accuracy_low"] < 0.9
-    for name in ("test/loss", "test/log_loss", "test/brier_score", "test/calibration_error"):
+    for name in ("test/log_loss", "test/brier_score", "test/calibration_error"):
         assert values[name] == pytest.approx(0, abs=1e-6)
     assert multiclass.class_intervals(outputs, labels, seed=0)["test/f1_macro"] == (1, 1)
     assert multiclass.find_worst_mistakes(outputs, labels, 36).tolist() == []
@@ -278,10 +297,3 @@ def test_refuses_what_it_cannot_score(outputs, labels, error, text):
     ):
         with pytest.raises(error, match=text):
             compute(outputs, labels)
-
-
-def test_refuses_an_unknown_loss_and_an_infinite_penalty():
-    with pytest.raises(ParamsError, match=r"'hinge' is not known. Allowed: categorical_crossentropy, binary"):
-        score(OUTPUTS, LABELS, "hinge")
-    with pytest.raises(DivergedError, match=r"penalty is inf; expected a finite number.*lower learning rate"):
-        score(OUTPUTS, LABELS, penalty=math.inf)

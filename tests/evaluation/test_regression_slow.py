@@ -1,8 +1,12 @@
 """The numbers of a prediction, against scikit-learn's."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
+from keras_pipeline.config.tasks import is_no_better_than_constant
 from keras_pipeline.core.errors import DataError
 
 pytestmark = pytest.mark.slow
@@ -23,15 +27,38 @@ def test_regression_scores_are_scikit_learn_s() -> None:
             "test/mean_squared_error": reference.mean_squared_error(true, predicted),
             "test/root_mean_squared_error": reference.mean_squared_error(true, predicted) ** 0.5,
             "test/mean_absolute_error": reference.mean_absolute_error(true, predicted),
+            "test/p_no_better_than_constant": 0.0,
         },
         rel=1e-12,
+        abs=1e-12,
     )
     intervals = regression.regression_intervals(predicted, true, seed=1)
-    assert set(intervals) == set(scores)
+    assert set(intervals) == set(scores) - {"test/p_no_better_than_constant"}
     for name, (low, high) in intervals.items():
         assert low < scores[name] < high, name
     assert intervals == regression.regression_intervals(predicted, true, seed=1)
     assert intervals["test/r2"][1] - intervals["test/r2"][0] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("predicted", "useless"),
+    [
+        (lambda true, noise: np.full_like(true, true.mean()), True),
+        (lambda true, noise: np.full_like(true, 7.0), True),
+        (lambda true, noise: noise, True),
+        (lambda true, noise: 1e8 * noise, True),
+        (lambda true, noise: true + noise, False),
+        (lambda true, noise: true, False),
+    ],
+)
+def test_better_than_the_mean(predicted: Callable[..., Any], useless: bool) -> None:
+    from keras_pipeline.evaluation import regression
+
+    random = np.random.default_rng(0)
+    true, noise = random.normal(5, 3, 89), random.normal(0, 1, 89)
+    scores = regression.regression_scores(predicted(true, noise), true)
+    assert is_no_better_than_constant(scores) is useless
+    assert np.isfinite(list(scores.values())).all()
 
 
 def test_regression_without_numbers_or_spread_is_refused() -> None:

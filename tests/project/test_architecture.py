@@ -70,7 +70,7 @@ AT_ONCE = {
     "comparison.find_run", "comparison.page", "comparison.report", "comparison.statistics", "comparison.two_runs",
     "debugging.profiling", "distribution.fit_loop", "distribution.tensorflow_replicas", "distribution.torch_replicas",
     "evaluation.binary", "evaluation.multiclass", "evaluation.figures", "evaluation.regression", "evaluation.reports",
-    "models.model_file", "runs.forkserver", "searches.report", "searches.runner", "studies.report",
+    "models.losses", "models.model_file", "runs.forkserver", "searches.report", "searches.runner", "studies.report",
     "studies.results", "studies.runner", "tracking.served", "training.augmentation", "training.batches",
     "training.compilation", "training.divergence", "training.engines.fused", "training.engines.fused_jax",
     "training.engines.fused_tensorflow", "training.engines.numpy_engine", "training.engines.vectorized", "training.fit",

@@ -1,5 +1,6 @@
 """The stage evaluate: its numbers are Keras' own, and its files the same bytes from the same network."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import small
 from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError, ModelFileError
+from keras_pipeline.data.history import read_history
 from keras_pipeline.data.splits import read_split
+from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.models import architectures
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.stages import evaluate, train
@@ -37,20 +40,43 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_numbers_are_those_of_keras(trained: Path) -> None:
-    from keras_pipeline.models import model_file
+@pytest.mark.parametrize("scale", [1, 1e3, 1e8])
+def test_the_numbers_are_those_of_keras(trained: Path, scale: float) -> None:
+    """Also of a network whose outputs are rounded to 0 and 1, because its output layer has exploded."""
+    from keras_pipeline.models import frameworks, model_file
 
-    evaluate.evaluate_network(small.params(CHANGES), trained / "normalized", trained / "models", trained / "reports")
+    frameworks.seed_everything(1, "float32")
+    model = architectures.build_network(small.params(CHANGES).model, IMAGE_SHAPE, 10)
+    model_file.load_weights(model, trained / "models" / "model.keras")
+    model.layers[-1].set_weights([scale * one for one in model.layers[-1].get_weights()])
+    models = trained / f"models {scale:g}"
+    models.mkdir()
+    (models / "history.csv").write_bytes((trained / "models" / "history.csv").read_bytes())
+    model_file.save_network(model, models / "model.keras")
+    evaluate.evaluate_network(small.params(CHANGES), trained / "normalized", models, trained / "reports")
     scores = files.read_json(trained / "reports" / "metrics.json", "evaluate")
     statistics = files.read_json(trained / "normalized" / "statistics.json", "normalize")
     test = read_split(trained / "normalized", "test", statistics)
-    model = architectures.build_network(small.params(CHANGES).model, IMAGE_SHAPE, 10)
-    model_file.load_weights(model, trained / "models" / "model.keras")
     model.compile(loss="categorical_crossentropy", metrics=["accuracy"])
     loss, accuracy = model.evaluate(test.inputs, np.eye(10)[test.targets], verbose=0)
-    assert scores["test/loss"] == pytest.approx(loss, rel=1e-5)
+    assert scores["test/loss"] == pytest.approx(loss, rel=1e-6)
     assert scores["test/accuracy"] == pytest.approx(accuracy, rel=1e-6)
     assert scores["test/loss"] > scores["test/log_loss"]  # the L2 penalty
+    with np.load(trained / "reports" / "predictions.npz", allow_pickle=False) as saved:
+        assert saved["outputs"].tobytes() == model.predict(test.inputs, batch_size=1000, verbose=0).tobytes()
+
+
+def test_the_loss_of_the_history_is_that_of_the_same_weights(trained: Path) -> None:
+    """val/loss of the epoch whose weights the network has is what stock Keras evaluates on the validation images."""
+    from keras_pipeline.models import model_file
+
+    model = architectures.build_network(small.params(CHANGES).model, IMAGE_SHAPE, 10)
+    model_file.load_weights(model, trained / "models" / "model.keras")
+    model.compile(loss="categorical_crossentropy")
+    validation = read_split(trained / "normalized", "validation", read_statistics(trained / "normalized"))
+    loss = model.evaluate(validation.inputs, np.eye(10)[validation.targets], verbose=0)
+    best = min(read_history(trained / "models" / "history.csv"), key=lambda row: row["val/loss"])
+    assert best["val/loss"] == pytest.approx(loss, rel=1e-5)
 
 
 def test_the_same_network_gives_the_same_bytes(trained: Path) -> None:
@@ -63,13 +89,13 @@ def test_the_same_network_gives_the_same_bytes(trained: Path) -> None:
     assert contents[0] == contents[1]
 
 
-def test_predictions_hold_outputs_labels_and_penalty(trained: Path) -> None:
+def test_predictions_hold_outputs_labels_and_loss(trained: Path) -> None:
     evaluate.evaluate_network(small.params(CHANGES), trained / "normalized", trained / "models", trained / "reports")
     with np.load(trained / "reports" / "predictions.npz", allow_pickle=False) as saved:
         assert {name: (saved[name].dtype.str, saved[name].shape) for name in saved} == {
             "outputs": ("<f4", (360, 10)),
             "labels": ("<i8", (360,)),
-            "penalty": ("<f8", ()),
+            "loss": ("<f8", ()),
         }
         np.testing.assert_allclose(saved["outputs"].sum(axis=1), 1, atol=1e-5)
 
@@ -84,7 +110,13 @@ def test_a_network_that_learned_nothing_is_said(trained: Path, capsys: pytest.Ca
     (trained / "idle" / "history.csv").write_bytes((trained / "models" / "history.csv").read_bytes())
     model_file.save_network(model, trained / "idle" / "model.keras")
     evaluate.evaluate_network(small.params(CHANGES), trained / "normalized", trained / "idle", trained / "idle_reports")
-    assert "no better than always giving the most common answer" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert ", no better than a constant answer on 360 images;" in said
+    assert re.search(
+        r"no better than always giving the most common answer, \d \(10.3%\); it gives the same outputs to every image "
+        r"\(0\), as dead units",
+        said,
+    )
 
 
 def test_what_is_missing_or_damaged_is_named(trained: Path, tmp_path: Path) -> None:

@@ -31,6 +31,15 @@ def test_the_verdict_in_words(tmp_path: Path) -> None:
     )
 
 
+def test_networks_of_no_use_are_said_beside_the_difference(tmp_path: Path) -> None:
+    good, bad = [True] * 90 + [False] * 10, [True] * 10 + [False] * 90
+    rows = [result("base", seed, good, tmp_path, 0.9) for seed in (1, 2)]
+    rows += [result("flat", 1, bad, tmp_path, 0.1, p=0.6), result("flat", 2, bad, tmp_path, 0.1, p=0.04)]
+    base, flat = compare_variants(rows, "base")
+    assert base.verdict == "what the others are compared with"
+    assert flat.verdict.startswith("no better than a constant answer with 1 of 2 seeds; worse by 80.00 points")
+
+
 def test_what_only_the_correction_makes_chance_is_said_so() -> None:
     versus = statistics.Comparison(5, 0.003, 0.0004, 0.0057, (0.0018, 0.0043), 0.034, 0.069, 2.5, 7, ())
     assert results._difference(versus) == (

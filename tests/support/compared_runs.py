@@ -45,13 +45,13 @@ def write(folder: Path, run: dict[str, Any], answers: NDArray[np.float32]) -> No
     """The files of a run, as its stages leave them."""
     files.write_json(folder / RECORD, run)
     (folder / "reports").mkdir(exist_ok=True)
-    np.savez(folder / PREDICTIONS, outputs=answers, labels=LABELS, penalty=0.0)
-    files.write_json(folder / SCORES, multiclass.class_scores(answers, LABELS, "categorical_crossentropy", 0.0, 15))
+    np.savez(folder / PREDICTIONS, outputs=answers, labels=LABELS, loss=0.0)
+    files.write_json(folder / SCORES, multiclass.class_scores(answers, LABELS, 0.0, 15))
 
 
 def made(seed: int = 1, share: float = 0.9, run: dict[str, Any] | None = None, asked: str = "it") -> FoundRun:
     answers = outputs(seed, share)
-    scores = multiclass.class_scores(answers, LABELS, "categorical_crossentropy", 0.0, 15)
+    scores = multiclass.class_scores(answers, LABELS, 0.0, 15)
     return FoundRun(asked, f"folder {asked}", run or record(f"{seed:032x}"), scores, answers, LABELS)
 
 

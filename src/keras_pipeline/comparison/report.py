@@ -141,6 +141,7 @@ def _runs(a: FoundRun, b: FoundRun) -> Rows:
             "epochs": str(len(record["history"])),
             "training": f"{record['train_seconds']:.0f} s",
             "commit": describe_commit(record["git"]),
+            "result": format_headline(run.scores),
         }
 
     return [(name, of_a, of_b) for (name, of_a), of_b in zip(told(a).items(), told(b).values(), strict=True)]

@@ -85,8 +85,28 @@ def select_task(class_names: Sequence[str], positive_class: int | Literal["none"
 HEADLINES = ("test/accuracy", "test/roc_auc", "test/r2", "test/mean_absolute_error")
 
 
+NO_BETTER = "no better than a constant answer"
+"""What is said of a network that does not beat the most common class, or the mean."""
+
+
+def is_no_better_than_constant(scores: Mapping[str, float]) -> bool:
+    """Whether, by reports/metrics.json, the test split does not show, at the level of 5 %, that the network is better
+    than one that gives the same answer to everything."""
+    return scores.get("test/p_no_better_than_constant", 0.0) > 0.05  # not computed by earlier versions
+
+
+def describe_useless(results: Sequence[Mapping[str, float]]) -> str:
+    """How many of the networks with these scores are no better than a constant answer, to be said behind the mean of
+    the scores; "" where none is."""
+    useless = sum(map(is_no_better_than_constant, results))
+    if not useless:
+        return ""
+    return f", {NO_BETTER}" if useless == len(results) else f", {useless} of {len(results)} {NO_BETTER}"
+
+
 def format_headline(scores: Mapping[str, float]) -> str:
-    """What people look at first in reports/metrics.json, with its interval where it has one."""
+    """What people look at first in reports/metrics.json, with its interval where it has one, and whether it is of no
+    use."""
     parts = []
     for name in HEADLINES:
         if name in scores:
@@ -94,7 +114,7 @@ def format_headline(scores: Mapping[str, float]) -> str:
                 f" [{scores[f'{name}_low']:.4f}, {scores[f'{name}_high']:.4f}]" if f"{name}_low" in scores else ""
             )
             parts.append(f"{name} {scores[name]:.4f}{interval}")
-    return ", ".join(parts)
+    return ", ".join([*parts, NO_BETTER] if is_no_better_than_constant(scores) else parts)
 
 
 def metric_beside_loss(columns: Mapping[str, object]) -> str:

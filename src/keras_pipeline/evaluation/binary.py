@@ -27,16 +27,15 @@ def class_shares(outputs: Floats) -> NDArray[np.float64]:
     return np.column_stack([1 - share, share])
 
 
-def binary_scores(
-    outputs: Floats, labels: Integers, loss_name: str, penalty: float, calibration_bins: int
-) -> dict[str, float]:
+def binary_scores(outputs: Floats, labels: Integers, loss: float, calibration_bins: int) -> dict[str, float]:
     """Every test metric, flat, in the order in which it is shown; all are finite.
 
-    `loss`, `accuracy` with its interval, `balanced_accuracy`, `log_loss`, `calibration_error` as in
-    `multiclass.class_scores`; precision, recall and F1 of class 1 (0 without a denominator); `roc_auc`: the chance that
-    an image of class 1 has a larger output than one of class 0; `average_precision`: the mean precision over the
-    recalls, without interpolation; `brier_score`: the mean squared difference between output and label, in [0, 1].
-    Raises DataError where not both classes occur, and as `multiclass.class_scores` does.
+    `loss`, `accuracy` with its interval, `balanced_accuracy`, `log_loss`, `calibration_error` and
+    `p_no_better_than_constant` as in `multiclass.class_scores`; precision, recall and F1 of class 1 (0 without a
+    denominator); `roc_auc`: the chance that an image of class 1 has a larger output than one of class 0;
+    `average_precision`: the mean precision over the recalls, without interpolation; `brier_score`: the mean squared
+    difference between output and label, in [0, 1]. Raises DataError where not both classes occur, and as
+    `multiclass.class_scores` does.
     """
     both = class_shares(outputs)
     multiclass.probabilities(both)
@@ -50,7 +49,7 @@ def binary_scores(
         labels, predicted, average="binary", zero_division=0
     )
     values = {
-        "loss": multiclass.training_loss(outputs, task_spec.make_targets(labels, 2), loss_name, penalty),
+        "loss": loss,
         "accuracy": sklearn_metrics.accuracy_score(labels, predicted),
         "accuracy_low": low,
         "accuracy_high": high,
@@ -63,6 +62,7 @@ def binary_scores(
         "log_loss": sklearn_metrics.log_loss(labels, both),
         "brier_score": sklearn_metrics.brier_score_loss(labels, both[:, 1]),
         "calibration_error": multiclass.calibration_error(multiclass.calibration_rows(both, labels, calibration_bins)),
+        "p_no_better_than_constant": multiclass.p_no_better_than_constant(labels, predicted),
     }
     return {f"test/{name}": float(value) for name, value in values.items()}
 

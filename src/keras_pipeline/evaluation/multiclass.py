@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 from scipy.stats import binomtest
 from sklearn import metrics as sklearn_metrics
 
-from keras_pipeline.core.errors import DataError, DivergedError, ParamsError
-from keras_pipeline.data import task_spec
+from keras_pipeline.core.errors import DataError, DivergedError
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
@@ -49,18 +47,16 @@ def probabilities(outputs: Floats) -> NDArray[np.float64]:
     return rows
 
 
-def class_scores(
-    outputs: Floats, labels: Integers, loss_name: str, penalty: float, calibration_bins: int
-) -> dict[str, float]:
+def class_scores(outputs: Floats, labels: Integers, loss: float, calibration_bins: int) -> dict[str, float]:
     """Every test metric, flat, in the order in which it is shown; all are finite.
 
-    `test/loss`: the training loss named `loss_name` plus `penalty`, the network's regularization penalty:
-    what `model.evaluate` reports, so that it compares with `val/loss`. Raises ParamsError for another name.
-    `accuracy_low`, `accuracy_high`: Wilson 95 % interval. `balanced_accuracy`: mean recall of the classes in
-    `labels`; the other macro averages also count, with 0, a class that occurs in the predictions only.
+    `test/loss`: `loss`, the training loss as Keras reports it, so that it compares with `val/loss`. `accuracy_low`,
+    `accuracy_high`: Wilson 95 % interval. `balanced_accuracy`: mean recall of the classes in `labels`; the other macro
+    averages also count, with 0, a class that occurs in the predictions only.
     `brier_score`: mean over images of the sum over classes of squared differences between probability and
     one-hot label, in [0, 2] (Brier 1950). `calibration_error`: expected calibration error of the largest
     probability over `calibration_bins` bins of equal width (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+    `p_no_better_than_constant`: see the function of that name.
     """
     probability = _checked_probabilities(outputs, labels)
     predicted, classes = outputs.argmax(axis=1), np.arange(outputs.shape[1])
@@ -73,7 +69,7 @@ def class_scores(
         labels, predicted, average="macro", zero_division=0
     )
     values = {
-        "loss": training_loss(outputs, task_spec.make_targets(labels, outputs.shape[1]), loss_name, penalty),
+        "loss": loss,
         "accuracy": sklearn_metrics.accuracy_score(labels, predicted),
         "accuracy_low": low,
         "accuracy_high": high,
@@ -84,6 +80,7 @@ def class_scores(
         "log_loss": sklearn_metrics.log_loss(labels, probability, labels=classes),
         "brier_score": sklearn_metrics.brier_score_loss(labels, probability, labels=classes, scale_by_half=False),
         "calibration_error": calibration_error(calibration_rows(outputs, labels, calibration_bins)),
+        "p_no_better_than_constant": p_no_better_than_constant(labels, predicted),
     }
     return {f"test/{name}": float(value) for name, value in values.items()}
 
@@ -182,6 +179,21 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def p_no_better_than_constant(labels: Integers, predicted: Integers) -> float:
+    """How often chance would make the answers as good as they are, were they no better than a constant one; above a
+    half for a constant one.
+
+    The constant is the most common class of `labels` themselves, the best answer of all that are the same for every
+    image; its accuracy is known as the no-information rate (Kuhn 2008, https://doi.org/10.18637/jss.v028.i05). Only
+    those images count that one of the two has right and the other has not: McNemar's exact test, one-sided.
+    """
+    right, common = predicted == labels, labels == np.bincount(labels).argmax()
+    only_network, only_constant = int(np.count_nonzero(right & ~common)), int(np.count_nonzero(common & ~right))
+    if not only_network:
+        return 1.0
+    return float(binomtest(only_network, only_network + only_constant, alternative="greater").pvalue)
+
+
 def _checked_probabilities(outputs: Floats, labels: Integers) -> NDArray[np.float64]:
     probability = probabilities(outputs)
     images, classes = outputs.shape
@@ -196,44 +208,6 @@ def _checked_probabilities(outputs: Floats, labels: Integers) -> NDArray[np.floa
             "one class per output. Train and evaluate with the same dataset."
         )
     return probability
-
-
-def training_loss(outputs: Floats, targets: Floats, name: str, penalty: float) -> float:
-    """The training loss of that name plus the network's `penalty`; `targets` as `outputs`, (n, outputs).
-
-    Raises ParamsError for another name, DivergedError for a penalty that is not finite.
-    """
-    if not math.isfinite(penalty):
-        raise DivergedError(
-            f"the regularization penalty is {penalty}; expected a finite number. "
-            "The network has diverged: train it again with a lower learning rate."
-        )
-    difference = outputs.astype(np.float64) - targets
-    match name:
-        case "categorical_crossentropy":
-            return _categorical_crossentropy(outputs, targets.argmax(axis=1)) + penalty
-        case "binary_crossentropy":
-            # Keras clips at 1e-7, or takes the logits behind the outputs, of which no more is left here.
-            share = np.clip(outputs.astype(np.float64), 1e-7, 1 - 1e-7)
-            return float(-np.where(targets > 0.5, np.log(share), np.log1p(-share)).mean()) + penalty
-        case "mean_squared_error":
-            return float(np.square(difference).mean()) + penalty
-        case "mean_absolute_error":
-            return float(np.abs(difference).mean()) + penalty
-        case _:
-            raise ParamsError(
-                f"loss: '{name}' is not known. "
-                "Allowed: categorical_crossentropy, binary_crossentropy, mean_squared_error, mean_absolute_error."
-            )
-
-
-def _categorical_crossentropy(outputs: Floats, labels: Integers) -> float:
-    """As `fit` and `evaluate` compute it: Keras on TensorFlow does not clip softmax outputs to [1e-7, 1 - 1e-7]
-    there, it takes the cross-entropy of the logits behind them (keras/src/backend/tensorflow/nn.py,
-    _get_logits). Recovered from the outputs: exact to rounding, bounded where float32 rounded one to 0.
-    """
-    logits = np.log(np.maximum(outputs.astype(np.float64), np.finfo(np.float32).tiny))
-    return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
 
 
 def calibration_error(bins: list[dict[str, Any]]) -> float:

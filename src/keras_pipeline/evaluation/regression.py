@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import ttest_1samp
 from sklearn import metrics as sklearn_metrics
 
 from keras_pipeline.core.errors import DataError, DivergedError
@@ -20,7 +21,9 @@ def regression_scores(predicted: Numbers, true: Numbers) -> dict[str, float]:
     """Every test metric but the loss, flat, in the order in which it is shown; all are finite.
 
     `r2`: the share of the true values' variance that the predictions explain, 0 for always predicting their mean, below
-    0 for worse. Raises DivergedError where a prediction is not a finite number, DataError where there are fewer than
+    0 for worse. `p_no_better_than_constant`: how often chance would make it as high, were it not above 0; 1 for a
+    constant prediction: the one-sided paired t-test of the squared errors against those of that mean (Diebold and
+    Mariano 1995). Raises DivergedError where a prediction is not a finite number, DataError where there are fewer than
     two rows, or all true values are the same.
     """
     if not np.isfinite(predicted).all():
@@ -37,8 +40,16 @@ def regression_scores(predicted: Numbers, true: Numbers) -> dict[str, float]:
         "mean_squared_error": sklearn_metrics.mean_squared_error(true, predicted),
         "root_mean_squared_error": sklearn_metrics.root_mean_squared_error(true, predicted),
         "mean_absolute_error": sklearn_metrics.mean_absolute_error(true, predicted),
+        "p_no_better_than_constant": _p_no_better_than_constant(predicted, true),
     }
     return {f"test/{name}": float(value) for name, value in values.items()}
+
+
+def _p_no_better_than_constant(predicted: Numbers, true: Numbers) -> float:
+    gains = np.square(true - true.mean()) - np.square(true - predicted)
+    if np.ptp(gains) == 0:  # of a constant prediction all are 0
+        return float(gains[0] <= 0)
+    return float(ttest_1samp(gains, 0, alternative="greater").pvalue)
 
 
 def regression_intervals(predicted: Numbers, true: Numbers, seed: int) -> dict[str, tuple[float, float]]:

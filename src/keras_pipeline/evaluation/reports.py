@@ -1,6 +1,6 @@
 """What is reported of a network, one function a task: its answers on the test split as numbers, tables and figures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.config.params import Evaluate
-from keras_pipeline.config.tasks import TASKS, format_headline
+from keras_pipeline.config.tasks import TASKS, format_headline, is_no_better_than_constant
 from keras_pipeline.core import process
 from keras_pipeline.data import task_spec
 from keras_pipeline.data.scaling import Scaling
@@ -24,13 +24,12 @@ Coefficients = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the network gave for the test split: outputs float32 (n, outputs), its L2 penalty, and of a linear one its
-    weights and bias, float32 (features + 1,); and by what loss it was trained."""
+    """What the network gave for the test split: outputs float32 (n, outputs), the training loss of them all with the L2
+    penalty, and of a linear network its weights and bias, float32 (features + 1,)."""
 
     outputs: NDArray[np.float32]
-    penalty: float
+    loss: float
     coefficients: Coefficients | None
-    loss: str
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,7 @@ def make_report(
 def _classes(
     answers: Predictions, test: Split, statistics: DatasetDescription, settings: Evaluate, seed: int
 ) -> Report:
-    scores = multiclass.class_scores(
-        answers.outputs, test.targets, answers.loss, answers.penalty, settings.calibration_bins
-    )
+    scores = multiclass.class_scores(answers.outputs, test.targets, answers.loss, settings.calibration_bins)
     intervals = multiclass.class_intervals(answers.outputs, test.targets, seed)
     tables, drawn, lines = _by_class(answers.outputs, test, statistics["class_names"], settings, scores)
     return Report(scores, intervals, tables, drawn, lines)
@@ -68,7 +65,8 @@ def _classes(
 
 def _binary(answers: Predictions, test: Split, statistics: DatasetDescription, settings: Evaluate, seed: int) -> Report:
     outputs, labels, names = answers.outputs, test.targets, statistics["class_names"]
-    scores = binary.binary_scores(outputs, labels, answers.loss, answers.penalty, settings.calibration_bins)
+    scores = binary.binary_scores(outputs, labels, answers.loss, settings.calibration_bins)
+    intervals = binary.binary_intervals(outputs, labels)
     two = binary.class_shares(outputs)
     tables, drawn, lines = _by_class(two, test, names, settings, scores)
     tables |= {
@@ -81,13 +79,18 @@ def _binary(answers: Predictions, test: Split, statistics: DatasetDescription, s
             "roc": figures.draw_roc(tables["roc"], area, names[1]),
             "precision_recall": figures.draw_precision_recall(tables["precision_recall"], precision, share, names[1]),
         }
-    return Report(scores, binary.binary_intervals(outputs, labels), tables, drawn, lines)
+    if lines and intervals["test/roc_auc"][0] > 0.5:
+        lines.append(
+            f"its outputs tell the classes apart all the same (test/roc_auc {area:.4f}), by another threshold than a "
+            "half: see figures/roc.png and figures/precision_recall.png"
+        )
+    return Report(scores, intervals, tables, drawn, lines)
 
 
 def _by_class(
     outputs: multiclass.Floats, test: Split, names: list[str], settings: Evaluate, scores: Mapping[str, float]
 ) -> tuple[dict[str, Rows], dict[str, Figure], list[str]]:
-    """Tables and figures from outputs (n, classes), and whether anything was learned."""
+    """Tables and figures from outputs (n, classes), and a line where nothing was learned."""
     labels, predicted = test.targets, task_spec.predicted_classes(outputs)
     rows = multiclass.per_class_rows(labels, predicted, names)
     calibration = multiclass.calibration_rows(outputs, labels, settings.calibration_bins)
@@ -114,17 +117,26 @@ def _by_class(
                 names,
             ),
         }
-    most_common = max(row["support"] for row in rows) / len(labels)
-    if scores["test/accuracy_low"] > most_common:
-        return tables, drawn, []
-    return (
-        tables,
-        drawn,
-        [
-            "no better than always giving the most common answer "
-            f"({most_common:.1%}): the network has learned nothing that shows."
-        ],
-    )
+    return tables, drawn, list(_nothing_learned(outputs, predicted, rows, scores))
+
+
+def _nothing_learned(
+    outputs: multiclass.Floats, predicted: multiclass.Integers, rows: Rows, scores: Mapping[str, float]
+) -> Iterator[str]:
+    """Why the answers are of no use, where they are not; `rows`: those of `multiclass.per_class_rows`."""
+    if not is_no_better_than_constant(scores):
+        return
+    common = max(rows, key=lambda row: int(row["support"]))
+    share = common["support"] / len(predicted)
+    said = f"no better than always giving the most common answer, {common['class']} ({share:.1%})"
+    if np.ptp(outputs, axis=0).max() == 0:
+        said += (
+            f"; it gives the same outputs to every image ({rows[predicted[0]]['class']}), as dead units or exploded "
+            "weights do"
+        )
+    elif np.ptp(predicted) == 0:
+        said += f"; it answers {rows[predicted[0]]['class']} to every image"
+    yield f"{said}. Try another train.optimizer.learning_rate, mostly a lower one, or more train.epochs."
 
 
 def _regression(
@@ -135,16 +147,17 @@ def _regression(
     predicted, true = target.undo(answers.outputs[:, 0]), target.undo(test.targets)
     found = regression.regression_scores(predicted, true)
     intervals = regression.regression_intervals(predicted, true, seed)
-    loss = multiclass.training_loss(
-        answers.outputs, task_spec.make_targets(test.targets, 1), answers.loss, answers.penalty
-    )
     columns = zip(true.tolist(), predicted.tolist(), strict=True)
     tables: dict[str, Rows] = {
         "predicted": [{"actual": right, "predicted": value, "residual": value - right} for right, value in columns]
     }
     lines = []
-    if intervals["test/r2"][0] <= 0:
-        lines.append("no better than always giving the mean: the network has learned nothing that shows.")
+    if is_no_better_than_constant(found):
+        same = ", and gives the same to every row" if np.ptp(predicted) == 0 else ""
+        lines.append(
+            f"no better than always giving the mean{same}. Try another train.optimizer.learning_rate, mostly a lower "
+            "one, or more train.epochs."
+        )
     if answers.coefficients is not None:
         tables["coefficients"] = _coefficients(answers.coefficients, Scaling(**statistics["scaling"]), target, features)
         *slopes, intercept = (row["value"] for row in tables["coefficients"])
@@ -158,7 +171,7 @@ def _regression(
             "predicted": figures.draw_predicted(predicted, true, name, found["test/r2"]),
             "residuals": figures.draw_residuals(predicted, true, name),
         }
-    return Report({"test/loss": loss, **found}, intervals, tables, drawn, lines)
+    return Report({"test/loss": answers.loss, **found}, intervals, tables, drawn, lines)
 
 
 def _coefficients(network: Coefficients, inputs: Scaling, target: Scaling, features: list[str]) -> Rows:

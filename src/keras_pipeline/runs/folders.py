@@ -134,9 +134,10 @@ class FailureRecorder(Observer):
             write_record(self.models / "run.json", {**run, "best_epoch": None})
 
 
-def read_accuracy(run_folder: Path) -> float | None:
-    """The test accuracy of the run in a folder; None where its training diverged."""
+def read_scores(run_folder: Path) -> dict[str, float]:
+    """reports/metrics.json of the run in a folder, of classes; empty where its training diverged."""
     path = run_folder / "reports" / "metrics.json"
     if not path.is_file():
-        return None
-    return float(files.read_json(path, written_by="evaluate")["test/accuracy"])
+        return {}
+    scores: dict[str, float] = files.read_json(path, written_by="evaluate", keys=("test/accuracy",))
+    return scores

@@ -102,9 +102,10 @@ class SearchOutcome:
 
     @property
     def better(self) -> bool:
-        """Whether the winner is better than params.yaml as it is, by more than chance, and never diverged."""
+        """Whether the winner is better than params.yaml as it is, by more than chance, never diverged, and was always
+        better than a constant answer."""
         found = self.winner
-        if found is None or found.versus is None or len(found.good) < len(found.results):
+        if found is None or found.versus is None or any(one.diverged or one.useless for one in found.results):
             return False
         return found.versus.real and found.versus.difference > 0
 
@@ -253,6 +254,9 @@ def _numbers(outcome: SearchOutcome, importances: Mapping[str, float]) -> dict[s
         "best": outcome.best.number if outcome.best else None,
         "change": outcome.change,
         "importances": dict(importances),
+        "no_better_than_constant": {
+            one.name: [result.seed for result in one.results if result.useless] for one in outcome.variants
+        },
         "recheck": {one.name: {str(result.seed): result.accuracy for result in one.good} for one in outcome.variants},
         "difference": versus and {"points": versus.difference, "low": versus.low, "high": versus.high, "p": versus.p},
         "better": outcome.better,

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_pipeline.checks.params import load_params
+from keras_pipeline.config.tasks import describe_useless
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import BusyError, DataError, ParamsError
 from keras_pipeline.data.history import read_history
 from keras_pipeline.records.provenance import TRAINING
 from keras_pipeline.records.record import best_row, read_record
 from keras_pipeline.runs.executor import Executor, Job
-from keras_pipeline.runs.folders import PRUNED, SECONDS, Folders, ResultCache
+from keras_pipeline.runs.folders import PRUNED, SECONDS, Folders, ResultCache, read_scores
 from keras_pipeline.runs.pool import LOOK_SECONDS, STOP_SECONDS, Work, format_duration, record_seconds
 from keras_pipeline.runs.run import Run, find_file
 from keras_pipeline.searches.search import WINNER, Search, describe_values, load_search
@@ -246,7 +247,8 @@ class Searcher(Work):
         else:
             value = best_row(record)[metric]
             self.trials.complete(trial, value, self.took[-1] if job and job.fresh else None)
-            came = f"{metric} {value:.4f}"
+            scores = read_scores(run_folder)
+            came = f"{metric} {value:.4f}{describe_useless([scores])}"
         took = format_duration(self.took[-1]) if job else "known already"
         total = self.search.settings.trials
         first = best_trial(self.search, self.trials.results())

@@ -10,11 +10,13 @@ import numpy as np
 
 from keras_pipeline.config.layers import Flatten
 from keras_pipeline.config.params import Params
+from keras_pipeline.config.tasks import TASKS
 from keras_pipeline.core import files, process
+from keras_pipeline.core.errors import DivergedError
 from keras_pipeline.data.history import read_history
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.data.statistics import DatasetDescription, read_statistics
-from keras_pipeline.data.task_spec import TaskSpec, task_spec_from
+from keras_pipeline.data.task_spec import TaskSpec, make_targets, task_spec_from
 from keras_pipeline.models import architectures, frameworks
 
 PREDICTION_BATCH = 1000
@@ -25,8 +27,9 @@ def evaluate_network(params: Params, normalized: Path, models: Path, reports: Pa
     """Write predictions.npz, then everything that is computed from it: metrics.json, intervals.json, tables, figures.
 
     predictions.npz: outputs float32 (n, outputs) as the network gave them, labels int64 (n,), in test order, or targets
-    float32 (n,), scaled; penalty float64 (), the network's L2 penalty; of a linear network for numbers coefficients
-    float32 (features + 1,), its weights and bias.
+    float32 (n,), scaled; loss float64 (), the training loss of them all with the L2 penalty, as Keras reports it; of a
+    linear network for numbers coefficients float32 (features + 1,), its weights and bias. Raises DivergedError where
+    the loss is no finite number.
     """
     with files.lock_folder(reports):
         statistics = read_statistics(normalized)
@@ -48,7 +51,7 @@ def write_reports(
     with np.load(reports / "predictions.npz", allow_pickle=False) as saved:
         labels = saved["targets" if "targets" in saved else "labels"]
         coefficients = saved.get("coefficients")
-        answers = Predictions(saved["outputs"], float(saved["penalty"]), coefficients, params.train.loss)
+        answers = Predictions(saved["outputs"], float(saved["loss"]), coefficients)
     made = make_report(answers, Split(test.inputs, labels), statistics, params.evaluate, params.seed)
 
     files.write_json(reports / "metrics.json", made.scores)
@@ -70,21 +73,35 @@ def write_reports(
 def _predict(params: Params, path: Path, test: Split, task_spec: TaskSpec) -> dict[str, Any]:
     """What predictions.npz holds, of the network of the params with the weights in `path`."""
     frameworks.start_framework()
-    from keras_pipeline.models import model_file
+    from keras_pipeline.models import losses, model_file
 
     frameworks.seed_everything(params.seed, params.train.precision)
     model = architectures.build_network(params.model, task_spec.shape, task_spec.outputs)
     model_file.load_weights(model, path)
+    penalty = sum(float(loss) for loss in model.losses)
+    targets = make_targets(test.targets, task_spec.classes)
+    outputs, of_each = [], []
     with process.time_part("predict"):
+        network = losses.logits_and_outputs(model)
         # Keras copies all that it is given: not more than this at a time.
-        outputs = np.concatenate(
-            [
-                model.predict(test.inputs[start : start + PREDICTED_TOGETHER], batch_size=PREDICTION_BATCH, verbose=0)
-                for start in range(0, len(test.targets), PREDICTED_TOGETHER)
-            ]
+        for start in range(0, len(targets), PREDICTED_TOGETHER):
+            some = slice(start, start + PREDICTED_TOGETHER)
+            logits, given = network.predict(test.inputs[some], batch_size=PREDICTION_BATCH, verbose=0)
+            outputs.append(given)
+            of_each.append(
+                losses.loss_of_each(params.train.loss, params.model.output_activation, logits, targets[some])
+            )
+    loss = np.float64(np.concatenate(of_each).mean() + penalty)
+    if not np.isfinite(loss):
+        raise DivergedError(
+            f"{path}: the loss on the test {TASKS[task_spec.task].things} is {loss}; expected a finite number. The "
+            "network has diverged: train it again with a lower learning rate."
         )
-    penalty = np.float64(sum(float(loss) for loss in model.losses))
-    predictions = {"outputs": outputs, "targets" if task_spec.target else "labels": test.targets, "penalty": penalty}
+    predictions = {
+        "outputs": np.concatenate(outputs),
+        "targets" if task_spec.target else "labels": test.targets,
+        "loss": loss,
+    }
     if task_spec.target and all(isinstance(layer, Flatten) for layer in architectures.hidden_layers(params.model)):
         predictions["coefficients"] = np.concatenate([one.ravel() for one in model.layers[-1].get_weights()])
     return predictions

@@ -294,6 +294,7 @@ def _numbers(study: Study, variants: Sequence[VariantResult]) -> dict[str, Any]:
             "choices": dict(one.choices),
             "test/accuracy": {str(result.seed): result.accuracy for result in one.good},
             "diverged": {str(result.seed): result.diverged for result in one.results if result.diverged},
+            "no_better_than_constant": [result.seed for result in one.results if result.useless],
             "runs": {str(result.seed): result.record["key"] for result in one.results},
             "versus": versus,
             "verdict": one.verdict,

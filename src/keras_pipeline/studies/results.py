@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from keras_pipeline.comparison.statistics import Comparison, Scores, compare_settings, holm_adjusted
+from keras_pipeline.config.tasks import NO_BETTER, is_no_better_than_constant
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.history import read_history
@@ -40,6 +41,11 @@ class RunResult:
     def accuracy(self) -> float:
         """Of the test images; not for one that diverged."""
         return float(self.scores["test/accuracy"])
+
+    @property
+    def useless(self) -> bool:
+        """Whether its network is no better than a constant answer; not of a training that diverged."""
+        return self.diverged is None and is_no_better_than_constant(self.scores)
 
     @property
     def scores(self) -> dict[str, float]:
@@ -158,12 +164,13 @@ def _compared(variant: VariantResult, baseline: VariantResult, among: int) -> Co
 
 def _verdict(variant: VariantResult, baseline: VariantResult, versus: Comparison | None) -> str:
     """In words; points are hundredths of the test images."""
-    lost = len(variant.results) - len(variant.good)
-    fate = f"diverged with {lost} of {len(variant.results)} seeds" if lost else ""
+    lost, useless = len(variant.results) - len(variant.good), sum(one.useless for one in variant.results)
+    fates = ((lost, "diverged"), (useless, NO_BETTER))
+    fate = "; ".join(f"{what} with {count} of {len(variant.results)} seeds" for count, what in fates if count)
     if variant.name == baseline.name:
         said = "what the others are compared with"
     elif versus is None:
-        said = "" if fate else "no seed in common with the baseline yet"
+        said = "" if lost else "no seed in common with the baseline yet"
     else:
         said = _difference(versus)
     return "; ".join(filter(None, (fate, said)))

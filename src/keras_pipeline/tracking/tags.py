@@ -3,6 +3,7 @@
 import os
 
 from keras_pipeline.config.params import Params
+from keras_pipeline.config.tasks import NO_BETTER, is_no_better_than_constant
 from keras_pipeline.records.provenance import flat_params
 from keras_pipeline.records.record import RunRecord
 
@@ -35,11 +36,13 @@ def file_tags(
     params: Params, known_tags: dict[str, str], record: RunRecord, scores: dict[str, float]
 ) -> dict[str, str]:
     """What the training did not know or what can change without it: the model's digest, where the time of the stage
-    train went, the evaluation's settings, the experiments, the note."""
+    train went, the evaluation's settings and whether it found the network of any use, the experiments, the note."""
     tags = {key: str(value) for key, value in flat_params({"evaluate": params.evaluate}).items()}
     tags |= _digests(record)
     tags |= {name: record[name] for name in ("diverged", "pruned") if name in record}
     tags |= {f"seconds.{part}": f"{seconds:.2f}" for part, seconds in record.get("seconds", {}).items()}
+    if scores:
+        tags["no_better_than_constant"] = str(is_no_better_than_constant(scores)).lower()
     name = dvc_experiment()
     if name:
         names = [one for one in known_tags.get("dvc.exps", "").split(",") if one]
@@ -49,7 +52,8 @@ def file_tags(
     commit = record["git"]["commit"]
     changed = " with uncommitted changes" if record["git"]["dirty"] else ""
     if scores:
-        came_of_it = f"{_reached(scores, images['test'])}, loss {scores['test/loss']:.4f}."
+        useless = f"**{NO_BETTER.capitalize()}:** " if is_no_better_than_constant(scores) else ""
+        came_of_it = f"{useless}{_reached(scores, images['test'])}, loss {scores['test/loss']:.4f}."
     elif "diverged" in record:
         came_of_it = f"**Diverged:** {record['diverged']}"
     else:

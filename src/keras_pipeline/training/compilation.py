@@ -12,7 +12,7 @@ from keras_pipeline.config.params import Model, Schedule, Train
 from keras_pipeline.config.tasks import TASKS
 from keras_pipeline.data.task_spec import TaskSpec
 from keras_pipeline.distribution.strategies import OpenedStrategy
-from keras_pipeline.models import architectures, frameworks
+from keras_pipeline.models import architectures, frameworks, losses
 
 
 def new_network(
@@ -54,14 +54,8 @@ def compile_model(model: keras.Sequential, train: Train, steps: int, task_spec: 
         learning_rate=learning_rate(train.schedule, train.optimizer.learning_rate, train.epochs, steps),
         **train.optimizer.arguments(),
     )
-    losses = {
-        "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
-        "binary_crossentropy": keras.losses.BinaryCrossentropy,
-        "mean_squared_error": keras.losses.MeanSquaredError,
-        "mean_absolute_error": keras.losses.MeanAbsoluteError,
-    }
     # The sum: the batches' weights make it a mean.
-    model.compile(optimizer, loss=losses[train.loss](reduction="sum"), weighted_metrics=make_metrics(task_spec))
+    model.compile(optimizer, loss=losses.make_loss(train.loss, "sum"), weighted_metrics=make_metrics(task_spec))
 
 
 def learning_rate(schedule: Schedule, highest: float, epochs: int, steps: int) -> Any:
