@@ -4,6 +4,7 @@ SHELL := /bin/bash
 ENVIRONMENT := .venv
 READY := $(ENVIRONMENT)/.ready
 MXNET := .venv-mxnet
+SBOM := .venv-sbom
 IN := PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH"
 # Packages are compiled by all cores after their installation: pip uses one. Some have files for other Pythons only.
 COMPILE := $(ENVIRONMENT)/bin/python -m compileall -qq -j 0 $(ENVIRONMENT)/lib || true
@@ -116,10 +117,22 @@ $(MXNET)/.ready: requirements-mxnet.lock
 		&& touch $@ \
 		|| { rm -rf $(MXNET); echo "MXNet is not installed: see above. It is for Linux, and for macOS on Intel. Nothing else needs MXNet." >&2; exit 6; }
 
+.PHONY: sbom
+sbom: $(SBOM)/.ready  ## a software bill of materials (CycloneDX) of requirements.lock into dist/sbom.json
+	@mkdir -p dist
+	@$(SBOM)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file dist/sbom.json
+
+$(SBOM)/.ready: requirements-sbom.lock $(READY)
+	@rm -rf $(SBOM)
+	@$(ENVIRONMENT)/bin/python -m venv $(SBOM)
+	@$(SBOM)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r $<
+	@touch $@
+
 .PHONY: browser
 browser:  ## Debian's Chromium, with which a test looks at MLflow's page (skipped without; needs root)
 	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; } >/dev/null
 
 .PHONY: clean
 clean:  ## remove the environments (data, models and runs stay)
-	rm -rf $(ENVIRONMENT) $(MXNET)
+	rm -rf $(ENVIRONMENT) $(MXNET) $(SBOM)

@@ -1,4 +1,5 @@
 import contextlib
+import importlib.metadata
 import os
 import pty
 import re
@@ -47,7 +48,7 @@ def findings(made: Checkout, capsys: pytest.CaptureFixture[str]) -> dict[str, tu
         doctor.show_findings(made.params_file, made.root / "data" / "raw")
     lines = [re.fullmatch(r"(good|BAD )  (\w+): +(.*)", line) for line in capsys.readouterr().out.splitlines()]
     found = {line[2]: (line[1] == "good", line[3]) for line in lines if line}
-    assert len(found) == len(lines) == 10
+    assert len(found) == len(lines) == 11
     return found
 
 
@@ -201,3 +202,23 @@ def craft(file: Path, script: str) -> Path:
     with contextlib.closing(sqlite3.connect(file)) as connection:
         connection.executescript(script)
     return file
+
+
+def test_a_package_of_another_version_is_named(
+    made: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, text = findings(made, capsys)["packages"]
+    assert good
+    assert int(text.split()[0]) > 15
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "optuna":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "3.9.1" if name == "keras" else real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    good, text = findings(made, capsys)["packages"]
+    assert not good
+    assert text.startswith("keras is 3.9.1, expected ==3.15.1; optuna is not installed, expected ")
+    assert text.endswith(": run `make setup`")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import requests
+from packaging.requirements import Requirement
 
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.config.datasets import DATASETS
@@ -48,6 +49,7 @@ def show_findings(params_file: Path, raw: Path) -> None:
         "params": lambda: _params(params_file),
         "tensorflow": _tensorflow,
         "keras": _keras,
+        "packages": _packages,
         "devices": _devices,
         "dvc": _dvc,
         "git": _git,
@@ -96,6 +98,27 @@ def _installed(name: str) -> Finding:
             False,
             f"not installed: run `make setup`, or pip install -e . in an environment (prefix {sys.prefix})",
         )
+
+
+def _packages() -> Finding:
+    """Whether the packages that are installed are of the versions that this project asks for."""
+    try:
+        asked = [Requirement(line) for line in importlib.metadata.requires("keras-pipeline") or []]
+    except importlib.metadata.PackageNotFoundError:
+        return False, f"keras-pipeline itself is not installed in {sys.prefix}: run `make setup`"
+    asked = [one for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})]
+    wrong = []
+    for one in asked:
+        try:
+            version = importlib.metadata.version(one.name)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{one.name} is not installed, expected {one.specifier}")
+        else:
+            if not one.specifier.contains(version, prereleases=True):
+                wrong.append(f"{one.name} is {version}, expected {one.specifier}")
+    if wrong:
+        return False, f"{'; '.join(wrong[:3])}{'; …' if len(wrong) > 3 else ''}: run `make setup`"
+    return True, f"{len(asked)} that are asked for, each of a version that is"
 
 
 def _devices() -> Finding:
