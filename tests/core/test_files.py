@@ -1,6 +1,7 @@
 """Files are written whole or not at all, read with a name for what is wrong, and locked by one process."""
 
 import errno
+import fcntl
 import hashlib
 import math
 import os
@@ -183,6 +184,27 @@ def test_a_lock_file_with_nonsense_in_it_is_no_lock(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text("99999999 long ago")
     with files.lock_folder(tmp_path):
         assert (tmp_path / ".lock").read_text().startswith(f"{os.getpid()} ")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"17 1.5", r"by process 17, for \d+ s\."),
+        (b"17 99999999999.0", r"by process 17, for 0 s\."),  # the clock was set back
+        (b"", r"by process unknown\."),
+        (b"17", r"by process unknown\."),
+        (b"17 long ago", r"by process unknown\."),
+        (b"17 1e999", r"by process unknown\."),
+        (b"\xff\x00" * 9999, r"by process unknown\."),
+    ],
+)
+def test_whatever_stands_in_a_held_lock_it_is_busy(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_bytes(content)
+    with (tmp_path / ".lock").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BusyError, match=said), files.lock_folder(tmp_path):
+            pass
+    assert (tmp_path / ".lock").read_bytes() == content
 
 
 def test_locks_of_two_folders_do_not_meet(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import datetime
 import gzip
 import ipaddress
+import os
 import resource
 import socket
 import ssl
@@ -167,6 +168,36 @@ def test_a_redirect_is_followed(good: FaultServer, tmp_path: Path, limits: Limit
     assert all(headers["Authorization"] is None for _, headers in good.requests)
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "[::1]", "localhost", "10.1.2.3", "192.168.0.1", "169.254.169.254", "[::ffff:127.0.0.1]", "0.0.0.0",
+     "2130706433", "[fe80::1]", "[fd00::1]"],
+)  # fmt: skip
+def test_no_mirror_of_the_internet_leads_into_a_private_network(
+    host: str, tmp_path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = f"http://{host}/latest"
+    with FaultServer({**GOOD, FIRST: redirect(target)}) as proxy:  # it answers for every host
+        monkeypatch.setenv("http_proxy", proxy.url)
+        with pytest.raises(DownloadError, match=r"redirects to .*, which is in a private network") as refused:
+            download_dataset(tiny_datasets.row(CONTENTS, "http://8.8.8.8"), tmp_path, limits=limits)
+        assert f"redirects to '{target}'" in str(refused.value)
+        assert [path for path, _ in proxy.requests] == [f"http://8.8.8.8/{FIRST}"]
+
+
+def test_within_a_private_network_and_within_the_internet_a_redirect_is_followed(
+    tmp_path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FaultServer({**GOOD, FIRST: in_turn(redirect(f"http://9.9.9.9/{FIRST}"), GOOD[FIRST])}) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        row = tiny_datasets.row(CONTENTS, "http://8.8.8.8")
+        assert download_dataset(row, tmp_path / "internet", limits=limits) == CONTENTS
+    with FaultServer({**GOOD, FIRST: in_turn(redirect(f"http://10.1.2.3/{FIRST}"), GOOD[FIRST])}) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        row = tiny_datasets.row(CONTENTS, "http://192.168.1.1")
+        assert download_dataset(row, tmp_path / "private", limits=limits) == CONTENTS
+
+
 def test_a_refused_port_and_an_unknown_host_cost_less_than_five_seconds(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -279,6 +310,40 @@ def test_every_mirror_is_named_with_its_reason(tmp_path: Path, limits: Limits) -
     assert len(lines) == 4
 
 
+@pytest.mark.parametrize(
+    ("mirror", "said"),
+    [
+        ("pipes", f"pipes/{FIRST}: got no regular file."),
+        ("devices", f"devices/{FIRST}: got no regular file."),
+        ("loop", "Too many levels of symbolic links"),
+        ("~nobody-of-this-name/x", "~nobody-of-this-name/x: Could not determine home directory."),
+        ("a\0b", "a\0b: embedded null byte"),
+        ("file:///%00", "file:///%00: embedded null byte"),
+        ("file://another-host/none", f"No such file or directory: '/none/{FIRST}'"),
+        ("m" * 5000, "File name too long"),
+        ("C:\\data", "C:\\data: got c. Expected: a folder, file://, http:// or https://."),
+        ("http://", "No host supplied"),
+        ("http://127.0.0.1:99999", "Failed to parse"),
+        ("http://a b/", "Host 'a b' contains invalid character ' '."),
+        (f"http://{'ä' * 70}.de", "Label too long."),
+        ("/etc/passwd", "Not a directory"),
+    ],
+)
+def test_what_is_no_mirror_is_said_in_a_line_and_the_next_is_asked(
+    mirror: str, said: str, good: FaultServer, tmp_path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    for folder in ("pipes", "devices"):
+        Path(folder).mkdir()
+    os.mkfifo(f"pipes/{FIRST}")
+    Path("devices", FIRST).symlink_to("/dev/zero")
+    Path("loop").symlink_to("loop")
+    row = tiny_datasets.row(CONTENTS, good.url)
+    assert download_dataset(row, tmp_path / "kept", [mirror], limits) == CONTENTS
+    assert said in capsys.readouterr().out.split("\n")[0]
+
+
 def test_kept_files_are_used_without_a_request(good: FaultServer, tmp_path: Path, limits: Limits) -> None:
     row = tiny_datasets.row(CONTENTS, good.url)
     download_dataset(row, tmp_path, limits=limits)
@@ -289,7 +354,7 @@ def test_kept_files_are_used_without_a_request(good: FaultServer, tmp_path: Path
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "html", "another dataset", "dangling link"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "html", "another dataset", "dangling link", "pipe"])
 def test_a_damaged_kept_file_is_said_and_fetched_anew(
     damage: str, good: FaultServer, tmp_path: Path, limits: Limits, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -298,9 +363,9 @@ def test_a_damaged_kept_file_is_said_and_fetched_anew(
     good.requests.clear()
     capsys.readouterr()
     kept = tmp_path / FIRST
-    if damage == "dangling link":
+    if damage in ("dangling link", "pipe"):
         kept.unlink()
-        kept.symlink_to(tmp_path / "nowhere")
+        kept.symlink_to(tmp_path / "nowhere") if damage == "dangling link" else os.mkfifo(kept)
     else:
         flipped = bytes([*BYTES[:99], BYTES[99] ^ 4, *BYTES[100:]])
         damaged = {"flip": flipped, "cut": BYTES[:99], "empty": b"", "html": b"<html>", "another dataset": FASHION}

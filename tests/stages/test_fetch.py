@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import resource
 import time
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ def test_the_same_bytes_from_whatever_source_and_no_path_of_this_machine(
         assert str(tmp_path).encode() not in path.read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["flip", "missing", "dataset.json", "not JSON", "list", "leftover"])
+@pytest.mark.parametrize("damage", ["flip", "missing", "pipe", "dataset.json", "not JSON", "list", "leftover"])
 def test_what_is_not_as_written_is_made_anew_from_the_downloads(
     damage: str, server: FaultServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,6 +93,9 @@ def test_what_is_not_as_written_is_made_anew_from_the_downloads(
         (raw / "test-images").write_bytes(bytes([*content[:-1], content[-1] ^ 1]))
     elif damage == "missing":
         (raw / "train-labels").unlink()
+    elif damage == "pipe":
+        (raw / "train-labels").unlink()
+        os.mkfifo(raw / "train-labels")
     elif damage == "leftover":
         (raw / "dataset.json").unlink()
         (raw / ".train-images.abc").write_bytes(b"half")

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -99,15 +100,17 @@ def lock_folder(folder: Path) -> Iterator[None]:
     The kernel releases the lock when its process ends in whatever way, so no lock is ever stale.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    with (folder / ".lock").open("a+", encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            pid, _, since = file.read().partition(" ")
-            age = f", for {time.time() - float(since):.0f} s" if since else ""
+            since = re.fullmatch(r"(\d+) (\d{1,12}\.\d+)", file.read(99))  # nonsense tells nothing
+            holder = since[1] if since else "unknown"
+            # A clock that was set back gives no age below zero.
+            age = f", for {max(0, time.time() - float(since[2])):.0f} s" if since else ""
             raise BusyError(
-                f"{folder}/ is being written by process {pid or 'unknown'}{age}. "
+                f"{folder}/ is being written by process {holder}{age}. "
                 "Wait until it ends, or stop it, then run the same command again."
             ) from None
         file.truncate(0)

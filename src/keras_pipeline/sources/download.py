@@ -6,7 +6,9 @@ silent, endless or lying costs some seconds, then the next one is asked.
 
 import hashlib
 import http.client
+import ipaddress
 import random
+import socket
 import threading
 import time
 import zlib
@@ -94,7 +96,8 @@ def _fetched(file: RemoteFile, path: Path, order: list[str], limits: Limits) -> 
             content = _content(mirror, file, limits)
             payload = _verified(file, content, f"{mirror.rstrip('/')}/{file.name}")
         except (OSError, ValueError) as error:
-            reasons.append(masked(str(error)))
+            named = isinstance(error, OSError | DataError)
+            reasons.append(masked(str(error) if named else f"{mirror}: {error}"))
             order.remove(mirror)  # The files still to come are asked of the other mirrors first.
             order.append(mirror)
             continue
@@ -134,7 +137,10 @@ def _content(mirror: str, file: RemoteFile, limits: Limits) -> bytes:
         return _read(Path(unquote(address.path)) / file.name, file)
     if address.scheme:
         raise _MirrorError(f"{mirror}: got {address.scheme}. Expected: a folder, file://, http:// or https://.")
-    return _read(Path(mirror).expanduser() / file.name, file)
+    try:
+        return _read(Path(mirror).expanduser() / file.name, file)
+    except RuntimeError as error:  # of a home that nobody has
+        raise _MirrorError(f"{mirror}: {error}") from None
 
 
 def _most_bytes(file: RemoteFile) -> int:
@@ -143,6 +149,8 @@ def _most_bytes(file: RemoteFile) -> int:
 
 
 def _read(path: Path, file: RemoteFile) -> bytes:
+    if path.is_fifo() or path.is_socket() or path.is_char_device():  # to open one may wait for ever
+        raise DataError(f"{path}: got no regular file. Expected: {file.name}.")
     with path.open("rb") as opened:
         return opened.read(_most_bytes(file))
 
@@ -235,6 +243,10 @@ class _Transfer(threading.Thread):
             target = urljoin(url, response.headers["Location"])
             if urlsplit(target).scheme not in ("https", urlsplit(url).scheme):
                 raise _MirrorError(f"{self.url}: redirects to {target!r}, which is neither https nor as safe.")
+            if _is_private(target) and not _is_private(self.url):
+                raise _MirrorError(
+                    f"{self.url}: redirects to {target!r}, which is in a private network, as the mirror is not."
+                )
             url = target
         raise _MirrorError(f"{self.url}: more than {_REDIRECTS} redirects.")
 
@@ -267,6 +279,16 @@ class _Transfer(threading.Thread):
         reason = f"{self.url}: {type(cause).__name__}{at}: {cause}."
         broken = ConnectionResetError | ConnectionAbortedError | BrokenPipeError | http.client.IncompleteRead
         return _PassingError(reason) if isinstance(cause, broken) else _MirrorError(reason)
+
+
+def _is_private(url: str) -> bool:
+    """Whether its host has an address that the internet does not see. A name that nobody here knows has none."""
+    try:
+        found = socket.getaddrinfo(urlsplit(url).hostname, None)
+    except OSError:
+        return False
+    addresses = [ipaddress.ip_address(address[0]) for *_, address in found]
+    return any(not (getattr(one, "ipv4_mapped", None) or one).is_global for one in addresses)
 
 
 def _without_second_gzip(body: bytearray, most_bytes: int) -> bytearray:

@@ -105,10 +105,12 @@ def _description(dataset: Dataset, raw_files: Mapping[str, tuple[str, int]]) -> 
 
 
 def _in_place(dataset: Dataset, raw: Path) -> bool:
+    if not all((raw / role).is_file() for role in _roles(dataset)):
+        return False
     try:
         recorded = files.read_json(raw / "dataset.json", written_by="fetch")
         raw_files = {role: (files.file_sha256(raw / role), (raw / role).stat().st_size) for role in _roles(dataset)}
-    except (DataError, FileNotFoundError):
+    except DataError:
         return False
     expected = _description(dataset, raw_files)
     if recorded == expected:
