@@ -25,6 +25,12 @@ def test_how_many_are_of_no_use(values: list[float], said: str) -> None:
 # Which task it is.
 
 
+def test_of_two_classes_the_second_is_against_the_rest() -> None:
+    assert tasks.select_task(("cat", "dog"), "none").name == "binary"
+    assert tasks.select_task(("cat", "dog", "cow"), "none").name == "classes"
+    assert tasks.select_task(("cat", "dog", "cow"), 2).name == "binary"
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [({}, "classes"), (BINARY, "binary"), ({**BINARY, "normalize.positive_class": 0}, "binary"), (LINE, "regression")],
@@ -85,8 +91,11 @@ NUMBER = "the prediction of a number"
         ({**LINE, "model.architecture": "layers", "model.layers": [{"layer": "MaxPooling2D"}]}, [
             "model.layers[0]: MaxPooling2D needs (height, width, channels), but gets 1 values. "
             "Put it before Flatten."]),
-        ({"normalize.positive_class": 10}, [
-            "normalize.positive_class: 10 is not accepted. Expected: a whole number, 0 <= value <= 9 or none."]),
+        ({**BINARY, "normalize.positive_class": 10}, [
+            "normalize.positive_class: 10 is no class of the dataset 'digits', which has 10, 0 … 9. "
+            "Use 9 at most, or none."]),
+        ({"normalize.positive_class": 256}, [
+            "normalize.positive_class: 256 is not accepted. Expected: a whole number, 0 <= value <= 255 or none."]),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(changes: dict[str, Any], expected: list[str]) -> None:

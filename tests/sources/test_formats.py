@@ -138,7 +138,12 @@ def test_a_good_pair_passes() -> None:
             pair(4, 0, 9, 10, 255),
             r"train: got the label 10 at index 2 \(and 1 more that are too large\). Expected: 0 to 9",
         ),
-        (pair(1, 255), "the label 255 at index 0"),
+        (
+            pair(3, 1, 10, 2),
+            r"train: got the label 10 at index 1 \(and 0 more that are too large\), and no label is 0\. "
+            r"Expected: 0 to 9\. They seem to count from 1: write each label 1 less",
+        ),
+        (pair(2, 255, 0), r"the label 255 at index 0 .* too large\)\. Expected"),
         (pair(1, 3)[::-1], "images of 1 and labels of 3 dimensions"),
     ],
 )

@@ -157,6 +157,7 @@ class CheckedParams(Params):
         of_the_engine = numpy_faults(self) if self.train.engine == "numpy" else ()
         faults = [
             *_layer_faults(self.model, DATASETS[self.fetch.dataset].shape),
+            *self._positive_class_faults(),
             *self._task_faults(),
             *self._regression_faults(),
             *self._batch_statistics_faults(),
@@ -190,6 +191,16 @@ class CheckedParams(Params):
         pair = self.train.loss, model.output_activation
         if pair in tasks.WRONG_PAIRS and task.name == "classes":
             yield KeyedError(("model", "output_activation"), tasks.WRONG_PAIRS[pair])
+
+    def _positive_class_faults(self) -> Iterator[KeyedError]:
+        """A class that the dataset does not have."""
+        count, asked = len(DATASETS[self.fetch.dataset].class_names), self.normalize.positive_class
+        if count and asked != "none" and asked >= count:
+            yield KeyedError(
+                ("normalize", "positive_class"),
+                f"{asked} is no class of the dataset '{self.fetch.dataset}', which has {count}, 0 … {count - 1}. "
+                f"Use {count - 1} at most, or none.",
+            )
 
     def _regression_faults(self) -> Iterator[KeyedError]:
         """What is of classes or images, where there are none."""

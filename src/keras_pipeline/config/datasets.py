@@ -1,6 +1,6 @@
 """The datasets: one row each, with what the files must be and where they are had.
 
-Adding a dataset of IDX files is adding a row.
+Adding a dataset of IDX files, of images of 28 x 28, is adding a row: its classes, counts, files and mirrors.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,8 @@ from typing import Literal
 
 IMAGE_SHAPE = (28, 28, 1)
 """Of every dataset of images: height, width, channels."""
+MOST_CLASSES = 256
+"""Of any dataset: a label is a byte."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Grey images with labels 0 … len(class_names) - 1, or a table whose last column is a number to be predicted from
-    the others; split into train and test.
+    """Grey images with labels 0 … len(class_names) - 1, of two classes at least, or a table whose last column is a
+    number to be predicted from the others; split into train and test.
 
     `files` maps train-images, train-labels, test-images and test-labels to their remote files; `mirrors` are
     the public base addresses that hold them, in the order of asking. Both are empty for those in `MADE`. `columns` are

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from keras_pipeline.config import tasks
-from keras_pipeline.config.datasets import DATASETS
+from keras_pipeline.config.datasets import DATASETS, MOST_CLASSES
 from keras_pipeline.config.layers import L2, Activation, AnyLayer, Rate, Units
 from keras_pipeline.config.optimizers import AnyOptimizer
 from keras_pipeline.config.tasks import Task
@@ -39,7 +39,7 @@ class Fetch(Block):
 class Normalize(Block):
     """What is asked of the data, and how they are split and scaled."""
 
-    positive_class: Annotated[int, Field(ge=0, le=9)] | Literal["none"]
+    positive_class: Annotated[int, Field(ge=0, le=MOST_CLASSES - 1)] | Literal["none"]
 
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     validation_share: Annotated[float, Field(ge=0.01, le=0.5)]

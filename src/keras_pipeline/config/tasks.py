@@ -76,10 +76,11 @@ TASKS: dict[str, Task] = {
 
 
 def select_task(class_names: Sequence[str], positive_class: int | Literal["none"]) -> Task:
-    """The one place that decides: for a dataset with these classes (none: a table) and this params.yaml."""
+    """The one place that decides: for a dataset with these classes (none: a table) and this params.yaml. Where there
+    are two classes, the second is the one against the rest."""
     if not class_names:
         return TASKS["regression"]
-    return TASKS["classes" if positive_class == "none" else "binary"]
+    return TASKS["classes" if positive_class == "none" and len(class_names) > 2 else "binary"]
 
 
 HEADLINES = ("test/accuracy", "test/roc_auc", "test/r2", "test/mean_absolute_error")

@@ -110,11 +110,13 @@ def check_pair(images: "NDArray[np.uint8]", labels: "NDArray[np.uint8]", classes
         raise _wrong(name, f"{len(images)} images and {len(labels)} labels", "as many labels as images")
     bad = np.flatnonzero(labels >= classes)
     if bad.size:
-        raise _wrong(
-            name,
-            f"the label {labels[bad[0]]} at index {bad[0]} (and {bad.size - 1} more that are too large)",
-            f"0 to {classes - 1}",
-        )
+        received = f"the label {labels[bad[0]]} at index {bad[0]} (and {bad.size - 1} more that are too large)"
+        if labels.min():
+            raise DataError(
+                f"{name}: got {received}, and no label is 0. Expected: 0 to {classes - 1}. They seem to count from "
+                f"{labels.min()}: write each label {labels.min()} less, and the digest of that file into datasets.py."
+            )
+        raise _wrong(name, received, f"0 to {classes - 1}")
 
 
 def _looks_like(content: bytes) -> str:

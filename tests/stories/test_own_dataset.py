@@ -1,0 +1,42 @@
+"""A new dataset is a row: what the pipeline knows and refuses of one, as far as no framework is needed."""
+
+import json
+from pathlib import Path
+
+from own_dataset import LETTERS, OwnDataset
+from small_tasks import BINARY
+
+
+def test_a_row_is_a_dataset(tmp_path: Path) -> None:
+    letters = OwnDataset(tmp_path)
+    good = letters.run("params", "check")
+    assert good.returncode == 0, good.stderr
+    for stage in ("fetch", "normalize"):
+        done = letters.run(stage)
+        assert done.returncode == 0, done.stderr
+    statistics = json.loads((tmp_path / "data" / "normalized" / "statistics.json").read_text())
+    assert (statistics["task"], statistics["class_names"]) == ("classes", list(LETTERS))
+    assert statistics["class_counts"]["test"] == [4] * 26
+
+
+def test_each_of_its_classes_may_be_against_the_rest(tmp_path: Path) -> None:
+    letters = OwnDataset(tmp_path)
+    last = letters.run("params", "check", **{**BINARY, "normalize.positive_class": 25})
+    assert last.returncode == 0, last.stderr
+    beyond = letters.run("params", "check", **{**BINARY, "normalize.positive_class": 26})
+    assert beyond.returncode == 2
+    assert (
+        "normalize.positive_class: 26 is no class of the dataset 'letters', which has 26, 0 … 25. Use 25 at most, or none."
+        in beyond.stderr
+    )
+
+
+def test_labels_from_1_on_are_refused_with_the_reason(tmp_path: Path) -> None:
+    done = OwnDataset(tmp_path, first=1).run("fetch")
+    assert done.returncode == 3
+    assert (
+        "letters, train: got the label 26 at index 25 (and 11 more that are too large), and no label is 0."
+        in done.stderr
+    )
+    assert "write each label 1 less" in done.stderr
+    assert not (tmp_path / "data" / "raw" / "dataset.json").exists()
