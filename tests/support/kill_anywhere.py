@@ -1,0 +1,193 @@
+"""Kills `dvc repro` at random moments, from its first to its last, again and again until it is done: a program.
+
+python tests/support/kill_anywhere.py --kills 200 --seed 1
+
+Each chain is a new checkout in which nothing has run: `dvc repro` is killed at a moment drawn evenly from the time
+that an undisturbed one takes, begun again, killed again, ten times at most, and then left alone until it ends. It is
+drawn too whether SIGKILL goes to all its processes, to DVC alone, or to the running stage alone. Chains take turns in
+how they train: on one device and on two (mirrored), fused and step by step.
+
+What is left has to be what the undisturbed one left: the same bytes, the same files and no other, in the checkout and
+in the folder for temporary files; one run in MLflow, finished, with every epoch once; no process, no lease, no
+checkpoint. Ends with 1 where it is not.
+"""
+
+import argparse
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+import kill_loop
+from real_workspace import Done, Run, Workspace, origin
+
+WAYS = ("everything", "dvc", "the stage")
+TOGETHER = 10
+"""Kills of one chain, at most."""
+CASES = {
+    "none, fused": {"train__strategy": "none", "train__fused": True},
+    "mirrored, fused": {"train__strategy": "mirrored", "train__devices": 2, "train__fused": True},
+    "none, step by step": {"train__strategy": "none", "train__fused": False},
+    "mirrored, step by step": {"train__strategy": "mirrored", "train__devices": 2, "train__fused": False},
+}
+BUSY = re.compile("is being written by process|Unable to acquire lock|is busy")
+NAMED_ANEW = re.compile(r"\.git/|mlruns/|\.dvc/cache/|\.dvc/tmp/|\.dvc/site|src/.*\.pyc$")
+"""Files whose names are drawn, or the machine's own: looked at apart, if at all."""
+TEMPORARY = re.compile(r"(^|/)(\.[^/]*\.[a-z0-9_]{8}|[^/]*\.(tmp|temp|part|lock)|tmp[a-z0-9_]{8})(/|$)")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a `dvc repro` leaves that nobody disturbs, and its seconds."""
+
+    seconds: float
+    digests: dict[str, str]
+    run: Run
+    files: set[str]
+
+
+def repro(place: Workspace) -> dict[str, str]:
+    """The variables with which `dvc repro` runs there: a folder for temporary files of its own."""
+    folder = place.folder.parent / "temporary"
+    folder.mkdir(exist_ok=True)
+    return {"TMPDIR": str(folder)}
+
+
+def files(place: Workspace) -> set[str]:
+    found = {str(path.relative_to(place.folder)) for path in place.folder.rglob("*") if not path.is_dir()}
+    return {name for name in found if not NAMED_ANEW.match(name)}
+
+
+def living(place: Workspace) -> list[psutil.Process]:
+    """The processes that work there."""
+    found = []
+    for one in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if one.status() != psutil.STATUS_ZOMBIE and Path(one.cwd()).is_relative_to(place.folder):
+                found.append(one)
+    return found
+
+
+def whole(source: Workspace, folder: Path) -> Whole:
+    place = source.copy(folder / "checkout")
+    began = time.monotonic()
+    place.good("dvc repro", timeout=600, **repro(place))
+    seconds = time.monotonic() - began
+    [run] = place.runs()
+    return Whole(seconds, kill_loop.bytes_of(place), run, files(place))
+
+
+def killed(place: Workspace, seconds: float, way: str) -> str:
+    """Kill a `dvc repro` after so many seconds: what ran then, "" where it had ended."""
+    dvc, _ = place.start("dvc repro", **repro(place))
+    with suppress(Exception):
+        dvc.wait(seconds)
+    if dvc.poll() is not None:
+        place.started.remove(dvc)
+        return ""
+    running = kill_loop.stage(dvc.pid)
+    with suppress(psutil.Error, ProcessLookupError, IndexError):
+        name = running.cmdline()[-1] if running else "dvc"
+        if way == "dvc":
+            dvc.kill()
+        elif way == "the stage" and running:
+            running.kill()
+        else:
+            os.killpg(dvc.pid, signal.SIGKILL)
+    dvc.wait(300)
+    place.started.remove(dvc)
+    return name
+
+
+def ended(place: Workspace) -> tuple[Done, int]:
+    """`dvc repro` to its end; and how often it said before that another process is still at work on the files."""
+    busy = 0
+    while True:
+        done = place.run("dvc repro", timeout=900, **repro(place))
+        if done.code == 0 or busy == 60 or not BUSY.search(done.output):
+            return done, busy
+        busy += 1
+        time.sleep(2)
+
+
+def left_over(place: Workspace, expected: Whole) -> Iterator[str]:
+    """Processes and files that an undisturbed one does not leave."""
+    deadline = time.monotonic() + 30
+    while (alive := living(place)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    yield from (f"a process: {' '.join(one.cmdline())[:100]}" for one in alive)
+    now = files(place)
+    yield from (f"lacking: {name}" for name in sorted(expected.files - now))
+    yield from (f"left: {name}" for name in sorted(now - expected.files))
+    for folder in (place.folder / "mlruns", place.folder / ".dvc"):
+        names = (str(path.relative_to(place.folder)) for path in folder.rglob("*"))
+        yield from (f"left: {name}" for name in names if TEMPORARY.search(name) and not name.endswith("/.lock"))
+    yield from (f"left in TMPDIR: {path.name}" for path in (place.folder.parent / "temporary").iterdir())
+
+
+def chain(source: Workspace, folder: Path, expected: Whole, most: int, chance: random.Random) -> tuple[list[str], ...]:
+    """What was killed, one after the other, and what is wrong with the end."""
+    place, kills, busy = source.copy(folder / "checkout"), list[str](), 0
+    while len(kills) < most:
+        way = chance.choice(WAYS)
+        if not (name := killed(place, chance.uniform(0, expected.seconds), way)):
+            break
+        kills.append(f"{way}: {name}")
+    done, busy = ended(place)
+    found = [*kill_loop.faults(place, done, expected.digests, expected.run), *left_over(place, expected)]
+    if done.code:
+        print(done.output[-3000:], file=sys.stderr)
+    place.close()
+    return kills, found, [f"busy {busy} times"] if busy else []
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--case", action="append", choices=list(CASES), help="all of them, if none is named")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    chosen = parser.parse_args()
+    chance, began, bad, kinds = random.Random(chosen.seed), time.monotonic(), 0, Counter[str]()
+    print(f"seed {chosen.seed}", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        root, sources, expected = Path(temporary), dict[str, Workspace](), dict[str, Whole]()
+        for number, case in enumerate(chosen.case or CASES):
+            source = origin(root / f"source-{number}" / "checkout")
+            source.set(
+                fetch__dataset="digits", model__hidden_units=[64], train__epochs=kill_loop.EPOCHS, train__batch_size=32,
+                normalize__training_images=1280, **CASES[case],
+            )  # fmt: skip
+            (source.folder / "dvc.lock").unlink()
+            source.commit()
+            sources[case], expected[case] = source, whole(source, root / f"whole-{number}")
+            print(f"{case}: {expected[case].seconds:.1f} s undisturbed", flush=True)
+        number = 0
+        while (left := chosen.kills - kinds.total()) > 0:
+            case = list(sources)[number % len(sources)]
+            folder = root / f"chain-{number}"
+            kills, found, notes = chain(sources[case], folder, expected[case], min(left, TOGETHER), chance)
+            kinds.update(kills)
+            bad += bool(found)
+            told = "; ".join(found) or "the same"
+            print(f"{case:22} {len(kills):2} kills {told} {' '.join(notes)} [{', '.join(kills)}]", flush=True)
+            shutil.rmtree(folder)
+            number += 1
+    table = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+    print(f"{kinds.total()} kills in {number} chains, {time.monotonic() - began:.0f} s: {table}")
+    print(f"{bad} results differ")
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
