@@ -66,7 +66,7 @@ def advised(key: str, message: str) -> Iterator[Changes]:
         if pair := re.fullmatch(r"train.backend: (\w+) with train.strategy: (\w+)", alternative):
             yield {"train.backend": pair[1], "train.strategy": pair[2]}
             continue
-        text = (keyed[2] if keyed else alternative).removesuffix(" at most")
+        text = (keyed[2] if keyed else alternative).removesuffix(" at most").removesuffix(" at least")
         value: Any = {"true": True, "false": False}.get(text, text)
         if re.fullmatch(r"[\d.]+", text):
             value = float(text) if "." in text else int(text)
@@ -100,7 +100,7 @@ def advices(changes: Changes) -> list[tuple[str, str, Changes]]:
         ({"normalize.training_images": 54_001, "fetch.dataset": "kmnist"}, "normalize.training_images"),
         ({"train.strategy": "mirrored", "train.devices": 2}, "train.strategy"),
         ({"train.strategy": "mirrored", "train.devices": 2, "train.batch_size": "full"}, "train.strategy"),
-        ({"train.strategy": "mirrored", "train.devices": 2, "normalize.training_images": 101}, "train.strategy"),
+        ({"train.strategy": "mirrored", "train.devices": 2, "normalize.training_images": 103}, "train.strategy"),
         ({"train.strategy": "mirrored", "train.devices": 64, "train.batch_size": "full"}, "train.strategy"),
         ({"train.strategy": "multi_worker", "train.workers": 4, "normalize.training_images": 1002}, "train.strategy"),
         (
@@ -125,6 +125,16 @@ def advices(changes: Changes) -> list[tuple[str, str, Changes]]:
              "train.batch_size": "full", "train.schedule.name": "constant"},
             "train.optimizer.gradient_accumulation_steps",
         ),
+        ({"train.optimizer": {"name": "schedulefreeadamw", "learning_rate": 0.1, "warmup_steps": 27}},
+         "train.optimizer.warmup_steps"),
+        ({"train.batch_size": 1}, "train.batch_size"),  # with BatchNormalization
+        ({"train.batch_size": 4}, "train.batch_size"),  # 1293 = 323 * 4 + 1
+        ({"train.batch_size": 1292}, "train.batch_size"),
+        ({**TWO, "train.batch_size": 2, "train.batch_statistics": "per_replica"}, "train.batch_size"),
+        ({**TWO, "train.batch_size": 8, "train.batch_statistics": "per_replica", "normalize.training_images": 1002},
+         "train.batch_size"),
+        ({**TWO, "train.devices": 10, "train.batch_size": "full", "train.batch_statistics": "per_replica",
+          "normalize.training_images": 10}, "train.batch_size"),
         ({"train.optimizer": {**SGD, "clipnorm": 1.0, "clipvalue": 1.0}}, "train.optimizer.clipvalue"),
         ({"train.optimizer": {**SGD, "clipvalue": 1.0, "global_clipnorm": 1.0}}, "train.optimizer.global_clipnorm"),
         (
@@ -164,6 +174,32 @@ def test_the_advice_cures(changes: Changes, key: str) -> None:
         assert faults(applied(changes, change)) == {}, change
 
 
+FLAT = [{"layer": "Flatten"}]
+NORMALIZED = [{"layer": "BatchNormalization"}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({"train.batch_size": 1, "model.batch_normalization": False}, False),
+        ({"train.batch_size": 1, "model.hidden_units": []}, False),
+        ({"train.batch_size": 4, "normalize.training_images": 1292}, False),
+        ({**TWO, "train.batch_size": 2}, False),
+        ({"train.batch_size": 1, "model.architecture": "softmax_regression"}, False),
+        # over the places of a map there is a variance, also of one image
+        ({"train.batch_size": 1, "model.architecture": "layers", "model.layers": [
+            {"layer": "Conv2D", "filters": 2, "kernel_size": 3}, *NORMALIZED, *FLAT]}, False),
+        ({"train.batch_size": 1, "model.architecture": "layers", "model.layers": [*FLAT, *NORMALIZED]}, True),
+        ({"train.batch_size": 1, "model.architecture": "layers", "model.layers": [
+            {"layer": "Conv2D", "filters": 2, "kernel_size": 28}, *NORMALIZED, *FLAT]}, True),
+        ({"train.batch_size": 1, "model.architecture": "cnn", "model.hidden_units": []}, False),
+        ({"train.batch_size": 1, "model.architecture": "cnn"}, True),
+    ],
+)  # fmt: skip
+def test_one_image_is_refused_where_a_variance_is_taken_over_it(changes: Changes, refused: bool) -> None:
+    assert set(faults(changes)) == ({"train.batch_size"} if refused else set())
+
+
 def test_the_advice_cures_wherever_replicas_train() -> None:
     """From a sample of all combinations of what replicas share, one advice after the other leads to good params."""
     every = itertools.product(
@@ -190,9 +226,11 @@ def test_one_rule_speaks_in_the_check_and_in_the_stages() -> None:
     chosen = small.params()
     with pytest.raises(ParamsError) as refused:
         params.refuse_params(
-            [*chosen.normalize.size_faults(3), *chosen.train.size_faults(3), KeyedError(("a", "b"), "c.")]
+            [*chosen.normalize.size_faults(3, 1), *chosen.train.size_faults(3), KeyedError(("a", "b"), "c.")]
         )
     assert str(refused.value) == (
+        "params.yaml: normalize.validation_share: 0.1 of 3 training images are 0, fewer than 1, one of each class. "
+        "Use 0.34 at least.\n"
         "params.yaml: train.batch_size: 100 is more than the 3 training images. Use 3 at most, or full.\n"
         "params.yaml: a.b: c."
     )

@@ -189,7 +189,7 @@ def test_one_value_that_cannot_be(key: str, value: str, name: str, message: str)
     assert refusal(edited(**{key: value})) == f"{at(key)}{name}: {message}"
 
 
-@pytest.mark.parametrize("value", ["1", "128", "54000", "full"])
+@pytest.mark.parametrize("value", ["2", "128", "54000", "full"])
 def test_batch_sizes(value: str) -> None:
     assert str(read(edited(batch_size=value)).train.batch_size) == value
 

@@ -91,7 +91,9 @@ def test_normalize_gives_the_same_bytes_twice_and_others_for_another_seed(tmp_pa
     write_raw(tmp_path / "raw")
     contents = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        normalize.normalize_dataset(with_normalize(split_seed=seed), tmp_path / "raw", tmp_path / name / "normalized")
+        normalize.normalize_dataset(
+            with_normalize(split_seed=seed, validation_share=0.2), tmp_path / "raw", tmp_path / name / "normalized"
+        )
         paths = (tmp_path / name / "normalized").iterdir()
         contents.append({path.name: path.read_bytes() for path in paths})
     assert contents[0] == contents[1]
@@ -122,17 +124,31 @@ def test_normalize_takes_as_many_training_images_as_are_asked_for(tmp_path: Path
     write_raw(tmp_path / "raw")
     every, part = (normalized(tmp_path, images) for images in ("all", 20))
     assert (every["images"], part["images"]) == (
-        {"train": 54, "validation": 6, "test": 20}, {"train": 20, "validation": 6, "test": 20}
+        {"train": 48, "validation": 12, "test": 20}, {"train": 20, "validation": 12, "test": 20}
     )  # fmt: skip
     assert every["sha256"]["validation_images.npy"] == part["sha256"]["validation_images.npy"]
-    with pytest.raises(ParamsError, match="training_images: 55, but of 60 in the training file 54 are left beside"):
-        normalized(tmp_path, 55)
+    with pytest.raises(ParamsError, match="training_images: 49, but of 60 in the training file 48 are left beside"):
+        normalized(tmp_path, 49)
+    with pytest.raises(ParamsError, match=r"validation_share: 0\.1 of 60 training images are 6, fewer than 10, one of"):
+        normalized(tmp_path, "all", share=0.1)
 
 
-def normalized(folder: Path, training_images: object) -> Any:
-    chosen = with_normalize(validation_share=0.1, training_images=training_images)
+def normalized(folder: Path, training_images: object, share: float = 0.2) -> Any:
+    chosen = with_normalize(validation_share=share, training_images=training_images)
     normalize.normalize_dataset(chosen, folder / "raw", folder / "normalized")
     return json.loads((folder / "normalized" / "statistics.json").read_text())
+
+
+def test_normalize_refuses_a_split_without_the_positive_class(tmp_path: Path) -> None:
+    """Before the training, not by the evaluation after it."""
+    write_raw(tmp_path / "raw", test=5)
+    normalize.normalize_dataset(
+        with_normalize(positive_class=4, validation_share=0.2), tmp_path / "raw", tmp_path / "normalized"
+    )
+    with pytest.raises(DataError, match=r"raw: all 5 test images are of the class 'not 5'\. Expected: both classes"):
+        normalize.normalize_dataset(
+            with_normalize(positive_class=5, validation_share=0.2), tmp_path / "raw", tmp_path / "normalized"
+        )
 
 
 def test_normalize_refuses_the_raw_files_of_another_dataset(tmp_path: Path) -> None:

@@ -25,10 +25,17 @@ def test_each_of_its_classes_may_be_against_the_rest(tmp_path: Path) -> None:
     assert last.returncode == 0, last.stderr
     beyond = letters.run("params", "check", **{**BINARY, "normalize.positive_class": 26})
     assert beyond.returncode == 2
-    assert (
-        "normalize.positive_class: 26 is no class of the dataset 'letters', which has 26, 0 … 25. Use 25 at most, or none."
-        in beyond.stderr
-    )
+    said = "normalize.positive_class: 26 is no class of the dataset 'letters', which has 26, 0 … 25. Use 25 at most, or"
+    assert said in beyond.stderr
+
+
+def test_a_split_without_an_image_of_each_class_is_refused(tmp_path: Path) -> None:
+    changes = {"normalize.validation_share": 0.05, "normalize.training_images": 20, "train.batch_size": 10}
+    done = OwnDataset(tmp_path).run("params", "check", **changes)
+    assert done.returncode == 2
+    assert "normalize.validation_share: 0.05 of 312 training images are 16, fewer than 26, one of each" in done.stderr
+    assert "Use 0.09 at least." in done.stderr
+    assert "normalize.training_images: 20, but the dataset has 26 classes. Use 26 at least, or all." in done.stderr
 
 
 def test_labels_from_1_on_are_refused_with_the_reason(tmp_path: Path) -> None:

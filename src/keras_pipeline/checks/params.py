@@ -1,6 +1,7 @@
 """params.yaml read and checked: which values do not go together, each fault with line, column, key and a way out."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +11,7 @@ from pydantic import BeforeValidator, model_validator
 from keras_pipeline.checks.numpy_limits import numpy_faults
 from keras_pipeline.config import tasks
 from keras_pipeline.config.datasets import DATASETS
-from keras_pipeline.config.layers import Shape, shapes
+from keras_pipeline.config.layers import BatchNormalization, Shape, shapes
 from keras_pipeline.config.optimizers import CLIPPINGS
 from keras_pipeline.config.params import Model, Params, Train
 from keras_pipeline.distribution.strategies import STRATEGIES
@@ -234,11 +235,53 @@ class CheckedParams(Params):
 
     def _size_faults(self) -> Iterator[KeyedError]:
         """What the size of the dataset makes impossible, before anything is fetched."""
-        count = DATASETS[self.fetch.dataset].train_count
-        too_many = list(self.normalize.size_faults(count))
-        yield from too_many
-        asked = self.normalize.training_images
-        yield from self.train.size_faults(self.normalize.left(count) if asked == "all" or too_many else asked)
+        dataset = DATASETS[self.fetch.dataset]
+        count, asked = dataset.train_count, self.normalize.training_images
+        of_the_split = list(self.normalize.size_faults(count, len(dataset.class_names) or 1))
+        images = self.normalize.left(count) if asked == "all" or of_the_split else asked
+        of_the_training = list(self.train.size_faults(images))
+        yield from (*of_the_split, *of_the_training)
+        if not of_the_training:
+            yield from self._lone_image_faults(images)
+
+    def _lone_image_faults(self, images: int) -> Iterator[KeyedError]:
+        """A batch, or its share on a replica, of one image, where BatchNormalization takes a variance over it: all that
+        it lets through is then 0, whatever the weights before it."""
+        train, asked = self.train, self.train.batch_size
+        if not _normalizes_over_images(self.model, DATASETS[self.fetch.dataset].shape) or train.engine == "numpy":
+            return
+
+        def least(size: int, shared_by: int) -> int:
+            return min(size, images % size or size) // shared_by
+
+        shared_by = train.replicas if train.batch_statistics == "per_replica" else 1
+        size = images if asked == "full" else asked
+        if least(size, shared_by) > 1:
+            return
+        what = "the last batch has" if size // shared_by > 1 else "a batch has"
+        on_each = " on each replica" if shared_by > 1 else ""
+        others = sorted(range(train.replicas, images + 1, train.replicas), key=lambda one: (abs(one - size), -one))
+        better = next((str(one) for one in others if least(one, shared_by) > 1), "")
+        if not better and shared_by > 1 and "synchronized" in STRATEGIES[train.strategy].statistics:
+            better = "train.batch_statistics: synchronized"
+        yield KeyedError(
+            ("train", "batch_size"),
+            f"{asked} of {images} training images: {what} one image{on_each}, and over one image BatchNormalization "
+            f"finds no variance. Use {f'{better}, or ' if better else ''}a network without BatchNormalization.",
+        )
+
+
+def _normalizes_over_images(model: Model, shape: Shape) -> bool:
+    """Whether a BatchNormalization has one value an image and channel, not a whole map of them."""
+    try:
+        hidden = hidden_layers(model)
+        given = shapes(hidden, shape)
+    except (KeyError, ValueError):  # told elsewhere
+        return False
+    return any(
+        isinstance(layer, BatchNormalization) and math.prod(before[:-1]) == 1
+        for layer, before in zip(hidden, given, strict=False)
+    )
 
 
 def _layer_faults(model: Model, shape: Shape) -> Iterator[KeyedError]:

@@ -23,6 +23,7 @@ Backend = Literal["tensorflow", "jax", "torch"]
 Engine = Literal["keras", "numpy"]
 BatchStatistics = Literal["synchronized", "per_replica"]
 LEAST_TRAINING_IMAGES = 10
+MOST_VALIDATION = 0.5
 
 if TYPE_CHECKING:
     DatasetName = str
@@ -42,7 +43,7 @@ class Normalize(Block):
     positive_class: Annotated[int, Field(ge=0, le=MOST_CLASSES - 1)] | Literal["none"]
 
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
-    validation_share: Annotated[float, Field(ge=0.01, le=0.5)]
+    validation_share: Annotated[float, Field(ge=0.01, le=MOST_VALIDATION)]
     training_images: Annotated[int, Field(ge=LEAST_TRAINING_IMAGES, le=100_000_000)] | Literal["all"]
     scaling: Literal["none", "unit", "symmetric", "standard"]
 
@@ -50,9 +51,23 @@ class Normalize(Block):
         """How many of a training file's `count` images `splits.stratified_split` does not hold out."""
         return count - round(count * self.validation_share)
 
-    def size_faults(self, count: int) -> Iterator[KeyedError]:
-        """What is asked of a training file of `count` images that has not as many."""
+    def size_faults(self, count: int, classes: int) -> Iterator[KeyedError]:
+        """What is asked of a training file of `count` images, of so many classes, that has not as many; `classes` is 1
+        for a table."""
         left = self.left(count)
+        if count - left < classes:
+            enough = math.ceil(100 * classes / count) / 100
+            way_out = f"Use {enough:g} at least" if enough <= MOST_VALIDATION else "Use a dataset with more images"
+            yield KeyedError(
+                ("normalize", "validation_share"),
+                f"{self.validation_share:g} of {count:,} training images are {count - left}, fewer than {classes}, one "
+                f"of each class. {way_out}.",
+            )
+        if self.training_images != "all" and self.training_images < classes:
+            yield KeyedError(
+                ("normalize", "training_images"),
+                f"{self.training_images}, but the dataset has {classes} classes. Use {classes} at least, or all.",
+            )
         if self.training_images != "all" and self.training_images > left:
             yield KeyedError(
                 ("normalize", "training_images"),
@@ -162,14 +177,16 @@ class Train(Block):
                 f"Use {', or '.join([*ways, *self._fewer_replicas(images)])}.",
             )
         steps = self.epochs * -(-images // (images if self.batch_size == "full" else self.batch_size))
-        gathered = self.optimizer.arguments().get("gradient_accumulation_steps", 1)
-        if gathered > steps:
-            most = f"Use {steps} at most" if steps > 1 else "Take it out"
-            yield KeyedError(
-                ("train", "optimizer", "gradient_accumulation_steps"),
-                f"no weight moves before step {gathered}, and the training has {steps} of them. "
-                f"{most}, or more train.epochs.",
-            )
+        for key, too_long in (
+            ("gradient_accumulation_steps", "no weight moves before step {}"),
+            ("warmup_steps", "the learning rate grows up to step {}"),
+        ):
+            if (asked := self.optimizer.arguments().get(key, 0)) > steps:
+                most = f"Use {steps} at most" if steps > 1 else "Take it out"
+                yield KeyedError(
+                    ("train", "optimizer", key),
+                    f"{too_long.format(asked)}, and the training has {steps} of them. {most}, or more train.epochs.",
+                )
 
     def _fewer_replicas(self, images: int) -> Iterator[str]:
         """The most devices, and the most workers, fewer than now, by which training images and batches divide."""

@@ -51,6 +51,7 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
         with process.time_part("data"):
             raw_files = {role: _checked(raw / role, one["sha256"]) for role, one in recorded["files"].items()}
             data = (_rows if dataset.columns else _images)(dataset, raw_files, params.normalize)
+            _check_targets(data, raw)
         task = tasks.select_task(dataset.class_names, params.normalize.positive_class)
         duplicates = count_overlap(data.inputs["train"], data.inputs["test"])
         digests: dict[str, str] = {}
@@ -80,13 +81,31 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
     print(f"normalize: {duplicates} of the test {task.things} stand in the training file too")
 
 
+def _check_targets(data: _Data, raw: Path) -> None:
+    """Raise DataError where a training or test split has nothing to tell apart, which would show after the training
+    only: of two classes but one, or one number throughout."""
+    for split in ("train", "test"):
+        targets = data.labels[split][data.chosen[split]]
+        if len(data.class_names) > 2 or np.ptp(targets) > 0:
+            continue
+        if data.target:
+            raise DataError(
+                f"{raw}: all {len(targets)} {split} targets are the same. Expected: two different ones at least. Use "
+                "another dataset."
+            )
+        raise DataError(
+            f"{raw}: all {len(targets)} {split} images are of the class '{data.class_names[targets[0]]}'. Expected: "
+            "both classes. Use another normalize.positive_class, split_seed or training_images."
+        )
+
+
 def _images(dataset: Dataset, raw_files: Mapping[str, Path], settings: Normalize) -> _Data:
     """Held out is the same share of every class, also where one of them is against the rest: the same images."""
     arrays = {role: _mapped(path) for role, path in raw_files.items()}
     inputs, labels = (
         {split: arrays[f"{split}-{kind}"] for split in ("train", "test")} for kind in ("images", "labels")
     )
-    chosen = _chosen(labels["train"], len(labels["test"]), settings)
+    chosen = _chosen(labels["train"], len(labels["test"]), len(dataset.class_names), settings)
     scaling = fit_scaling(settings.scaling, read_blocks(inputs["train"], chosen["train"]))
     names = list(dataset.class_names)
     if settings.positive_class != "none":
@@ -103,16 +122,16 @@ def _rows(dataset: Dataset, raw_files: Mapping[str, Path], settings: Normalize) 
         for split in ("train", "test")
     }
     inputs = {split: np.ascontiguousarray(own[:, :-1]) for split, own in rows.items()}
-    chosen = _chosen(np.zeros(len(rows["train"]), np.uint8), len(rows["test"]), settings)
+    chosen = _chosen(np.zeros(len(rows["train"]), np.uint8), len(rows["test"]), 1, settings)
     training = rows["train"][chosen["train"]]
     target = fit_columns(settings.scaling, training[:, -1])
     labels = {split: target.apply(own[:, -1]) for split, own in rows.items()}
     return _Data(inputs, labels, chosen, fit_columns(settings.scaling, training[:, :-1]), [], target)
 
 
-def _chosen(labels: NDArray[np.uint8], tested: int, settings: Normalize) -> dict[str, NDArray[np.int64]]:
+def _chosen(labels: NDArray[np.uint8], tested: int, classes: int, settings: Normalize) -> dict[str, NDArray[np.int64]]:
     """Which inputs of the training file, and then of the test file, each split has."""
-    refuse_params(settings.size_faults(len(labels)))
+    refuse_params(settings.size_faults(len(labels), classes))
     train, validation = stratified_split(labels, settings.validation_share, settings.split_seed)
     if settings.training_images != "all":
         train = train[stratified_part(labels[train], settings.training_images, settings.split_seed)]
