@@ -216,6 +216,7 @@ def test_an_interrupted_certify_leaves_nothing_behind(number: int, copy: Workspa
 @pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")  # MLflow with SQLAlchemy 2.1
 def test_a_run_is_found_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from keras_pipeline.tracking import lookup, runs, store
+    from keras_pipeline.tracking.stores import address
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     where = tracking_fixtures.checkout(tmp_path / "project").where
@@ -256,6 +257,6 @@ def test_a_run_is_found_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(DataError, match=r"says sha256\.model 444444444444…, its tag says 000000000000…: one of them"):
         found("ababab")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    where = store.store_location(tmp_path / "project")
+    where = address.store_location(tmp_path / "project")
     with pytest.raises(MachineError, match=r"MLflow at http://127\.0\.0\.1:9 is not available"):
         found("ababab")

@@ -16,7 +16,7 @@ import pytest
 import tracking_fixtures
 from keras_pipeline.cli import doctor
 from keras_pipeline.core.errors import MachineError
-from keras_pipeline.tracking import database
+from keras_pipeline.tracking.stores import database
 from tracking_fixtures import SECRET, Checkout
 
 DEVICES = "#!/bin/sh\necho /physical_device:CPU:0\n"
@@ -167,15 +167,15 @@ def test_a_store_that_does_not_exist_yet_is_good(made: Checkout) -> None:
     [
         (
             "http://me:open-sesame@127.0.0.1:{port}",
-            r"http://\*\*\*@.* cannot be reached \(.*Connection refused\): mend",
+            r"http://\*\*\*@.* is not available \(.*Connection refused\): mend",
         ),
-        ("http://a..b", r"cannot be reached \(Failed to parse"),
-        ("postgresql+nodriver://me:open-sesame@h/db", r"postgresql\+nodriver://\*\*\*@h/db cannot be reached"),
+        ("http://a..b", r"is not available \(Failed to parse"),
+        ("postgresql+nodriver://me:open-sesame@h/db", r"postgresql\+nodriver://\*\*\*@h/db is not available"),
         (
             "sqlite:///dvc.yaml",
             "is no database that SQLite can read, whatever it held: if it was no store, name another",
         ),
-        ("sqlite:///.", r"cannot be reached \(unable to open database file\)"),
+        ("sqlite:///.", r"is not available \(.*checkout is a folder\)"),
         ("sqlite:///other.db", "is the database of another program: name another one in MLFLOW_TRACKING_URI"),
         ("sqlite:///newer.db", "is of a newer MLflow than the installed one: update this project, or name another"),
         ("sqlite:///torn.db", r"is damaged \(.*\): if it was no store, .*`sqlite3 \S+torn.db .recover` may read"),

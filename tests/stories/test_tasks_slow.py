@@ -225,10 +225,11 @@ def alone(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_run_in_mlflow_says_what_the_files_say(alone: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     from keras_pipeline.tracking import store
+    from keras_pipeline.tracking.stores import address
 
     track.track_run(alone.params, Path("params.yaml"), Path("models"), Path("reports"), Path(".checkpoints"))
     assert "is in MLflow" in capsys.readouterr().out
-    where = store.store_location(alone.folder)
+    where = address.store_location(alone.folder)
     reached = store.connect_store(where, alone.params.tracking.experiment)
     [found] = reached.client.search_runs([reached.experiment])
     assert found.info.status == "FINISHED"
@@ -259,9 +260,10 @@ def test_what_mlflow_serves_takes_what_is_raw(alone: Trained) -> None:
     import mlflow
 
     from keras_pipeline.tracking import store
+    from keras_pipeline.tracking.stores import address
 
     track.track_run(alone.params, Path("params.yaml"), Path("models"), Path("reports"), Path(".checkpoints"))
-    where = store.store_location(alone.folder)
+    where = address.store_location(alone.folder)
     reached = store.connect_store(where, alone.params.tracking.experiment)
     [found] = reached.client.search_runs([reached.experiment])
     mlflow.set_tracking_uri(where.uri)

@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from keras_pipeline.tracking import database, store
-from keras_pipeline.tracking.database import Condition
+from keras_pipeline.tracking.stores import connection, database
+from keras_pipeline.tracking.stores.database import Condition
 
 OLD = "451aebb31d03"
 """The first of MLflow's schemas."""
@@ -105,7 +105,7 @@ def check_cut_offs(folder: Path, every: int) -> None:
     assert made > 400 // every
     assert set(seen[:made]) == {Condition.HALF_MADE}
     assert set(seen[made:]) == {Condition.GOOD}
-    store._start()
+    connection.start_mlflow()
     for one in some.values():
         assert database.ready_database(f"sqlite:///{one}", one, own=True) is Condition.GOOD
         assert columns(one) == columns(file)

@@ -128,10 +128,11 @@ def diverged(normalized: Path, own: Path, chosen: Params) -> dict[str, Any]:
     """Train into the scenario; what was said, and what was kept."""
     from keras_pipeline.core.errors import DivergedError
     from keras_pipeline.stages import train
-    from keras_pipeline.tracking import live_run, store
+    from keras_pipeline.tracking import live_run
+    from keras_pipeline.tracking.stores import address
 
     tracked = own.name == "validation_pixel"
-    witness = Witness(live_run.LiveTracker(store.store_location(own), "diverging") if tracked else Observer())
+    witness = Witness(live_run.LiveTracker(address.store_location(own), "diverging") if tracked else Observer())
     try:
         train.train_network(chosen, normalized, own / "models", witness, own / "checkpoints")
     except DivergedError as error:

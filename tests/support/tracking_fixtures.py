@@ -16,7 +16,7 @@ import small
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.records import provenance
 from keras_pipeline.stages import track
-from keras_pipeline.tracking import store
+from keras_pipeline.tracking.stores import address, relocation
 
 MLFLOW_WARNINGS = pytest.mark.filterwarnings(
     "ignore:The .*noload.* loader strategy is deprecated",  # MLflow with SQLAlchemy 2.1
@@ -24,6 +24,21 @@ MLFLOW_WARNINGS = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword",  # Keras with NumPy 2
 )
 EXPERIMENT = "keras-pipeline"
+STRANGE_NAMES = [
+    "plain",
+    "what?",
+    "a#b",
+    "100%",
+    "50%20off",
+    "two words",
+    "-x",
+    "ümläut 数",
+    "a@b:c",
+    "semi;colon",
+    "a&b=c+d",
+    "'\"$x`",
+]
+"""What people call folders, and what an address has to quote, or must not."""
 STARTED = 1_700_000_000.25
 SECRET = "open-sesame"
 PARAMS = {
@@ -135,8 +150,8 @@ class Checkout:
         return self.root / "params.yaml"
 
     @property
-    def where(self) -> store.Location:
-        return store.store_location(self.root)
+    def where(self) -> address.Location:
+        return address.store_location(self.root)
 
     @property
     def database(self) -> Path:
@@ -180,7 +195,7 @@ def checkout(folder: Path, template: Path | None = None) -> Checkout:
     if template:
         made.database.parent.mkdir()
         shutil.copy(template, made.database)
-        store.relocate_artifacts(made.where)
+        relocation.relocate_artifacts(made.where)
     return made
 
 
@@ -205,6 +220,12 @@ class Handler(fault_server.Handler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.do_GET()
 
+    def do_PUT(self) -> None:  # noqa: N802
+        self.do_POST()
+
+    def do_PATCH(self) -> None:  # noqa: N802
+        self.do_POST()
+
 
 def answer(value: Any) -> fault_server.Answer:
     return fault_server.whole(json.dumps(value).encode(), Content_Type="application/json")
@@ -214,7 +235,7 @@ class TrackingServer(fault_server.FaultServer):
     """Says to each call of MLflow's client what a server of one empty experiment and one run says."""
 
     def __init__(self) -> None:
-        run = {"info": {"run_id": "0" * 32, "status": "RUNNING", "artifact_uri": "/nowhere"}, "data": {}}
+        run = {"info": {"run_id": "0" * 32, "status": "RUNNING", "artifact_uri": "mlflow-artifacts:/1"}, "data": {}}
         experiment = {"experiment_id": "1", "name": EXPERIMENT, "lifecycle_stage": "active"}
         super().__init__(
             {
@@ -222,7 +243,7 @@ class TrackingServer(fault_server.FaultServer):
                 "create": answer({"run": run}),
                 "get": answer({"run": run}),
                 "update": answer({"run_info": run["info"]}),
-                **dict.fromkeys(("search", "log-batch", "log-inputs", "set-tag"), answer({})),
+                **dict.fromkeys(("search", "log-batch", "log-inputs", "set-tag", "trace.json"), answer({})),
             }
         )
         self.answers = dict(self.answers)

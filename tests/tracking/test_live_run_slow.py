@@ -1,7 +1,9 @@
 """A run in MLflow while its network trains, whatever the server and the process do."""
 
+import contextlib
 import json
 import os
+import re
 import socket
 import sqlite3
 import sys
@@ -16,6 +18,7 @@ import pytest
 import fault_server
 import tracking_fixtures
 from keras_pipeline.tracking import live_run, runs, store
+from keras_pipeline.tracking.stores import connection
 from places import SUPPORT
 from tracked_runs import CURVES, KEY, artifacts, mark, observe, python, run_of, series, write_mark
 from tracking_fixtures import EXPERIMENT, MLFLOW_WARNINGS, SECRET, Checkout, TrackingServer, contents
@@ -122,54 +125,184 @@ def test_a_live_run_and_a_rebuilt_one_are_equal(stored: Checkout, tmp_path: Path
     assert artifacts(stored, run) == artifacts(fresh, rebuilt)
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server is given a tenth of its time; MLflow is imported before the clock runs."""
+    monkeypatch.setattr(connection, "CALL_SECONDS", 0.4)
+    monkeypatch.setattr(live_run, "PATIENCE_SECONDS", 0.5)
+    connection.start_mlflow()
+
+
 def hang_up(server: TrackingServer) -> None:
     server.shutdown()
     server.server_close()
 
 
-def respond(server: TrackingServer, answer: fault_server.Answer) -> None:
-    server.answers = dict.fromkeys(server.answers, answer)
+def late(right: fault_server.Answer) -> fault_server.Answer:
+    """The right answer, late."""
+
+    def answer(handler: fault_server.Handler) -> None:
+        time.sleep(0.3)
+        right(handler)
+
+    return answer
 
 
-SERVER_FAULTS: dict[str, Callable[[TrackingServer], None]] = {
-    "gone": hang_up,
-    "silent": lambda server: respond(server, fault_server.silent),
-    "reset": lambda server: respond(server, fault_server.reset),
-    "500": lambda server: respond(server, fault_server.status(500)),
-    "429 for an hour": lambda server: respond(server, fault_server.status(429, Retry_After="3600")),
-    "401": lambda server: respond(server, fault_server.status(401)),
-    "a page": lambda server: respond(server, fault_server.whole(b"<html>hotel wifi</html>", Content_Type="text/html")),
-    "nothing": lambda server: respond(server, fault_server.whole(b"")),
-    "redirected": lambda server: respond(server, fault_server.redirect("/elsewhere")),
+PAGE = b"<html><title>hotel wifi</title></html>"
+SERVER_FAULTS: dict[str, fault_server.Answer] = {
+    "silent": fault_server.silent,
+    "drips": fault_server.drip(b'{"run": {}}', 0.1),
+    "drips its header": fault_server.drip_header(0.1),
+    "reset": fault_server.reset,
+    "cut": fault_server.cut_chunk(b"{"),
+    "401": fault_server.status(401),
+    "403": fault_server.status(403),
+    "404": fault_server.status(404),
+    "429 for a day": fault_server.status(429, Retry_After="86400"),
+    "500": fault_server.status(500),
+    "502": fault_server.status(502),
+    "a page": fault_server.whole(PAGE, Content_Type="text/html"),
+    "invalid JSON": fault_server.whole(b'{"run": '),
+    "other JSON": fault_server.whole(b'{"run": 7, "runs": [7], "experiment": 7}'),
+    "redirected": fault_server.redirect("/elsewhere"),
 }
-"""By "nothing", in the midst of a run, MLflow's client is content: `track` sends everything once more."""
+MOMENTS: dict[str, tuple[float, tuple[str, ...]]] = {
+    "before the start": (0, ()),
+    "the experiment": (0, ("get-by-name",)),
+    "creating the run": (0, ("create",)),
+    "in the midst of epoch 2": (2, ()),
+    "at the end of epoch 2": (2, ("log-batch",)),
+    "an artifact": (4, ("trace.json",)),
+    "the end of the run": (4, ("update",)),
+}
+"""In which epoch a fault begins, 0: before the training, and of which calls alone."""
 
 
-@pytest.mark.parametrize("moment", [0, 2, 4], ids=["at the start", "in epoch 2", "at the end"])
-@pytest.mark.parametrize("fault", [name for name in SERVER_FAULTS if name != "nothing"])
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("fault", ["gone", "slow", *SERVER_FAULTS])
 def test_a_faulty_server_costs_one_line_and_little_time(
-    made: Checkout, fault: str, moment: int, capsys: pytest.CaptureFixture[str]
+    made: Checkout, fault: str, moment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = tracking_fixtures.record(made.params_file)
-    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "1"
+    trace = made.root / "trace"
+    trace.mkdir()
+    (trace / "trace.json").write_text("{}")
+    record = tracking_fixtures.record(made.params_file, trace=str(trace))
+    begins, calls = MOMENTS[moment]
     with TrackingServer() as server:
         os.environ["MLFLOW_TRACKING_URI"] = server.uri
-        if moment == 0:
-            SERVER_FAULTS[fault](server)
+
+        def at_epoch(epoch: float) -> None:
+            if epoch == begins and fault == "gone":
+                hang_up(server)
+            elif epoch == begins:
+                for call in calls or tuple(server.answers):
+                    server.answers[call] = SERVER_FAULTS.get(fault) or late(server.answers[call])
+            time.sleep(0.02)  # an epoch
+
+        at_epoch(0)
         began = time.monotonic()
-        observe(
-            live_run.LiveTracker(made.where, EXPERIMENT),
-            record,
-            at_epoch=lambda epoch: SERVER_FAULTS[fault](server) if epoch == moment else None,
-        )
-        assert time.monotonic() - began < 8
+        observe(live_run.LiveTracker(made.where, EXPERIMENT), record, at_epoch=at_epoch)
+        assert time.monotonic() - began < 0.5 + 0.9  # the patience, and what a busy machine may take
     out, err = capsys.readouterr()
     assert out == ""
+    if fault == "slow" and not err:
+        return  # a late answer does no harm
     assert err.count("\n") == 1
     assert err.startswith("tracking: MLflow at http://***@127.0.0.1:")
     assert err.endswith("). Training goes on; the stage track sends the run when the store is back.\n")
     assert SECRET not in err
     assert tracking_fixtures.leaks(made.root) == []
+
+
+ABSURD = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "100",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "1000",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "60",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "60",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "true",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "true",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
+    "MLFLOW_EXPERIMENT_ID": "77",
+    "MLFLOW_EXPERIMENT_NAME": "nobody's",
+    "MLFLOW_RUN_ID": "f" * 32,
+    "MLFLOW_REGISTRY_URI": "foo://bar",
+    "MLFLOW_ARTIFACT_URI": "foo://bar",
+    "MLFLOW_TRACKING_TOKEN": SECRET,
+    "MLFLOW_SQLALCHEMYSTORE_ECHO": "false",
+    "MLFLOW_AUTOLOGGING_TESTING": "true",
+    "MLFLOW_LOGGING_LEVEL": "DEBUG",
+    "no_proxy": "*",
+}
+"""What users set for other programs, and forget."""
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("fault", ["silent", "429 for a day", "500", None])
+def test_mlflow_s_variables_make_no_training_slow(
+    made: Checkout, fault: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = tracking_fixtures.record(made.params_file)
+    os.environ |= ABSURD
+    with TrackingServer() as server:
+        os.environ["MLFLOW_TRACKING_URI"] = server.uri
+
+        def at_epoch(epoch: float) -> None:
+            if epoch == 2 and fault:
+                server.answers |= dict.fromkeys(server.answers, SERVER_FAULTS[fault])
+
+        began = time.monotonic()
+        observe(live_run.LiveTracker(made.where, EXPERIMENT), record, at_epoch=at_epoch)
+        assert time.monotonic() - began < 2
+        assert all(headers["Authorization"] for _, headers in server.requests)
+    assert capsys.readouterr().err.count("\n") == bool(fault)
+
+
+def test_the_variables_of_others_change_nothing_in_a_file(stored: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    os.environ |= ABSURD
+    observe(live_run.LiveTracker(stored.where, EXPERIMENT), tracking_fixtures.record(stored.params_file))
+    stored.track()
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "is in MLflow" in out
+    run = run_of(stored)
+    assert (run.info.status, run.info.experiment_id) == ("FINISHED", "1")
+
+
+def test_a_fault_of_ours_is_told_as_ours(stored: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    record = tracking_fixtures.record(stored.params_file)
+    broken = {name: value for name, value in record.items() if name != "strategy"}
+    tracker = live_run.LiveTracker(stored.where, EXPERIMENT)
+    tracker.started(broken)
+    tracker.epoch(record["history"][0])
+    said = capsys.readouterr().err
+    told = re.fullmatch(
+        r"tracking: this is a bug of keras-pipeline, please report it \(KeyError\); the traceback is in (\S+)\. "
+        r"Training goes on; the stage track sends the run when the store is back\.\n",
+        said,
+    )
+    assert told, said
+    assert "KeyError: 'strategy'" in Path(told[1]).read_text()
+    Path(told[1]).unlink()
+
+
+@pytest.mark.parametrize("stream", ["closed", "full"])
+def test_a_training_goes_on_where_nobody_can_be_told(
+    made: Checkout, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    os.environ["MLFLOW_TRACKING_URI"] = "foo://bar"
+    full = os.open("/dev/full", os.O_WRONLY)
+    with os.fdopen(writing if stream == "closed" else full, "w", buffering=1) as output:
+        monkeypatch.setattr(sys, "stderr", output)
+        tracker = live_run.LiveTracker(made.where, EXPERIMENT)
+        observe(tracker, tracking_fixtures.record(made.params_file))
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            output.close()
+    os.close(full if stream == "closed" else writing)
+    assert tracker.failed
 
 
 def test_after_a_failure_the_store_is_left_alone(made: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,7 +347,7 @@ def test_an_unreachable_server_stops_neither_training_nor_track(
     began = time.monotonic()
     observe(live_run.LiveTracker(made.where, EXPERIMENT), tracking_fixtures.record(made.params_file))
     made.track()
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 5
     out, err = capsys.readouterr()
     assert out == ""
     assert [line.partition(" is not available (")[0] for line in err.splitlines()] == [

@@ -25,8 +25,9 @@ def test_no_decision_needs_mlflow(made: Checkout) -> None:
         import sys
         from pathlib import Path
         from keras_pipeline.checks.params import load_params
-        from keras_pipeline.tracking import live_run, mirror, store
-        where = store.store_location(store.project_root())
+        from keras_pipeline.tracking import live_run, mirror
+        from keras_pipeline.tracking.stores import address
+        where = address.store_location(address.project_root())
         paths = Path("params.yaml"), Path("models/run.json"), Path("reports")
         now = mirror.mirror_state(where, load_params(paths[0]).tracking.experiment, *paths)
         told = mirror.is_mirrored(where, "keras-pipeline", "a", now)

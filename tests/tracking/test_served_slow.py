@@ -16,6 +16,7 @@ from keras_pipeline.checks.params import load_params
 from keras_pipeline.config.datasets import DATASETS, IMAGE_SHAPE
 from keras_pipeline.models import architectures
 from keras_pipeline.tracking import live_run, store
+from keras_pipeline.tracking.stores import address
 from tracked_runs import run_of
 from tracking_fixtures import EXPERIMENT, MLFLOW_WARNINGS, Checkout, contents
 
@@ -119,17 +120,18 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     import mlflow
 
     from keras_pipeline.models import frameworks
-    from keras_pipeline.tracking import runs, store
+    from keras_pipeline.tracking import runs
 
     frameworks.start_framework()
     root: Path = tmp_path_factory.mktemp("served")
-    reached = store.connect_store(store.store_location(root), "served")
+    reached = store.connect_store(address.store_location(root), "served")
     found = {}
     for name, record in RECORDS.items():
         chosen = small.params({"fetch.dataset": name, **(REGRESSION if record["target"] else {})})
         network = architectures.build_network(chosen.model, tuple(record["shape"]), 1 if record["target"] else 10)
         run_id = reached.client.create_run(reached.experiment).info.run_id
-        runs.log_model(reached, run_id, network, record)
+        with runs.served_network(network, record) as ready:
+            runs.log_model(reached, run_id, ready)
         (kept,) = reached.client.get_run(run_id).outputs.model_outputs
         found[name] = mlflow.pyfunc.load_model(reached.client.get_logged_model(kept.model_id).artifact_location)
     return found

@@ -9,6 +9,7 @@ import tracking_fixtures
 from crafted_databases import OLD, WHOLE, craft
 from keras_pipeline.core.errors import MachineError
 from keras_pipeline.tracking import store
+from keras_pipeline.tracking.stores import address, relocation
 from tracking_fixtures import MLFLOW_WARNINGS, Checkout
 
 pytestmark = MLFLOW_WARNINGS
@@ -18,7 +19,7 @@ pytestmark = MLFLOW_WARNINGS
 
 
 def test_the_store_is_in_mlruns_by_default(tmp_path: Path) -> None:
-    where = store.store_location(tmp_path)
+    where = address.store_location(tmp_path)
     assert where.uri == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
     assert where.database == tmp_path / "mlruns" / "mlflow.db"
     assert where.artifacts == tmp_path / "mlruns" / "artifacts"
@@ -38,7 +39,7 @@ def test_the_store_is_in_mlruns_by_default(tmp_path: Path) -> None:
 )
 def test_the_environment_names_another_store(given: str, uri: str, artifacts: Path | None) -> None:
     os.environ["MLFLOW_TRACKING_URI"] = given
-    where = store.store_location(Path("/main"))
+    where = address.store_location(Path("/main"))
     assert (where.uri, where.artifacts, where.state) == (uri, artifacts, Path("/main/mlruns"))
     assert (where.database is None) == (not uri.startswith("sqlite"))
 
@@ -48,9 +49,9 @@ def test_a_temporary_copy_uses_the_store_of_the_main_checkout(tmp_path: Path, mo
     copy = tracking_fixtures.checkout(main / ".dvc" / "tmp" / "exps" / "copy").root
     (copy / "src").mkdir()
     monkeypatch.chdir(copy / "src")
-    assert store.project_root() == copy
+    assert address.project_root() == copy
     os.environ["DVC_ROOT"] = str(main)
-    assert store.project_root() == main
+    assert address.project_root() == main
 
 
 # Whether anything is to be sent, and who is alive: without MLflow
@@ -58,11 +59,11 @@ def test_a_temporary_copy_uses_the_store_of_the_main_checkout(tmp_path: Path, mo
 
 def test_only_a_local_database_can_be_relocated(made: Checkout) -> None:
     with pytest.raises(MachineError, match=r"mlruns/mlflow\.db is not an SQLite file on this machine"):
-        store.relocate_artifacts(made.where)
+        relocation.relocate_artifacts(made.where)
     assert not made.database.exists()
     os.environ["MLFLOW_TRACKING_URI"] = "http://mlflow.example"
     with pytest.raises(MachineError, match=r"http://mlflow\.example is not an SQLite file"):
-        store.relocate_artifacts(made.where)
+        relocation.relocate_artifacts(made.where)
 
 
 @pytest.mark.parametrize("given", ["sqlite:///other/x.db", "sqlite:///other/x.db?timeout=9"])
@@ -84,7 +85,7 @@ def test_a_store_that_the_user_named_is_not_our_own_place(
 def test_a_half_made_store_is_not_relocated(fresh: Checkout) -> None:
     craft(fresh.database, OLD, **WHOLE | {"experiments": 0})
     with pytest.raises(MachineError, match=r"is not available \(it is half-made"):
-        store.relocate_artifacts(fresh.where)
+        relocation.relocate_artifacts(fresh.where)
     fresh.database.write_bytes(b"no database" * 99)
     with pytest.raises(MachineError, match=r"is not available \(it is no database that SQLite can read"):
-        store.relocate_artifacts(fresh.where)
+        relocation.relocate_artifacts(fresh.where)

@@ -71,11 +71,14 @@ def debug(chosen: argparse.Namespace) -> None:
     """A quick training that answers one question."""
     from keras_pipeline.checks.params import load_params
     from keras_pipeline.debugging import modes
-    from keras_pipeline.tracking import live_run, store
+    from keras_pipeline.tracking import live_run
+    from keras_pipeline.tracking.stores import address
 
     values = load_params(chosen.params)
     observer = live_run.LiveTracker(
-        store.store_location(store.project_root()), f"{values.tracking.experiment} debug", "this run is not sent later"
+        address.store_location(address.project_root()),
+        f"{values.tracking.experiment} debug",
+        "this run is not sent later",
     )
     modes.run_mode(values, chosen.normalized, chosen.debug, observer, chosen.mode, chosen.share)
 

@@ -18,8 +18,11 @@ from keras_pipeline.checks.params import load_params
 from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import MachineError, PipelineError, masked
-from keras_pipeline.tracking import database, store
-from keras_pipeline.tracking.database import Condition
+from keras_pipeline.tracking import store
+from keras_pipeline.tracking.stores import address, connection, database, relocation
+from keras_pipeline.tracking.stores.address import Location
+from keras_pipeline.tracking.stores.connection import UnavailableError
+from keras_pipeline.tracking.stores.database import Condition
 
 Finding = tuple[bool, str]
 NEEDED_BYTES = 3 * 10**9
@@ -182,18 +185,18 @@ def _git() -> Finding:
 
 
 def _store() -> Finding:
-    location = store.store_location(store.project_root())
-    uri = masked(location.uri)
+    location = address.store_location(address.project_root())
     try:
-        if location.artifacts is None:
-            requests.get(f"{location.uri.rstrip('/')}/health", timeout=3).raise_for_status()
-            return True, f"{uri} answers"
-        return _opened(location, uri)
-    except Exception as error:  # whatever requests, SQLite, SQLAlchemy or MLflow raise
-        return False, f"{uri} cannot be reached ({store.failure_reason(error)}): mend that, or {NAME_ANOTHER}"
+        with connection.store_calls(location):
+            connection.check_answers(location, "keras-pipeline")
+            if location.artifacts is None:
+                return True, f"{location.shown} answers"
+            return _opened(location, location.shown)
+    except UnavailableError as error:
+        return False, f"{error}: mend that, or {NAME_ANOTHER}"
 
 
-def _opened(location: store.Location, uri: str) -> Finding:
+def _opened(location: Location, uri: str) -> Finding:
     """What stands in a database; raises whatever makes it unusable and is not known here."""
     found, file = database.database_condition(location.uri, location.database), location.database
     if file:
@@ -208,6 +211,7 @@ def _opened(location: store.Location, uri: str) -> Finding:
     if file and (damage := database.find_damage(file)):
         remedy = REMEDIES[Condition.UNREADABLE].format(file=shlex.quote(str(file)))
         return False, f"{uri} is damaged ({damage}): {remedy}"
+    relocation.check_place(location)
     return True, f"{uri} opens, with {store.count_experiments(location)} experiments"
 
 

@@ -8,10 +8,8 @@ import gc
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -20,7 +18,7 @@ from typing import NoReturn
 from keras_pipeline.cli import checks, pipeline, runs, studies
 from keras_pipeline.cli.steady import steady_inputs
 from keras_pipeline.core import process
-from keras_pipeline.core.errors import PipelineError, masked
+from keras_pipeline.core.errors import PipelineError, keep_traceback, masked
 from keras_pipeline.distribution import launcher
 
 EXAMPLES = """\
@@ -173,9 +171,7 @@ def _unexpected(verb: str, error: Exception) -> int:
     if isinstance(error, MemoryError):
         print("Memory is exhausted. Use a smaller network or train.batch_size.", file=sys.stderr)
         return _end(verb, 6)
-    descriptor, path = tempfile.mkstemp(prefix="keras-pipeline-", suffix=".txt")
-    with os.fdopen(descriptor, "w") as file:
-        file.write(masked("".join(traceback.format_exception(error))))
+    path = keep_traceback(error)
     print(
         f"{verb}: this is a bug of keras-pipeline, please report it ({type(error).__name__}).\n"
         f"The traceback is in {path}\n{verb}: exit 70",

@@ -54,7 +54,8 @@ def train(chosen: argparse.Namespace) -> int:
     from keras_pipeline.checks.params import load_params, with_workers
     from keras_pipeline.distribution.cluster import cluster_from_environment
     from keras_pipeline.stages.train import launch_training, train_network
-    from keras_pipeline.tracking import live_run, store
+    from keras_pipeline.tracking import live_run
+    from keras_pipeline.tracking.stores import address
 
     values = load_params(chosen.params)
     if chosen.workers is not None:
@@ -62,7 +63,7 @@ def train(chosen: argparse.Namespace) -> int:
     if values.train.workers > 1 and cluster_from_environment(values.train.strategy, os.environ) is None:
         command = [sys.executable, "-m", "keras_pipeline.cli.main", "train", *sys.argv[2:]]
         return launch_training(values, chosen.normalized, chosen.models, chosen.checkpoints, command)
-    observer = live_run.LiveTracker(store.store_location(store.project_root()), values.tracking.experiment)
+    observer = live_run.LiveTracker(address.store_location(address.project_root()), values.tracking.experiment)
     train_network(values, chosen.normalized, chosen.models, observer, chosen.checkpoints, resume=not chosen.no_resume)
     return 0
 

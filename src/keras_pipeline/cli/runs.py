@@ -63,19 +63,20 @@ def certify(chosen: argparse.Namespace) -> int:
         run, found = inspect_checkout(chosen.models, chosen.raw, chosen.normalized)
     else:
         from keras_pipeline.checks.params import load_params
-        from keras_pipeline.tracking import lookup, store
+        from keras_pipeline.tracking import lookup
+        from keras_pipeline.tracking.stores import address
 
         experiment = load_params(chosen.params).tracking.experiment
-        run, logged = lookup.load_recorded_run(store.store_location(store.project_root()), experiment, chosen.name)
+        run, logged = lookup.load_recorded_run(address.store_location(address.project_root()), experiment, chosen.name)
         found = inspect_stored_run(run, logged)
     return certify_run(run, found, chosen.models / "model.keras", chosen.downloads, quick=chosen.quick)
 
 
 def relocate(chosen: argparse.Namespace) -> None:
     """Repair MLflow's artifact paths."""
-    from keras_pipeline.tracking import store
+    from keras_pipeline.tracking.stores import address, relocation
 
-    changed = store.relocate_artifacts(store.store_location(store.project_root()))
+    changed = relocation.relocate_artifacts(address.store_location(address.project_root()))
     print(f"relocate: {changed} paths changed" if changed else "relocate: every path is right already")
 
 
@@ -93,10 +94,11 @@ def compare(chosen: argparse.Namespace) -> None:
     from keras_pipeline.comparison import find_run, report, two_runs
     from keras_pipeline.records.record import RunRecord
     from keras_pipeline.stages import track
-    from keras_pipeline.tracking import lookup, store
+    from keras_pipeline.tracking import lookup
+    from keras_pipeline.tracking.stores import address
 
     values = load_params(chosen.params)
-    location = store.store_location(store.project_root())
+    location = address.store_location(address.project_root())
 
     def stored(name: str, artifacts: tuple[str, ...], folder: Path) -> tuple[str, RunRecord]:
         return lookup.download_run(location, values.tracking.experiment, name, artifacts, folder)

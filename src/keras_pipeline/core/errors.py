@@ -5,13 +5,52 @@ these pass; `main.main` prints them without a traceback and exits with `exit_cod
 that escapes is our bug: exit code 70 and a traceback in a file.
 """
 
+import os
 import re
+import tempfile
+import traceback
+from urllib.parse import quote, unquote
+
+SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|TOKEN|SECRET|API_KEY|ACCESS_KEY|PRIVATE_KEY)$")
+"""Variables of the environment that hold a secret; others may hold an address with one."""
+REMOTE = r"(?<=\w)(?<!sqlite)(?<!file)://"
+"""In an address that may have a password; what names a file has none, and may have any of its signs."""
+SHORTEST_SECRET = 4
+"""A shorter one would be found in the midst of every message."""
 
 
 def masked(text: str) -> str:
-    """`text` without the passwords and tokens that its addresses may hold."""
-    text = re.sub(r"(\w://)\S*@", r"\1***@", text)
-    return re.sub(r"(\w://[^\s?]*\?)[^\s'\"]+", r"\1***", text)
+    """`text` without the passwords and tokens of addresses, and of this process's environment."""
+    text = re.sub(rf"{REMOTE}\S*@", "://***@", text)
+    text = re.sub(rf"({REMOTE}[^\s?]*\?)[^\s'\"]+", r"\1***", text)
+    for secret in sorted(_secrets(), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _secrets() -> set[str]:
+    """The secrets of the environment, as they may stand in a message."""
+    found: set[str] = set()
+    for name, value in os.environ.items():
+        if SECRET_NAME.search(name):
+            found |= {value, quote(value, safe="")}
+        for who in re.findall(rf"{REMOTE}(\S*)@", value):
+            name, _, password = who.partition(":")
+            if password in ("", "x-oauth-basic"):
+                password = name
+            for form in (password, unquote(password)):
+                # Where it should have been quoted, a library takes its parts for a host, a port, a path.
+                parts = re.split(r"[@:/?#%]", form)
+                found |= {form, *parts, *(f"{part}@" for part in parts if len(part) > 1)}
+    return {one for one in found if len(one) >= SHORTEST_SECRET or one.endswith("@")} - {"@"}
+
+
+def keep_traceback(error: BaseException) -> str:
+    """The file that now tells where `error` was raised, for whoever mends it, without passwords."""
+    descriptor, path = tempfile.mkstemp(prefix="keras-pipeline-", suffix=".txt")
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(masked("".join(traceback.format_exception(error))))
+    return path
 
 
 class PipelineError(ValueError):

@@ -9,13 +9,13 @@ import os
 from contextlib import suppress
 
 from keras_pipeline.models import frameworks
-from keras_pipeline.tracking import store
+from keras_pipeline.tracking.stores import connection
 
 
 def _load() -> None:
     """Import it, and print nothing: what fails here fails in each run again, and is told there."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    for name, value in {**frameworks.QUIET, **store.ENVIRONMENT}.items():
+    for name, value in {**frameworks.QUIET, **connection.ENVIRONMENT}.items():
         os.environ.setdefault(name, value)
     standard_error, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)

@@ -1,28 +1,37 @@
 """What MLflow learns while a network trains. Nothing here can stop or spoil a training."""
 
+import copy
 import json
 import os
+import queue
 import socket
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from keras_pipeline.core import files, process
-from keras_pipeline.core.errors import MachineError, masked
+from keras_pipeline.core.errors import PipelineError, keep_traceback, masked
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.records.record import RunRecord
 from keras_pipeline.tracking import runs
-from keras_pipeline.tracking.store import Location, Store, connect_store, failure_reason
+from keras_pipeline.tracking.store import DeletedExperimentError, Store, check_store, connect_store, open_store
+from keras_pipeline.tracking.stores import connection
+from keras_pipeline.tracking.stores.address import Location
+from keras_pipeline.tracking.stores.connection import StoreError
 
 if TYPE_CHECKING:
     import keras
 
 
 STATE_OF_LIFE = "alive"
+PATIENCE_SECONDS = 5.0
+"""For how long a training waits for a server, all in all."""
 SYSTEM_METRICS_SECONDS = 2
 CLOCK_SECONDS = 2
 """How far two readings of one process's start may lie apart: the kernel derives it from the clock of the day."""
@@ -31,9 +40,11 @@ CLOCK_SECONDS = 2
 class LiveTracker(Observer):
     """Reports a training to MLflow as it goes.
 
-    At the first failure it says so in one line, with what comes `later`, and is silent from then on; the run's
-    record on disk is complete without it, and `track` sends what is missing. A file in `alive/` says which process
-    trains which run, until the run is closed: `close_dead_runs` closes those whose process is gone.
+    A server is told by a thread, so that the training waits for it twice only: at its start for an answer, and at its
+    end for what is not told yet, PATIENCE_SECONDS in all (and a little more for a large network). At the first failure
+    it says so in one line, with what comes `later`, and is silent from then on; the run's record on disk is complete
+    without it, and `track` sends what is missing. A file in `alive/` says which process trains which run, until the run
+    is closed: `close_dead_runs` closes those whose process is gone.
     """
 
     def __init__(
@@ -45,19 +56,35 @@ class LiveTracker(Observer):
         self.store: Store | None = None
         self.run_id = ""
         self.failed = False
+        self.failing = threading.Lock()
         self.system_metrics: Any = None
+        self.patience = PATIENCE_SECONDS
+        self.waiting: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self.sender: threading.Thread | None = None
 
     def started(self, run: RunRecord) -> None:
         """Create the run, or open again the one of a training that was interrupted."""
+        known = copy.deepcopy(run)
+
+        def check() -> None:
+            began = time.monotonic()
+            check_store(self.where, self.experiment)
+            self.patience -= time.monotonic() - began
 
         def start() -> None:
-            self.store = connect_store(self.where, self.experiment)
-            _mark(self.where, run["key"], self.experiment, "RUNNING")
-            self.run_id = runs.ensure_run(self.store, run, os.environ.get("DVC_EXP_NAME"))
-            if run["resumed"]:
-                runs.reopen_run(self.store, self.run_id, run)
+            self.store = open_store(self.where, self.experiment)
+            _mark(self.where, known["key"], self.experiment, "RUNNING")
+            self.run_id = runs.ensure_run(self.store, known, os.environ.get("DVC_EXP_NAME"))
+            if known["resumed"]:
+                runs.reopen_run(self.store, self.run_id, known)
 
-        self._attempt(start)
+        with self._heard():
+            self._attempt(check)
+            self._attempt(connection.start_mlflow)
+            if self.where.kind != "sqlite":
+                self.sender = threading.Thread(target=self._send, daemon=True, name="live tracking")
+                self.sender.start()
+            self._tell(start)
 
     def epoch(self, row: dict[str, float]) -> None:
         """Send one epoch's metrics; from the first one on, the machine's too, every two seconds.
@@ -79,32 +106,45 @@ class LiveTracker(Observer):
                 )
                 self.system_metrics.start()
 
-        self._attempt(send)
+        with self._heard():
+            self._tell(send)
 
     def ended(self, status: str, run: RunRecord, model: "keras.Sequential | None") -> None:
         """Keep the model, if TensorFlow made it (`track` sees to the others), and close the run with the truth."""
+        known = copy.deepcopy(run)
+        network: runs.ServedNetwork | None = None
+
+        def mark() -> None:
+            if _marker(self.where, known["key"]).exists():
+                _mark(self.where, known["key"], self.experiment, status)
+
+        def make_ready(made: ExitStack, trained: "keras.Sequential") -> None:
+            nonlocal network
+            network = made.enter_context(runs.served_network(trained, known["dataset"]))
+            self.patience += connection.SECONDS_A_MEGABYTE * network.file.stat().st_size / 1e6
 
         def end() -> None:
-            kept = model if run["strategy"]["backend"] == "tensorflow" else None
-            if kept is not None and not runs.has_model(self._reached, self.run_id):  # it died after this one thing
-                runs.log_model(self._reached, self.run_id, kept, run["dataset"])
-            for tag, value in (("debug", run.get("debug")), ("diverged", run.get("diverged"))):
+            if network and not runs.has_model(self._reached, self.run_id):  # it died after this one thing
+                runs.log_model(self._reached, self.run_id, network)
+            for tag, value in (("debug", known.get("debug")), ("diverged", known.get("diverged"))):
                 if value is not None:
                     self._reached.client.set_tag(self.run_id, tag, value)
-            if "trace" in run:
-                self._reached.client.log_artifacts(self.run_id, run["trace"], "trace")
+            if "trace" in known:
+                self._reached.client.log_artifacts(self.run_id, known["trace"], "trace")
             self._reached.client.set_terminated(self.run_id, status)
             if self.system_metrics is not None:
                 self.system_metrics.finish()
-            _marker(self.where, run["key"]).unlink(missing_ok=True)
+            _marker(self.where, known["key"]).unlink(missing_ok=True)
 
-        def mark() -> None:
-            if _marker(self.where, run["key"]).exists():
-                _mark(self.where, run["key"], self.experiment, status)
-
-        # Also after a failure: `close_dead_runs` closes the run with this truth.
-        self._attempt(mark, always=True)
-        self._attempt(end)
+        with self._heard(), ExitStack() as made:
+            # Also after a failure: `close_dead_runs` closes the run with this truth.
+            self._attempt(mark, always=True)
+            if model is not None and known["strategy"]["backend"] == "tensorflow":
+                # Not by the thread: what Keras is set to, it knows in the thread that it was set in.
+                trained = model
+                self._attempt(lambda: make_ready(made, trained))
+            self._tell(end)
+            self._wait()
 
     @property
     def _reached(self) -> Store:
@@ -112,24 +152,54 @@ class LiveTracker(Observer):
             raise ConnectionError("no store was reached")
         return self.store
 
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Let a request to end wait: in the middle of a call it would leave MLflow's database locked, and closing it
+        would fail."""
+        with process.defer_signals(), process.time_part("track"):
+            yield
+
+    def _tell(self, action: Callable[[], None]) -> None:
+        """Do it now, or let the thread do it when its turn comes."""
+        self.waiting.put(action) if self.sender else self._attempt(action)
+
+    def _send(self) -> None:
+        while action := self.waiting.get():
+            self._attempt(action)
+
+    def _wait(self) -> None:
+        """Wait for the thread to have told all."""
+        if self.sender and not self.failed:
+            self.waiting.put(None)
+            self.sender.join(max(self.patience, 0))
+            if self.sender.is_alive():
+                late = f"it did not take all there was to tell within {PATIENCE_SECONDS:g} s"
+                self._fail(StoreError(f"MLflow at {self.where.shown} is not available ({late})"))
+
     def _attempt(self, action: Callable[[], None], *, always: bool = False) -> None:
         if self.failed and not always:
             return
         try:
-            # In the middle of a call an interruption would leave MLflow's database locked, and closing it would fail.
-            with process.defer_signals(), process.time_part("track"):
+            with connection.store_calls(self.where):
                 action()
-        except Exception as error:  # whatever MLflow raises: a training is worth more than its report
+        except Exception as error:  # whatever it is: a training is worth more than its report
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        with self.failing:
             if self.failed:
                 return
             self.failed = True
-            if self.system_metrics is not None:  # it waits for its last call, which may take long
-                threading.Thread(target=self.system_metrics.finish, daemon=True).start()
-            print(
-                f"tracking: MLflow at {masked(self.where.uri)} is not available ({failure_reason(error)}). "
-                f"Training goes on; {self.later}.",
-                file=sys.stderr,
-            )
+        if self.system_metrics is not None:  # it waits for its last call, which may take long
+            threading.Thread(target=self.system_metrics.finish, daemon=True).start()
+        with suppress(OSError, ValueError):  # nobody may be there to be told, and no disk may take a traceback
+            what = str(error)
+            if not isinstance(error, PipelineError):
+                what = (
+                    f"this is a bug of keras-pipeline, please report it ({type(error).__name__}); the traceback is in "
+                    f"{keep_traceback(error)}"
+                )
+            print(masked(f"tracking: {what}. Training goes on; {self.later}."), file=sys.stderr)
 
 
 def find_dead_runs(location: Location) -> list[Path]:
@@ -151,7 +221,7 @@ def _close(location: Location, key: str, mark: dict[str, Any]) -> bool:
     """Whether the run was there, and open until now."""
     try:
         store = connect_store(location, mark["experiment"])
-    except MachineError:
+    except DeletedExperimentError:
         return False  # its experiment was deleted, and nothing else may depend on that
     run_id = runs.find_run_id(store, key)
     if run_id is None or store.client.get_run(run_id).info.status != "RUNNING":

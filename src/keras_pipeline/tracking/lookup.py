@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_pipeline.core.errors import DataError, ParamsError, masked
+from keras_pipeline.core.errors import DataError, ParamsError
 from keras_pipeline.records.record import RunRecord, read_record
 from keras_pipeline.tracking.runs import KEY, is_stored
-from keras_pipeline.tracking.store import Location, connect_store, required_store
+from keras_pipeline.tracking.store import connect_store
+from keras_pipeline.tracking.stores.address import Location
+from keras_pipeline.tracking.stores.connection import required_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,12 +65,14 @@ def keep_artifacts(location: Location, experiment: str, key: str, paths: Sequenc
 
 def _one(location: Location, experiment: str, wanted: str) -> tuple["MlflowClient", "Run"]:
     if location.database and not location.database.exists():
-        raise ParamsError(f"{location.uri}: there is no store yet, so no run '{wanted}'. Expected: `dvc repro` before.")
+        raise ParamsError(
+            f"{location.shown}: there is no store yet, so no run '{wanted}'. Expected: `dvc repro` before."
+        )
     client = connect_store(location, experiment).client
     found = _matching(client, wanted)
     if not found:
         raise ParamsError(
-            f"MLflow at {masked(location.uri)} has no run '{wanted}'. Expected: a run's name, or its key "
+            f"MLflow at {location.shown} has no run '{wanted}'. Expected: a run's name, or its key "
             f"(`keras-pipeline status` shows it) or at least {SHORTEST_KEY} characters that the key begins with, or "
             "MLflow's id of it."
         )

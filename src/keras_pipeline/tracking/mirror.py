@@ -13,7 +13,8 @@ from keras_pipeline.records.observer import ChildRun
 from keras_pipeline.records.record import RunRecord, best_row
 from keras_pipeline.tracking import runs
 from keras_pipeline.tracking.runs import child_tags
-from keras_pipeline.tracking.store import Location, Store, connect_store, prepare_table
+from keras_pipeline.tracking.store import Store, connect_store, prepare_table
+from keras_pipeline.tracking.stores.address import Location
 from keras_pipeline.tracking.tags import dvc_experiment, file_tags
 
 PICTURES = ("confusion_matrix", "predicted")
@@ -54,7 +55,8 @@ def synchronise(
     """Bring the record's run in line with the files, and remember `state` as what was sent.
 
     It is a child of its study's run if it is a `child_run` of one. Of a training that diverged or was pruned there is
-    no network and no report. Raises whatever MLflow does; sending again after a failure is always right.
+    no network and no report. Raises whatever MLflow does; sending again after a failure is
+    always right.
     """
     status = "FAILED" if "diverged" in record else "KILLED" if "pruned" in record else "FINISHED"
     scores = {} if status != "FINISHED" else files.read_json(reports / "metrics.json", written_by="evaluate")
@@ -129,7 +131,8 @@ def _log_model(store: Store, run_id: str, params: Params, models: Path, record: 
     asked = task_spec_from(record["dataset"])
     model = architectures.build_network(params.model, asked.shape, asked.outputs)
     model_file.load_weights(model, models / "model.keras")
-    runs.log_model(store, run_id, model, record["dataset"])
+    with runs.served_network(model, record["dataset"]) as network:
+        runs.log_model(store, run_id, network)
 
 
 def _reported(reports: Path) -> list[Path]:

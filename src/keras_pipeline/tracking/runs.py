@@ -5,10 +5,11 @@ import json
 import sqlite3
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -22,7 +23,9 @@ from keras_pipeline.data.statistics import DatasetDescription
 from keras_pipeline.data.task_spec import task_spec_from
 from keras_pipeline.records.observer import ChildRun
 from keras_pipeline.records.record import RunRecord
-from keras_pipeline.tracking.store import Location, Store, connect_store
+from keras_pipeline.tracking.store import Store, connect_store
+from keras_pipeline.tracking.stores.address import Location
+from keras_pipeline.tracking.stores.connection import SECONDS_A_MEGABYTE, within
 from keras_pipeline.tracking.tags import record_tags
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 KEY = "pipeline.key"
 LONGEST_VALUE = 500
+MODEL_SECONDS = 5
+"""How long MLflow may take to make ready and send a network of no size."""
 SERVING = ("tensorflow", "keras", "numpy")
 """What a logged model needs where it is served: named, because guessing costs MLflow ten seconds."""
 
@@ -114,37 +119,62 @@ def epoch_metrics(row: Mapping[str, float]) -> tuple[str, ...]:
     return *names, "train/learning_rate"
 
 
-def log_model(store: Store, run_id: str, model: "keras.Sequential", dataset: DatasetDescription) -> None:
-    """Keep the network with the run, as MLflow serves it: see `served`. `dataset`: as the record of the run has it."""
+@dataclass(frozen=True)
+class ServedNetwork:
+    """A network as MLflow serves it, in a file: the type and shape of an input, the number of outputs, the names of a
+    table's features."""
+
+    file: Path
+    raw: "np.dtype[Any]"
+    shape: tuple[int, ...]
+    outputs: int
+    names: tuple[str, ...]
+
+
+@contextmanager
+def served_network(model: "keras.Sequential", dataset: DatasetDescription) -> Iterator[ServedNetwork]:
+    """The network as MLflow serves it: see `served`. `dataset`: as the record of the run has it."""
+    from keras_pipeline.models import model_file
+
+    network = model_file.serving_model(model, Scaling(**dataset["scaling"]), task_spec_from(dataset).target)
+    names = DATASETS[dataset["dataset"]].columns[:-1]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        file = Path(folder) / "network.keras"
+        model_file.save_network(network, file)
+        raw, shape = np.dtype(network.inputs[0].dtype), network.input_shape[1:]
+        yield ServedNetwork(file, raw, shape, network.output_shape[-1], tuple(names))
+
+
+def log_model(store: Store, run_id: str, network: ServedNetwork) -> None:
+    """Keep the network with the run."""
     import importlib.metadata
 
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    from keras_pipeline.models import model_file
     from keras_pipeline.tracking import served
 
-    network = model_file.serving_model(model, Scaling(**dataset["scaling"]), task_spec_from(dataset).target)
-    raw, shape = np.dtype(network.inputs[0].dtype), network.input_shape[1:]
-    names = DATASETS[dataset["dataset"]].columns[:-1]
-    expected = served.expected_features(names) if names else served.expected_pixels(*shape)
-    mlflow.set_tracking_uri(store.location.uri)
-    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id, log_system_metrics=False):
-        file = Path(folder) / "network.keras"
-        model_file.save_network(network, file)
-        mlflow.pyfunc.log_model(
-            name="model",
-            python_model=served.__file__,
-            artifacts={"network": str(file)},
-            model_config={"features": list(names)} if names else None,
-            signature=ModelSignature(
-                outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, network.output_shape[-1]))])
-            ),
-            input_example=np.zeros((1, *shape), raw),
-            metadata={"input": expected},
-            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVING],
-        )
+    expected = served.expected_features(network.names) if network.names else served.expected_pixels(*network.shape)
+
+    def log() -> None:
+        mlflow.set_tracking_uri(store.location.uri)
+        with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=served.__file__,
+                artifacts={"network": str(network.file)},
+                model_config={"features": list(network.names)} if network.names else None,
+                signature=ModelSignature(outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, network.outputs))])),
+                input_example=np.zeros((1, *network.shape), network.raw),
+                metadata={"input": expected},
+                pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVING],
+            )
+
+    if store.location.kind == "sqlite":
+        log()
+    else:  # MLflow makes a folder of some files first, which is not the server's time
+        within(MODEL_SECONDS + SECONDS_A_MEGABYTE * network.file.stat().st_size / 1e6, log)
 
 
 def has_model(store: Store, run_id: str) -> bool:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from crafted_databases import COMPANIONS, OLD, WHOLE, craft, found, kept, newest
-from keras_pipeline.tracking import database
-from keras_pipeline.tracking.database import Condition
+from keras_pipeline.tracking.stores import database
+from keras_pipeline.tracking.stores.database import Condition
 from tracking_fixtures import MLFLOW_WARNINGS, contents
 
 pytestmark = MLFLOW_WARNINGS
@@ -61,8 +61,10 @@ def test_what_is_no_database(tmp_path: Path) -> None:
     }.items():
         (tmp_path / "x.db").write_bytes(content)
         assert found(tmp_path / "x.db") is expected
-    with pytest.raises(sqlite3.OperationalError, match="unable to open database file"):
+    with pytest.raises(ConnectionError, match="is a folder"):
         found(tmp_path)
+    with pytest.raises(ConnectionError, match=r"x\.db is no folder that can be written to"):
+        found(tmp_path / "x.db" / "y" / "z.db")
 
 
 def test_one_table_that_is_damaged_is_no_reason_to_take_a_store_for_unreadable(tmp_path: Path) -> None:
@@ -79,7 +81,7 @@ def test_one_table_that_is_damaged_is_no_reason_to_take_a_store_for_unreadable(t
 
 def test_a_locked_database_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = craft(tmp_path / "x.db", OLD, **WHOLE)
-    monkeypatch.setattr(database, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.1)
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         with pytest.raises(sqlite3.OperationalError, match="database is locked"):
@@ -105,7 +107,8 @@ def test_what_a_killed_process_left_half_written_is_taken_back_before_it_is_judg
 
 def test_a_server_is_judged_by_mlflow_s_tables_alone(tmp_path: Path) -> None:
     def of_server(name: str, schema: str | None = None, **rows: int) -> Condition:
-        return database._of_server(f"sqlite:///{craft(tmp_path / name, schema, **rows)}")  # for want of a server
+        file = craft(tmp_path / name, schema, **rows)
+        return database._of_server(database._engine(f"sqlite:///{file}"))  # for want of a server
 
     assert of_server("1", other=5) is Condition.ABSENT
     assert of_server("2", newest(), **WHOLE, other=5) is Condition.GOOD
@@ -191,10 +194,10 @@ def test_a_database_that_another_process_is_making_is_left_to_it(
         assert maker.stdin
         assert maker.stdout
         assert maker.stdout.readline() == "open\n"
-        monkeypatch.setattr(database, "WAIT_SECONDS", 0.3)
+        monkeypatch.setattr(database, "MAKING_SECONDS", 0.3)
         with pytest.raises(ConnectionError, match=f"it is half-made .*, and process {maker.pid} .* has it open"):
             database.ready_database(f"sqlite:///{file}", file, own=True)
-        monkeypatch.setattr(database, "WAIT_SECONDS", 60)
+        monkeypatch.setattr(database, "MAKING_SECONDS", 60)
         maker.stdin.write(f"UPDATE alembic_version SET version_num = '{newest()}'\n")
         maker.stdin.flush()
         assert database.ready_database(f"sqlite:///{file}", file, own=True) is Condition.GOOD

@@ -15,16 +15,21 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import psutil
 
 from keras_pipeline.core import process
+from keras_pipeline.tracking.stores import address, connection
 
-SERVERS = ("postgresql", "mysql", "mssql")
-WAIT_SECONDS = 20
-"""For how long another process may lock a database, or make it: as long as MLflow waits for a lock."""
+if TYPE_CHECKING:
+    import sqlalchemy
+
+LOCK_SECONDS = 4
+"""For how long another process may lock a database."""
+MAKING_SECONDS = 20
+"""For how long another process may be making one."""
 WITHOUT_RUNS = {"alembic_version", "workspaces"}
 """The tables in which MLflow leaves rows while it makes a store."""
 COMPANIONS = ("", "-journal", "-wal", "-shm")
@@ -47,18 +52,26 @@ def database_condition(uri: str, file: Path | None) -> Condition:
     """What stands at `uri`; `file`: the SQLite database that it names, if it names one. Changes nothing there.
 
     An address that is no database's is GOOD: MLflow will tell. Raises what SQLite or SQLAlchemy do where it cannot
-    be reached: no permission, locked for 20 s, no server.
+    be reached: no permission, locked for LOCK_SECONDS, no server; ConnectionError for a folder, and where Python has
+    no driver; TimeoutError where a server does not answer.
     """
     if file is None:
-        return _of_server(uri) if uri.startswith(SERVERS) else Condition.GOOD
+        if uri.partition(":")[0].partition("+")[0] not in address.SERVERS:
+            return Condition.GOOD
+        engine = _engine(uri)  # a second of its own, which is not the server's
+        return connection.within(connection.CALL_SECONDS, lambda: _of_server(engine))
+    if file.is_dir():
+        raise ConnectionError(f"{file} is a folder")
     if not file.exists():
+        folder = next(parent for parent in file.parents if parent.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise ConnectionError(f"{folder} is no folder that can be written to")
         return Condition.ABSENT
     # Not read-only: what a killed process left half written, SQLite takes back as soon as it may write.
-    address = f"file:{quote(str(file))}?mode=rw"
-    with closing(sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS)) as connection:
+    with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=LOCK_SECONDS)) as opened:
 
         def ask(query: str) -> list[Any]:
-            return [row[0] for row in connection.execute(query)]
+            return [row[0] for row in opened.execute(query)]
 
         try:
             names = set(ask("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"))
@@ -69,16 +82,25 @@ def database_condition(uri: str, file: Path | None) -> Condition:
         return _judged(names, ask, lambda name: bool(ask(f'SELECT 1 FROM "{name}" LIMIT 1')))
 
 
-def _of_server(uri: str) -> Condition:
+def _engine(uri: str) -> "sqlalchemy.Engine":
     import sqlalchemy
 
-    with sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect() as connection:
+    try:
+        return sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+    except ModuleNotFoundError as error:
+        raise ConnectionError(f"it needs the Python package {error.name}: pip install {error.name}") from None
+
+
+def _of_server(engine: "sqlalchemy.Engine") -> Condition:
+    import sqlalchemy
+
+    with engine.connect() as opened:
 
         def ask(query: str) -> list[Any]:
-            return list(connection.exec_driver_sql(query).scalars())
+            return list(opened.exec_driver_sql(query).scalars())
 
         # Other programs may have tables there too.
-        names = {"alembic_version", "experiments", "runs"} & set(sqlalchemy.inspect(connection).get_table_names())
+        names = {"alembic_version", "experiments", "runs"} & set(sqlalchemy.inspect(opened).get_table_names())
         if not names:
             return Condition.ABSENT
         return _judged(names, ask, lambda name: ask(f"SELECT count(*) FROM {name}")[0] > 0)
@@ -112,11 +134,28 @@ def _schemas() -> tuple[str, set[str]]:
 
 def find_damage(file: Path) -> str | None:
     """What SQLite finds wrong in a database that it can open, in one line. Raises what it does where nobody may write
-    there, or another process does for 20 s."""
-    with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=WAIT_SECONDS)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        said = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    there, or another process does for LOCK_SECONDS."""
+    with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=LOCK_SECONDS)) as opened:
+        opened.execute("BEGIN IMMEDIATE")
+        said = str(opened.execute("PRAGMA quick_check(1)").fetchone()[0])
         return None if said == "ok" else said.split("\n")[-1]
+
+
+@functools.cache
+def make_mlflow_tire_soon() -> None:
+    """Let MLflow give up a database as soon as this module does: alone it tries ten times to connect, 100 s in all, and
+    waits 20 s for a lock."""
+    from mlflow.store.db import utils
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    utils.MAX_RETRY_COUNT = 1
+
+    @event.listens_for(Engine, "before_cursor_execute", retval=True)
+    def wait_less(connection: Any, cursor: Any, statement: str, parameters: Any, *more: Any) -> tuple[str, Any]:
+        if statement.startswith("PRAGMA busy_timeout"):
+            statement = f"PRAGMA busy_timeout = {1000 * LOCK_SECONDS}"
+        return statement, parameters
 
 
 def ready_database(uri: str, file: Path | None, *, own: bool) -> Condition:
@@ -127,7 +166,7 @@ def ready_database(uri: str, file: Path | None, *, own: bool) -> Condition:
     or makes it whole if it can. Raises ConnectionError for any other condition.
     """
     movable = {Condition.HALF_MADE, Condition.UNREADABLE} if own else {Condition.HALF_MADE}
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + MAKING_SECONDS
     found = database_condition(uri, file)
     while file and found in movable | {Condition.ABSENT}:
         if found is Condition.ABSENT:

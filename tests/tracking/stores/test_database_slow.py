@@ -12,8 +12,9 @@ import pytest
 from crafted_databases import check_cut_offs, copied, found, watching
 from keras_pipeline.cli import doctor
 from keras_pipeline.core.errors import MachineError
-from keras_pipeline.tracking import database, ui
-from keras_pipeline.tracking.database import Condition
+from keras_pipeline.tracking import ui
+from keras_pipeline.tracking.stores import database
+from keras_pipeline.tracking.stores.database import Condition
 from tracking_fixtures import EXPERIMENT, MLFLOW_WARNINGS, Checkout, contents
 
 pytestmark = [pytest.mark.slow, MLFLOW_WARNINGS]
