@@ -108,6 +108,10 @@ def test_a_process_killed_while_it_writes_leaves_the_old_content(tmp_path: Path)
         done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
         assert done.returncode == -signal.SIGKILL
         assert path.read_bytes() == b"old"
+        (path.parent / ".mine").touch()
+        assert len(list(tmp_path.rglob("*.unfinished"))) == 1
+        with files.lock_folder(tmp_path):
+            assert {one.name for one in path.parent.iterdir()} == {"file", ".mine"}
         files.write_atomically(path, b"newer")
         assert path.read_bytes() == b"newer"
 

@@ -98,7 +98,7 @@ def test_what_is_not_as_written_is_made_anew_from_the_downloads(
         os.mkfifo(raw / "train-labels")
     elif damage == "leftover":
         (raw / "dataset.json").unlink()
-        (raw / ".train-images.abc").write_bytes(b"half")
+        (raw / ".train-images.abc.unfinished").write_bytes(b"half")
     else:
         texts = {"dataset.json": '{"name": "tiny", "files": []}', "not JSON": '{"name": ', "list": "[]"}
         (raw / "dataset.json").write_text(texts[damage])

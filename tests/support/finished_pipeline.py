@@ -88,7 +88,7 @@ def _write_reports(reports: Path, labels: Any) -> None:
     reports.mkdir()
     np.savez(reports / "predictions.npz", outputs=outputs, labels=labels, penalty=0.0)
     files.write_json(
-        reports / "metrics.json", multiclass.class_scores(outputs, labels, "categorical_crossentropy", 0.0, 15)
+        reports / "metrics.json", multiclass.class_scores(outputs, labels, 0.5, 15)
     )
     files.write_json(reports / "intervals.json", {})
 

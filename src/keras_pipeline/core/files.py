@@ -15,6 +15,9 @@ from typing import Any, BinaryIO
 
 from keras_pipeline.core.errors import BusyError, DataError
 
+_UNFINISHED = ".unfinished"
+"""How the names of temporary files end."""
+
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """`writing_atomically` for what is in memory."""
@@ -30,7 +33,7 @@ def writing_atomically(path: Path) -> Iterator[BinaryIO]:
     too; it is removed when anything fails. Raises OSError (disk full, no permission) with the old file intact.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, 0o666 & ~_umask())
@@ -97,7 +100,8 @@ def file_sha256(path: Path) -> str:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Hold `folder` (created) for this process; raises BusyError at once when another process holds it.
 
-    The kernel releases the lock when its process ends in whatever way, so no lock is ever stale.
+    The kernel releases the lock when its process ends in whatever way, so no lock is ever stale. Temporary files that
+    a killed process left in the folder, or below, are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+", encoding="utf-8", errors="replace") as file:
@@ -116,6 +120,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{os.getpid()} {time.time()}")
         file.flush()
+        for left in folder.rglob(f".*{_UNFINISHED}"):
+            left.unlink(missing_ok=True)
         yield
 
 

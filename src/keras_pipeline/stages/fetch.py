@@ -126,9 +126,6 @@ def _write(dataset: Dataset, payloads: Mapping[str, bytes], raw: Path) -> None:
     (raw / "dataset.json").unlink(missing_ok=True)
     for name in {*_IMAGES, *_TABLES}.difference(_roles(dataset)):
         (raw / name).unlink(missing_ok=True)
-    for name in (*_roles(dataset), "dataset.json"):
-        for leftover in raw.glob(f".{name}.*"):
-            leftover.unlink()
     for role in _roles(dataset):
         files.write_atomically(raw / role, payloads[role])
     raw_files = {role: (hashlib.sha256(payloads[role]).hexdigest(), len(payloads[role])) for role in _roles(dataset)}
