@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from keras_pipeline.cli import checks, pipeline, runs, studies
 from keras_pipeline.cli.steady import steady_inputs
-from keras_pipeline.core import process
+from keras_pipeline.core import process, temporary
 from keras_pipeline.core.errors import PipelineError, keep_traceback, masked
 from keras_pipeline.distribution import launcher
 
@@ -130,7 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
     elif "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with_dvc, daemon=True).start()
     try:
-        with steady_inputs(chosen.verb) if chosen.verb in TIMED else contextlib.nullcontext():
+        steady = steady_inputs(chosen.verb) if chosen.verb in TIMED else contextlib.nullcontext()
+        with temporary.own_folder(), steady:
             code = chosen.run(chosen) or 0
         if chosen.verb in TIMED:
             print(f"{chosen.verb}: {process.timing_line()}")

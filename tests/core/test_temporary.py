@@ -1,0 +1,101 @@
+"""What a killed process left is removed by the next one; what another works with is not."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from keras_pipeline.core import temporary
+
+WORKS = (
+    "import tempfile, time; from pathlib import Path; from keras_pipeline.core import temporary\n"
+    "with temporary.own_folder():\n"
+    "    Path(tempfile.mkdtemp(), 'inner').write_text('x'); print(tempfile.gettempdir(), flush=True)\n"
+    "    time.sleep(60)\n"
+)
+
+
+@pytest.fixture
+def usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def working() -> tuple["subprocess.Popen[str]", Path]:
+    """Another process that has made temporary files, and its folder of them."""
+    process = subprocess.Popen([sys.executable, "-c", WORKS], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    with process.stdout:
+        return process, Path(process.stdout.readline().strip())
+
+
+def test_everything_that_is_made_within_is_removed(usual: Path) -> None:
+    with temporary.own_folder():
+        made = Path(tempfile.mkdtemp(), "inner")
+        made.write_text("x")
+        assert made.parents[2] == usual
+        assert made.parents[1].stat().st_mode & 0o777 == 0o700
+    assert list(usual.iterdir()) == []
+    assert tempfile.gettempdir() == str(usual)
+
+
+def test_what_a_living_process_made_stays_and_what_a_killed_one_left_goes(usual: Path) -> None:
+    process, folder = working()
+    with temporary.own_folder():
+        assert len(list(usual.iterdir())) == 2
+    assert list(usual.iterdir()) == [folder]
+
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(folder.rglob("inner"))
+    with temporary.own_folder():
+        assert len(list(usual.iterdir())) == 1
+    assert list(usual.iterdir()) == []
+
+
+def test_nothing_of_somebody_else_is_removed(usual: Path, tmp_path: Path) -> None:
+    (usual / "keras-abcdefgh").mkdir()  # without the mark
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / temporary.MARK).touch()
+    (usual / "keras-linkedto").symlink_to(tmp_path / "elsewhere")
+    with temporary.own_folder():
+        pass
+    assert sorted(path.name for path in usual.iterdir()) == ["keras-abcdefgh", "keras-linkedto"]
+    assert (tmp_path / "elsewhere" / temporary.MARK).exists()
+
+
+def test_a_fork_leaves_the_folder_to_its_owner(usual: Path) -> None:
+    with temporary.own_folder():
+        fork = os.fork()
+        if not fork:
+            try:
+                with temporary.own_folder():
+                    pass
+            finally:
+                os._exit(0)
+        os.waitpid(fork, 0)
+        assert Path(tempfile.gettempdir(), temporary.MARK).exists()
+
+
+def test_a_folder_that_cannot_be_made_changes_nothing(usual: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(usual / "gone"))
+    with temporary.own_folder():
+        assert tempfile.gettempdir() == str(usual / "gone")
+
+
+def test_many_processes_disturb_each_other_never(usual: Path) -> None:
+    code = (
+        "import tempfile; from keras_pipeline.core import temporary\n"
+        "for _ in range(100):\n"
+        "    with temporary.own_folder(): tempfile.mkdtemp()\n"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
+    assert [process.wait(60) for process in processes] == [0] * 4
+    assert list(usual.iterdir()) == []
