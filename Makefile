@@ -72,7 +72,7 @@ proofs: $(READY)  ## what takes too long for `make test`, kills and the whole co
 
 .PHONY: faults
 faults: $(READY)  ## every test that proves what happens when something goes wrong; its result into docs/faults.md
-	@$(IN) pytest --faults docs/faults.md $(TWO)
+	@$(IN) pytest tests --faults docs/faults.md $(TWO)
 
 .PHONY: test-optional
 test-optional: $(READY)  ## the tests that `make test` skips for lack of something optional: make jax, torch, browser, mxnet
