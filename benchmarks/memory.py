@@ -25,6 +25,7 @@ from ruamel.yaml import YAML
 
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.core import files
+from keras_pipeline.core.process import python
 from keras_pipeline.data import splits
 from keras_pipeline.data.scaling import fit_scaling
 from keras_pipeline.sources import made
@@ -95,7 +96,7 @@ def train(folder: Path, limit: int, backend: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / "params.yaml").write_text(json.dumps(values))
         (Path(place) / "dvc.yaml").write_text("stages: {}\n")
-        command = [sys.executable, "-m", "keras_pipeline.cli.main", "train", "--normalized", str(folder.resolve())]
+        command = python("-m", "keras_pipeline.cli.main", "train", "--normalized", str(folder.resolve()))
         began = time.monotonic()
         process = subprocess.Popen(
             command,

@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from keras_pipeline.core.process import python
+
 HERE = Path(__file__).parent
 
 
@@ -40,7 +42,7 @@ def main() -> None:
                 "variants": {"a": {"train.epochs": chosen.epochs}},
             }
             study.write_text(json.dumps(asked))
-            command = [sys.executable, "-m", "keras_pipeline.cli.main", "study", "run", study.stem]
+            command = python("-m", "keras_pipeline.cli.main", "study", "run", study.stem)
             ours, theirs = _seconds(command, clone), 0.0
             for seed in seeds:
                 changes = ["-S", f"seed={seed}", "-S", f"train.epochs={chosen.epochs}"]

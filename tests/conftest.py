@@ -109,9 +109,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in marks & ADVICE.keys():
         if not INSTALLED[mark]:
             pytest.skip(ADVICE[mark])
-    # What DVC or a user sets, and MLflow for the processes that it starts: no test, and no fixture of a session, sees
-    # what an earlier test left.
-    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_STAGE"):
+    # What DVC or a user sets, and MLflow and the command line for the processes that they start: no test, and no
+    # fixture of a session, sees what an earlier test left.
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_STAGE", "PYTHONSAFEPATH"):
         os.environ.pop(name, None)
     absent = [name for mark, packages in PACKAGES.items() if mark not in marks for name in packages]
     os.environ[hidden.VARIABLE] = " ".join(absent)

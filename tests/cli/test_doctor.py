@@ -48,7 +48,7 @@ def findings(made: Checkout, capsys: pytest.CaptureFixture[str]) -> dict[str, tu
         doctor.show_findings(made.params_file, made.root / "data" / "raw")
     lines = [re.fullmatch(r"(good|BAD )  (\w+): +(.*)", line) for line in capsys.readouterr().out.splitlines()]
     found = {line[2]: (line[1] == "good", line[3]) for line in lines if line}
-    assert len(found) == len(lines) == 11
+    assert len(found) == len(lines) == 12
     return found
 
 

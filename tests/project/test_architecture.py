@@ -449,6 +449,28 @@ def test_nothing_forbidden_is_done(module: str) -> None:
     assert [one for one in forbidden(tree(module)) if exception not in one] == []
 
 
+def test_every_python_that_is_started_knows_no_modules_in_the_current_folder() -> None:
+    """By `process.python` alone; the benchmarks start their own programs, but no module, by themselves."""
+    users = {module for module in SOURCES if "sys.executable" in ast.unparse(tree(module))}
+    assert {short(module) for module in users} == {"core.process"}
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.List) and "sys.executable" in [ast.unparse(one) for one in node.elts]:
+                assert not {"'-m'", "'-c'"} & {ast.unparse(one) for one in node.elts}, path
+    assert isinstance(tree("keras_pipeline.cli.main").body[1], ast.ImportFrom)
+    assert ast.unparse(tree("keras_pipeline.cli.main").body[1]) == "from keras_pipeline.core import interpreter"
+
+
+def test_a_framework_is_started_in_one_place() -> None:
+    """`frameworks.start_framework`, after which modules import it; the process that forks runs looks for no devices."""
+    for module in SOURCES:
+        settled = "KERAS_BACKEND" in SOURCES[module].read_text()
+        assert settled == (short(module) in {"models.settings", "tracking.served"}), module
+    assert importers(r"keras_pipeline\.models\.settings$") == {
+        "cli.doctor", "models.frameworks", "records.record", "runs.forkserver",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("module", sorted(PACKAGES))
 def test_a_package_holds_nothing_but_its_docstring(module: str) -> None:
     assert ast.get_docstring(tree(module))

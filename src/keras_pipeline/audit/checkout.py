@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -95,7 +94,7 @@ def _list(text: str) -> Any:
 def project_code_digest(project: Path, module: str) -> str:
     """`provenance.code_digest` of a module as the project's own code computes it; empty where it cannot."""
     done = subprocess.run(
-        [sys.executable, "-c", DIGEST, module],
+        process.python("-c", DIGEST, module),
         env=_environment(project, {}),
         capture_output=True,
         text=True,
@@ -108,27 +107,25 @@ def run_stage(project: Path, arguments: list[str], machine: Mapping[str, str], f
     """Run `keras-pipeline` with these arguments by the project's code, in `folder` or the project's; the exit code,
     negative after a signal. The settings of `machine` hold there. What it prints goes where ours goes. However this
     ends, the process has ended too."""
-    command = [sys.executable, "-c", PROGRAM, *arguments]
+    command = process.python("-c", PROGRAM, *arguments)
     environment = _environment(project, machine) | {"DVC_STAGE": arguments[0]}  # so it ends when this process dies
-    process = subprocess.Popen(command, cwd=folder or project, env=environment, stdin=subprocess.DEVNULL)
+    stage = subprocess.Popen(command, cwd=folder or project, env=environment, stdin=subprocess.DEVNULL)
     try:
-        return process.wait()
+        return stage.wait()
     finally:
-        if process.poll() is None:
-            process.terminate()
+        if stage.poll() is None:
+            stage.terminate()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_SECONDS)
-            process.kill()
-            process.wait()
+                stage.wait(STOP_SECONDS)
+            stage.kill()
+            stage.wait()
 
 
 def _environment(project: Path, machine: Mapping[str, str]) -> dict[str, str]:
     """This process's, but the project's code is imported, and runs are kept beside it."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
-    for setting, variable in record.SETTINGS.items():
-        if setting in machine:
-            inherited.pop(variable, None)
-            inherited |= {} if machine[setting] == "default" else {variable: machine[setting]}
+    inherited = {
+        name: value for name, value in record.settings_of(machine).items() if not name.startswith(NOT_INHERITED)
+    }
     path = os.pathsep.join(filter(None, [str(project / "src"), inherited.get("PYTHONPATH")]))
     return inherited | {"PYTHONPATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlruns/mlflow.db"}
 

@@ -105,7 +105,7 @@ def compare_machine(run: RunRecord) -> Iterator[Difference]:
     there, here = run["machine"], record.describe_machine()
     for name, title in MACHINE_TITLES.items():
         if name in there and there[name] != here[name]:  # an older version did not record all of them
-            set_again = "; it is trained again as there" if name in record.SETTINGS else ""
+            set_again = "; it is trained again as there" if name in {*record.SETTINGS, "settings"} else ""
             yield Difference(
                 "cause", f"{title}: {there[name]} there, {here[name]} here{set_again}; the last bits may differ"
             )

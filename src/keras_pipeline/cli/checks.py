@@ -1,9 +1,10 @@
 """The verbs that check: params, this machine, a quick training, and what docs/ says of strategies."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from keras_pipeline.core import process
 
 DEBUG = """\
 A quick training with params.yaml as it is, which answers one question and writes into debug/MODE only.
@@ -90,7 +91,7 @@ def determinism(chosen: argparse.Namespace) -> None:
     if chosen.work:
         train_repeatedly(chosen.work)
         return
-    command = [sys.executable, "-m", "keras_pipeline.cli.main", "determinism", "--work"]
+    command = process.python("-m", "keras_pipeline.cli.main", "determinism", "--work")
     text = measure_determinism(chosen.params, chosen.runs, command)
     write_matrix(chosen.output, text) if chosen.output else print(text)
 
@@ -103,7 +104,7 @@ def conformance(chosen: argparse.Namespace) -> int:
     if chosen.work:
         conformance_worker.train_jobs(chosen.work)
         return 0
-    command = [sys.executable, "-m", "keras_pipeline.cli.main", "conformance", "--work"]
+    command = process.python("-m", "keras_pipeline.cli.main", "conformance", "--work")
     text, good = check_conformance(chosen.params, chosen.data, chosen.epochs, chosen.strategy, chosen.feature, command)
     if chosen.output:
         conformance_report.replace_section(chosen.output, "data" if chosen.data else "digits", text)

@@ -16,8 +16,9 @@ from packaging.requirements import Requirement
 
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.config.datasets import DATASETS
-from keras_pipeline.core import files
+from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import MachineError, PipelineError, masked
+from keras_pipeline.models import frameworks, settings
 from keras_pipeline.tracking import store
 from keras_pipeline.tracking.stores import address, connection, database, relocation
 from keras_pipeline.tracking.stores.address import Location
@@ -54,6 +55,7 @@ def show_findings(params_file: Path, raw: Path) -> None:
         "keras": _keras,
         "packages": _packages,
         "devices": _devices,
+        "settings": _settings,
         "dvc": _dvc,
         "git": _git,
         "store": _store,
@@ -126,20 +128,28 @@ def _packages() -> Finding:
 
 def _devices() -> Finding:
     # In a process of its own: TensorFlow takes seconds, gigabytes of a GPU, and prints.
-    code = "import tensorflow as tf; print(*(d.name for d in tf.config.list_physical_devices()))"
+    code = f"{frameworks.TRIALS['tensorflow']}; print(*(d.name for d in tf.config.list_physical_devices()))"
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+        process.python("-c", code),
+        env=settings.environment("tensorflow", os.environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
     ) as probe:
         try:
             out, err = _awaited(probe)
         finally:
             probe.kill()
-    if probe.returncode < 0:
-        reason = signal.strsignal(-probe.returncode)
-        needs = "; it needs a processor with AVX" if probe.returncode == -signal.SIGILL else ""
-        return False, f"TensorFlow does not start: its process ended by signal {-probe.returncode} ({reason}){needs}"
     if probe.returncode:
-        return False, f"TensorFlow does not start: {(err.strip() or 'no reason given').splitlines()[-1][:200]}"
+        reason = frameworks.last_words(err)
+        if probe.returncode < 0:
+            told = "" if reason == frameworks.NO_REASON else f": {reason}"
+            reason = f"its process ended by signal {-probe.returncode} ({signal.strsignal(-probe.returncode)}){told}"
+        needs = "; it needs a processor with AVX" if probe.returncode == -signal.SIGILL else ""
+        outside = settings.as_text(frameworks.suspects(err))
+        there = f". Correct these variables, or unset them: {outside}" if outside else ""
+        return False, f"TensorFlow does not start: {reason}{needs}{there}"
     names = out.split()
     hint = "" if any("GPU" in name for name in names) else "; for an NVIDIA GPU: pip install -e '.[cuda]'"
     return True, ", ".join(name.removeprefix("/physical_device:") for name in names) + hint
@@ -153,6 +163,19 @@ def _awaited(probe: "subprocess.Popen[str]") -> tuple[str, str]:
         if sys.stderr.isatty():
             print(f"      devices:    waiting for TensorFlow to start in process {probe.pid}", file=sys.stderr)
         return probe.communicate()
+
+
+def _settings() -> Finding:
+    """What of the frameworks' settings is not in params.yaml, and what becomes of it."""
+    file = settings.keras_file(os.environ)
+    told = {
+        "not used, params.yaml decides": ", ".join(settings.variables("taken away", os.environ)),
+        "not read": str(file or ""),
+        "used, and part of each run's record": settings.as_text(settings.variables("recorded", os.environ)),
+        "used": settings.as_text(settings.variables("kept", os.environ)),
+    }
+    said = "; ".join(f"{what}: {names}" for what, names in told.items() if names)
+    return True, said or "none outside of params.yaml"
 
 
 def _dvc() -> Finding:

@@ -1,5 +1,8 @@
 """The command line: `keras-pipeline --help`. Runs one verb, from the modules beside this one; faults to exit codes."""
 
+from keras_pipeline.core import interpreter  # noqa: F401 - before all others, which it keeps from being others' files
+
+# isort: split
 import argparse
 import atexit
 import contextlib

@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from keras_pipeline.core import process
+
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Give the parser this module's verbs; `add` is the function of `main.make_parser`."""
@@ -61,7 +63,7 @@ def train(chosen: argparse.Namespace) -> int:
     if chosen.workers is not None:
         values = with_workers(values, chosen.workers)
     if values.train.workers > 1 and cluster_from_environment(values.train.strategy, os.environ) is None:
-        command = [sys.executable, "-m", "keras_pipeline.cli.main", "train", *sys.argv[2:]]
+        command = process.python("-m", "keras_pipeline.cli.main", "train", *sys.argv[2:])
         return launch_training(values, chosen.normalized, chosen.models, chosen.checkpoints, command)
     observer = live_run.LiveTracker(address.store_location(address.project_root()), values.tracking.experiment)
     train_network(values, chosen.normalized, chosen.models, observer, chosen.checkpoints, resume=not chosen.no_resume)

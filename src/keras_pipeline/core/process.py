@@ -1,12 +1,22 @@
 """This process: requests to end it, held back until a good moment, and where its time goes."""
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+
+def python(*words: str) -> list[str]:
+    """The command line of another Python: `words` as its own, such as `-m` and a module.
+
+    With -P: a file in the current folder that has the name of a module is never run.
+    """
+    return [sys.executable, "-P", *words]
+
 
 REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -88,29 +88,29 @@ def check_installed(backend: str) -> None:
         ) from None
 
 
-def _set_environment(plan: Plan) -> None:
-    """Set the environment variables that the frameworks read at their first import."""
-    train = plan.train
+def _settings(plan: Plan) -> dict[str, str]:
+    """The environment variables that the frameworks read at their first import, as the params want them."""
+    train, flags, chosen = plan.train, os.environ.get("XLA_FLAGS", ""), dict[str, str]()
     if train.backend == "jax":
         # XLA divides the CPU; its devices share a pool of threads and wait for each other: too few never end.
-        count = f"--xla_force_host_platform_device_count={train.devices}"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {count}".strip()
-        os.environ.setdefault("NPROC", str(max(8, 2 * train.devices)))
+        flags += f" --xla_force_host_platform_device_count={train.devices}"
+        chosen["NPROC"] = os.environ.get("NPROC", str(max(8, 2 * train.devices)))
         if train.device_type == "cpu":
-            os.environ["JAX_PLATFORMS"] = "cpu"
+            chosen["JAX_PLATFORMS"] = "cpu"
         if train.reproducibility != "fast":
-            os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+            chosen["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
         if plan.cluster:
-            os.environ.setdefault("JAX_CPU_COLLECTIVES_IMPLEMENTATION", "gloo")
+            chosen["JAX_CPU_COLLECTIVES_IMPLEMENTATION"] = "gloo"
     if train.device_type == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        chosen["CUDA_VISIBLE_DEVICES"] = "-1"
     elif plan.cluster and not STRATEGIES[train.strategy].devices:
         # One process, one GPU: of those of its machine, the one with its number there.
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ.get("LOCAL_RANK", "0"))
+        chosen["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", os.environ.get("LOCAL_RANK", "0"))
     if train.reproducibility == "deterministic":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        chosen["CUBLAS_WORKSPACE_CONFIG"] = os.environ.get("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if train.backend == "jax":
-            os.environ["XLA_FLAGS"] += " --xla_gpu_deterministic_ops=true"
+            flags += " --xla_gpu_deterministic_ops=true"
+    return {**chosen, "XLA_FLAGS": flags.strip()} if train.backend == "jax" else chosen
 
 
 def _array(variable: Any) -> "NDArray[Any]":
@@ -176,7 +176,6 @@ def open_strategy(plan: Plan, digests: Mapping[str, str] | None = None) -> "Iter
     what `cluster.meet_workers` raises.
     """
     watch = meet_workers(plan.cluster, digests or {}) if plan.cluster else None
-    _set_environment(plan)
     strategy = _open(plan)
     try:
         yield strategy
@@ -188,7 +187,7 @@ def open_strategy(plan: Plan, digests: Mapping[str, str] | None = None) -> "Iter
 
 def _open(plan: Plan) -> OpenedStrategy:
     train = plan.train
-    frameworks.start_framework(train.backend, lambda: _join(train.backend, plan.cluster))
+    frameworks.start_framework(train.backend, lambda: _join(train.backend, plan.cluster), _settings(plan))
     gpus = frameworks.count_gpus(train.backend) if train.engine == "keras" else 0  # NumPy computes on the CPU
     kind = train.device_type if train.device_type != "auto" else ("gpu" if gpus else "cpu")
     requested = ""

@@ -2,14 +2,18 @@
 
 import os
 import random
+import re
 import resource
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from keras_pipeline.core import process
+from keras_pipeline.core.errors import MachineError, PipelineError
+from keras_pipeline.models import settings
 
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "GLOG_minloglevel": "2"}
 """What the frameworks' C++ parts read before their first line: errors only."""
@@ -18,17 +22,80 @@ UNUSED = ("sklearn", "pandas", "matplotlib", "PIL")
 UNUSED_BY = {"tensorflow": (*UNUSED, "jax", "scipy"), "jax": UNUSED, "torch": UNUSED}
 
 
-def start_framework(backend: str = "tensorflow", join: Callable[[], None] = lambda: None) -> None:
+TRIALS = {
+    "tensorflow": "import tensorflow as tf; tf.function(lambda x: x + x, jit_compile=True)(tf.ones(1))",
+    "jax": "import jax; jax.numpy.ones(1) + 1",
+    "torch": "import torch; torch.ones(1) + 1",
+}
+"""Programs that begin to compute."""
+NO_REASON = "no reason given"
+ENDING = ("TF_", "XLA_", "LIBTPU_")
+"""How the settings begin that end a process when the C++ parts cannot read them, but for values as these."""
+SURE = r"\d{0,3}|(?i:true|false|on|off)|(--xla_(force_host_platform_device_count=\d+|gpu_deterministic_ops=true) ?)+"
+
+
+def start_framework(
+    backend: str = "tensorflow", join: Callable[[], None] = lambda: None, own: Mapping[str, str] | None = None
+) -> None:
     """Import Keras with its backend and look for devices, without the lines that this prints unless it fails.
 
-    `join` is called in between: JAX must join its cluster before it looks.
+    It is the one place where a framework starts: the settings outside params.yaml are as `settings` says, and `own`
+    are our own, which count for more. `join` is called in between: JAX must join its cluster before it looks. Raises
+    MachineError naming the settings that are left where the framework cannot be started with them.
 
     TensorFlow's C++ part writes to file descriptor 2 before any log level counts: six lines in each process
     that tell a user without a GPU, among other things, of an internal error.
     """
-    os.environ["KERAS_BACKEND"] = backend
+    if taken := settings.settle(backend):
+        print(f"not used, because params.yaml decides: {', '.join(taken)}", file=sys.stderr)
+    _try_settings(backend)
+    left = settings.left(os.environ)
+    os.environ.update(own or {})
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    try:
+        _start(backend, join)
+    except Exception as error:
+        if isinstance(error, PipelineError) or not (
+            blamed := {name: left[name] for name in left if name in str(error)}
+        ):
+            raise
+        raise _refusal(backend, str(error), blamed) from error
+
+
+def _try_settings(backend: str) -> None:
+    """Begin to compute in a process of its own where a setting may end the process at once, at times without a word."""
+    if backend in sys.modules or not suspects(""):
+        return
+    tried = subprocess.run(
+        process.python("-c", TRIALS[backend]), capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
+    if tried.returncode:
+        raise _refusal(backend, tried.stderr, suspects(tried.stderr))
+
+
+def suspects(said: str) -> dict[str, str]:
+    """The settings that may be why a framework ended with these words: those that it names, and the daring ones."""
+    left = settings.left(os.environ)
+    daring = {name for name in left if name.startswith(ENDING) and not name.startswith("TF_CPP_")}
+    daring = {name for name in daring if not re.fullmatch(SURE, left[name])}
+    return {name: value for name, value in left.items() if name in daring or name in said}
+
+
+def _refusal(backend: str, said: str, outside: Mapping[str, str]) -> MachineError:
+    return MachineError(
+        f"{backend} does not start in this environment ({last_words(said)}). Set outside of params.yaml: "
+        f"{settings.as_text(outside)}. Correct these variables, or unset them."
+    )
+
+
+def last_words(said: str) -> str:
+    """Why a process ended, by what it wrote: what the frameworks' C++ parts log as fatal, or the last line."""
+    fatal = re.search(r"^F\d{4} .*?\] (.*)", said, re.MULTILINE)
+    return (fatal[1] if fatal else (said.strip() or NO_REASON).splitlines()[-1]).strip()[:200]
+
+
+def _start(backend: str, join: Callable[[], None]) -> None:
     sys.stderr.flush()
     standard_error = os.dup(2)
     with process.time_part("import"), tempfile.TemporaryFile() as withheld:

@@ -18,6 +18,7 @@ from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.statistics import DatasetDescription, describe_dataset
 from keras_pipeline.distribution.strategies import OpenedStrategy, Plan
+from keras_pipeline.models import settings
 from keras_pipeline.records import provenance
 
 FORMAT = 2
@@ -32,7 +33,7 @@ SETTINGS = {
     "blas_threads": "OPENBLAS_NUM_THREADS",
     "xla": "XLA_FLAGS",
 }
-"""The environment variables that can change the last bits of a result."""
+"""The environment variables that most often change the last bits of a result; the others are together `settings`."""
 
 
 class StrategyRecord(TypedDict):
@@ -182,8 +183,35 @@ def training_identity(record: RunRecord) -> dict[str, Any]:
 def describe_machine() -> dict[str, str]:
     """What of the machine and its settings can change the last bits of a result."""
     cores = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-    settings = {key: os.environ.get(name, "default") for key, name in SETTINGS.items()}
-    return {"processor": _processor(), "cores": cores, **settings}
+    known = {key: os.environ.get(name, "default") for key, name in SETTINGS.items()}
+    others = {name: value for name, value in _recorded_settings().items() if name not in SETTINGS.values()}
+    return {
+        "processor": _processor(), "cores": cores, **known, "settings": settings.as_text(others) or "default"
+    }  # fmt: skip
+
+
+def settings_of(machine: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment, with the settings that a record's `machine` says in place of its own.
+
+    Raises DataError where they cannot be read.
+    """
+    told = {variable: machine[name] for name, variable in SETTINGS.items() if name in machine}
+    replaced = set(told)
+    if "settings" in machine:
+        try:
+            told |= settings.from_text(machine["settings"])
+        except ValueError as error:
+            raise DataError(
+                f"the run's record (run.json) has the machine's settings {machine['settings'][:100]!r} ({error}). "
+                "Expected: variables and their values as a shell takes them. It was edited: take another run."
+            ) from None
+        replaced |= set(_recorded_settings()) - set(SETTINGS.values())
+    inherited = {name: value for name, value in os.environ.items() if name not in replaced}
+    return inherited | {name: value for name, value in told.items() if value != "default"}
+
+
+def _recorded_settings() -> dict[str, str]:
+    return settings.variables("recorded", os.environ)
 
 
 def _processor() -> str:
@@ -222,6 +250,7 @@ MACHINE_TITLES = {
     "processor": "processor",
     "cores": "cores",
     **{name: f"{SETTING_TITLES.get(name, name)} ({variable})" for name, variable in SETTINGS.items()},
+    "settings": "other settings",
 }
 
 

@@ -8,13 +8,13 @@ import gc
 import os
 from contextlib import suppress
 
-from keras_pipeline.models import frameworks
+from keras_pipeline.models import frameworks, settings
 from keras_pipeline.tracking.stores import connection
 
 
 def _load() -> None:
     """Import it, and print nothing: what fails here fails in each run again, and is told there."""
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    settings.settle("tensorflow")
     for name, value in {**frameworks.QUIET, **connection.ENVIRONMENT}.items():
         os.environ.setdefault(name, value)
     standard_error, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from keras_pipeline.core import process
 from keras_pipeline.core.errors import DivergedError, StoppedError
 from keras_pipeline.distribution import launcher
 from keras_pipeline.records.observer import ChildRun
@@ -91,5 +92,5 @@ def _train_alone(folders: Folders, run: Run) -> bool:
 
 def _restart_process() -> NoReturn:
     """Run the command of this process again, with none of its imports: a process has one backend."""
-    command = [sys.executable, "-m", "keras_pipeline.cli.main", *sys.argv[1:]]
-    os.execve(sys.executable, command, {**os.environ, launcher.PARENT: str(os.getppid())})  # noqa: S606
+    command = process.python("-m", "keras_pipeline.cli.main", *sys.argv[1:])
+    os.execve(command[0], command, {**os.environ, launcher.PARENT: str(os.getppid())})  # noqa: S606

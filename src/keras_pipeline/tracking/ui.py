@@ -3,12 +3,12 @@
 import os
 import socket
 import subprocess
-import sys
 import time
 import webbrowser
 
 import requests
 
+from keras_pipeline.core import process
 from keras_pipeline.core.errors import MachineError
 from keras_pipeline.tracking import store
 from keras_pipeline.tracking.stores import address, connection
@@ -59,11 +59,11 @@ def _environment(location: Location) -> dict[str, str]:
 def _command(port: int) -> list[str]:
     """One worker, this machine only, hosts and origins named: MLflow's page has no password."""
     names = [f"127.0.0.1:{port}", f"localhost:{port}"]
-    return [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+    return process.python(
+        *("-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--allowed-hosts", ",".join(names)),
         *("--cors-allowed-origins", ",".join(f"http://{name}" for name in names)),
-    ]
+    )
 
 
 def _free_port(wanted: int) -> int:

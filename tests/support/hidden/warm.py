@@ -21,7 +21,10 @@ COUNTING = (
 )  # fmt: skip
 """How variables begin that count when packages are imported: each set of their values has a server of its own."""
 NOT_COUNTING = ("KERAS_PIPELINE_", "KERAS_BACKEND", "TF_CONFIG", "PYTHONPATH", "PYTHONUNBUFFERED")
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "GLOG_minloglevel": "2"}
+QUIET = {
+    "TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "GLOG_minloglevel": "2",
+    "KERAS_HOME": os.devnull, "PYTHONSAFEPATH": "1",
+}  # fmt: skip
 """As a process of the pipeline sets them, for itself and those that it starts."""
 PARENT = "KERAS_PIPELINE_PARENT"
 """Of the environment of a worker: the process that started it, with which it ends."""
@@ -31,8 +34,14 @@ LOOK_SECONDS = 0.5
 def hand_over() -> None:
     """Let a server run the program of this process, and end as it ends; return where it must run here."""
     environment = dict(os.environ)
-    if sys.platform == "linux" and may_be_warm(sys.orig_argv[1:], environment) and not _limited():
+    if sys.platform == "linux" and may_be_warm(words(), environment) and not _limited():
         _run_by(_connect(*environment[VARIABLE].split(":", 1), environment))
+
+
+def words() -> list[str]:
+    """The command line of this process, without what is the same for all."""
+    first, *rest = sys.orig_argv[1:] or [""]
+    return rest if first == "-P" else [first, *rest]
 
 
 def may_be_warm(words: list[str], environment: dict[str, str]) -> bool:
@@ -117,7 +126,7 @@ def _run_by(connection: Any) -> None:
             continue
     ignored = [int(number) for number in (*passed, signal.SIGQUIT) if signal.getsignal(number) == signal.SIG_IGN]
     request = marshal.dumps(
-        (sys.orig_argv[1:], str(Path.cwd()), dict(os.environb), umask, list(os.sched_getaffinity(0)), ignored, files)
+        (words(), str(Path.cwd()), dict(os.environb), umask, list(os.sched_getaffinity(0)), ignored, files)
     )
     socket.send_fds(connection, [len(request).to_bytes(8, "little")], files)
     connection.sendall(request)
