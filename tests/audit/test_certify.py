@@ -194,10 +194,12 @@ def test_a_stage_that_was_killed_is_the_machine_s(code: int) -> None:
 def test_a_run_without_a_commit_is_compared_and_not_trained(
     run: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run["git"]["commit"] = None
+    run["git"] = {"commit": None, "dirty": None, "reason": "no repository"}
     run["machine"]["cores"] = "640"
     assert certify.certify_run(run, [], Path("model.keras"), Path("downloads"), quick=False) == 1
     first, cores, last = capsys.readouterr().out.splitlines()
     assert first.endswith("2 epochs, commit none")
     assert cores.startswith("  cores: 640 there")
-    assert last.startswith("certify: cannot be trained again, because it was recorded without a git commit. Commit the")
+    assert last.startswith(
+        "certify: cannot be trained again, because it was recorded without a git commit (no repository). "
+    )

@@ -30,6 +30,9 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Checkout]:
     checkout = tracking_fixtures.checkout(tmp_path / "checkout")
     checkout.set_params({"fetch.dataset": "digits"})
     python(tmp_path, monkeypatch, DEVICES)
+    (tmp_path / "site").mkdir(mode=0o700)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.setattr(doctor, "cache_folder", lambda folder: folder / "cache")  # DVC is asked in test_dvc_settings
     with contextlib.chdir(checkout.root):
         yield checkout
 
@@ -48,7 +51,7 @@ def findings(made: Checkout, capsys: pytest.CaptureFixture[str]) -> dict[str, tu
         doctor.show_findings(made.params_file, made.root / "data" / "raw")
     lines = [re.fullmatch(r"(good|BAD )  (\w+): +(.*)", line) for line in capsys.readouterr().out.splitlines()]
     found = {line[2]: (line[1] == "good", line[3]) for line in lines if line}
-    assert len(found) == len(lines) == 12
+    assert len(found) == len(lines) == 13
     return found
 
 
@@ -80,7 +83,42 @@ def test_locks_that_dvc_left_torn_are_a_finding(
         locks.write_text(content)
         good, text = findings(made, capsys)["dvc"]
         assert good == whole
-        assert text.endswith("rm .dvc/tmp/rwlock") != whole
+        assert text.endswith("rm -r .dvc/tmp/rwlock") != whole
+
+
+def test_what_git_and_dvc_refuse_is_a_finding_with_the_way_out(
+    made: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    found = findings(made, capsys)
+    assert found["git"] == (
+        False,
+        "no repository: DVC needs a clone (`git clone`), or `git init` and a first commit",
+    )
+    assert found["cache"] == (True, "cache; nobody else may write where DVC keeps what it runs")
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    assert findings(made, capsys)["git"][1].startswith("no commit yet: DVC needs")
+    (made.root / ".dvc").mkdir(exist_ok=True)
+    (made.root / "dvc.lock").write_text("schema: '2.0'\n<<<<<<< HEAD\n")
+    (made.root / "dvc.yaml").write_text("stages: {}\n>>>>>>> other\n")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    (made.root.parent / "site").chmod(0o777)
+    found = findings(made, capsys)
+    good, text = found["git"]
+    assert not good
+    assert text.startswith("unknown: fatal: detected dubious ownership in repository at ")
+    assert f"git config --global --add safe.directory {made.root}" in text
+    good, text = found["dvc"]
+    assert not good
+    assert "dvc.yaml:2: a git conflict marker, '>>>>>>>'. Keep one side" in text
+    assert "dvc.lock:2: a git conflict marker, '<<<<<<<'. Take one side" in text
+    assert "`git checkout --theirs dvc.lock && dvc repro`" in text
+    good, text = found["cache"]
+    assert not good
+    assert "site can be written by others, and DVC runs what it finds there" in text
 
 
 def test_a_folder_that_was_removed_is_a_finding(

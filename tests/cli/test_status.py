@@ -1,5 +1,7 @@
 """`keras-pipeline status`: where the files come from, and why they are stale."""
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from keras_pipeline.config import params
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.records import provenance
+from keras_pipeline.records.git import git_state
 from places import SHIPPED
 
 PARAMS = load_params(SHIPPED)
@@ -138,3 +141,36 @@ def test_a_network_of_no_use_is_said(record: dict[str, Any], capsys: pytest.Capt
         "result:   test/accuracy 0.9877 [0.9800, 0.9900], no better than a constant answer, test/loss 0.0432; "
         "figures in reports/figures/"
     )
+
+
+def test_files_that_dvc_refuses_are_named_with_the_way_out(
+    record: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("dvc.lock").write_text("schema: '2.0'\nstages:\n<<<<<<< HEAD\n  a: 12\n=======\n  a: 10\n>>>>>>> colleague\n")
+    with pytest.raises(DataError) as raised:
+        shown(capsys)
+    assert str(raised.value).startswith("dvc.lock:3: a git conflict marker, '<<<<<<<'. Take one side")
+    assert "`git checkout --theirs dvc.lock && dvc repro`; where nothing is being merged, `rm dvc.lock" in str(
+        raised.value
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "state:    unknown while DVC refuses this folder"
+    Path("models/run.json").unlink()
+    with pytest.raises(DataError, match=r"(?s)^dvc\.lock:3: .*\nmodels/run\.json: not there"):
+        shown(capsys)
+
+
+def test_a_git_that_refuses_is_told_with_its_remedy(
+    record: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    assert not any(line.startswith("git:") for line in shown(capsys))
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    *_, line, state = shown(capsys)
+    assert line.startswith("git:      unknown: fatal: detected dubious ownership in repository at '")
+    assert line.endswith(f"(its remedy: git config --global --add safe.directory {Path.cwd()})")
+    assert state == "state:    up to date"
+    record["git"] = git_state()
+    files.write_json(Path("models/run.json"), record)
+    assert "61 s, unknown: fatal: detected dubious ownership" in shown(capsys)[1].replace("62 s", "61 s")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ def test_answers_of_another_network_are_refused() -> None:
 
     def lock(evaluated: str) -> dict[str, Any]:
         deps = [{"path": "models/model.keras", "md5": locks[evaluated]}]
-        return {"stages": {"evaluate": {"cmd": "x", "deps": deps}}}
+        return {"schema": "2.0", "stages": {"evaluate": {"cmd": "x", "deps": deps}}}
 
     files.write_json(Path("one/dvc.lock"), lock("the network"))
     assert find_run.find_run("one", nowhere).scores
@@ -47,6 +46,7 @@ def test_a_run_is_found_in_a_folder() -> None:
     assert run.scores["test/accuracy"] == (outputs(1).argmax(axis=1) == LABELS).mean()
 
 
+@pytest.mark.usefixtures("_asked")
 def test_a_run_is_found_in_a_git_revision_whatever_the_checkout_holds_now() -> None:
     first = commit("1" * 32, 1)
     commit("2" * 32, 2)
@@ -60,6 +60,7 @@ def test_a_run_is_found_in_a_git_revision_whatever_the_checkout_holds_now() -> N
     assert not Path("models").exists()
 
 
+@pytest.mark.usefixtures("_asked")
 def test_a_run_is_found_as_a_dvc_experiment() -> None:
     commit("1" * 32, 1)
     full = experiment("eager-lynx", "2" * 32, 2)
@@ -72,6 +73,7 @@ def test_a_run_is_found_as_a_dvc_experiment() -> None:
         find_run.find_run("EXEC_HEAD", nowhere)
 
 
+@pytest.mark.usefixtures("_asked")
 def test_an_experiment_whose_name_is_given_twice_is_not_chosen_by_chance() -> None:
     commit("1" * 32, 1)
     first = experiment("twice", "2" * 32, 2)
@@ -88,6 +90,7 @@ def test_an_experiment_whose_name_is_given_twice_is_not_chosen_by_chance() -> No
         find_run.find_run("twice", nowhere)
 
 
+@pytest.mark.usefixtures("_asked")
 def test_a_folder_comes_before_a_revision_and_that_before_the_store() -> None:
     def stored(asked: str, artifacts: tuple[str, ...], folder: Path) -> tuple[str, dict[str, Any]]:
         assert artifacts == ("reports/metrics.json", "reports/predictions.npz")
@@ -110,35 +113,71 @@ def test_what_is_found_nowhere_is_told_with_every_place(kind: type[ParamsError |
     def stored(asked: str, artifacts: tuple[str, ...], folder: Path) -> tuple[str, dict[str, Any]]:
         raise kind("the store says why")
 
-    for _ in range(2):
+    for in_git in (
+        "and git could not be asked for a revision or DVC experiment: "
+        "fatal: not a git repository (or any of the parent directories): .git",
+        "no revision of this folder's git repository and no DVC experiment in it",
+    ):
         with pytest.raises(kind) as raised:
             find_run.find_run("nothing", stored)
         assert str(raised.value).splitlines() == [
-            "'nothing': no folder with models/ and reports/ in it, no revision of this folder's git repository and no "
-            "DVC experiment in it.",
+            f"'nothing': no folder with models/ and reports/ in it, {in_git}.",
             "the store says why",
         ]
-        git("init", "--quiet")  # the same with a repository
+        git("init", "--quiet")
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "place"),
-    [
-        ("config", "[core]\n    analytics = false\n[cache]\n    dir = ../elsewhere\n    type = copy\n", "elsewhere"),
-        ("config.local", "['remote \"one\"']\n    url = s3://x\n[cache]\n    dir = {here}/far\n", "far"),
-        ("config", "not a setting", ".dvc/cache"),
-    ],
-)
-def test_the_cache_is_where_the_settings_of_dvc_say(name: str, text: str, place: str, tmp_path: Path) -> None:
-    commit("1" * 32, 1, place)
-    files.write_atomically(Path(".dvc", name), text.replace("{here}", str(tmp_path)).encode())
+@pytest.fixture
+def _asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC's answer at once, for tests that are not about it."""
+    monkeypatch.setattr(find_run, "cache_folder", lambda folder: folder / ".dvc" / "cache")
+
+
+@pytest.mark.usefixtures("_asked")
+def test_files_of_dvc_2_are_found_by_the_digest_of_their_text() -> None:
+    commit("1" * 32, 1)
+    lock = json.loads(Path("dvc.lock").read_bytes())
+    for out in lock["stages"]["all"]["outs"]:
+        del out["hash"]
+        new = Path(".dvc/cache/files/md5", out["md5"][:2], out["md5"][2:])
+        content = new.read_bytes()
+        if out["path"] == RECORD:
+            content = content.replace(b"\n", b"\r\n")  # its digest is that of the text with line feeds
+        files.write_atomically(Path(".dvc/cache", out["md5"][:2], out["md5"][2:]), content)
+        new.unlink()
+    amend("dvc.lock", json.dumps(lock))
     assert find_run.find_run("HEAD", nowhere).record["key"] == "1" * 32
-    shutil.rmtree(Path(place, "files"))
-    with pytest.raises(
-        DataError,
-        match=rf"^git revision HEAD, commit \w+: models/run.json \(MD5 \w+\) is not in DVC's cache \S*{place}",
-    ):
+
+
+@pytest.mark.usefixtures("_asked")
+def test_a_cache_that_cannot_be_read_is_the_machine_s_fault() -> None:
+    commit("1" * 32, 1)
+    for path in Path(".dvc/cache/files/md5").glob("*/*"):
+        path.unlink()
+        path.mkdir()
+    with pytest.raises(MachineError, match=r"\S*: Is a directory\. It should be models/run\.json, in DVC's cache"):
         find_run.find_run("HEAD", nowhere)
+
+
+def test_a_git_that_refuses_is_told_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    commit("1" * 32, 1)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(ParamsError) as raised:
+        find_run.find_run("HEAD", nowhere)
+    assert "and git could not be asked for a revision or DVC experiment: fatal: detected dubious ownership in" in str(
+        raised.value
+    )
+    assert f"its remedy: git config --global --add safe.directory {Path.cwd()})" in str(raised.value)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ParamsError, match="git is not installed"):
+        find_run.find_run("HEAD", nowhere)
+
+
+def test_conflict_markers_are_named_with_their_place_and_the_way_out() -> None:
+    write(Path(), record(), outputs(1))
+    Path("dvc.lock").write_text("schema: '2.0'\nstages:\n<<<<<<< HEAD\n")
+    with pytest.raises(DataError, match=r"^folder \.: dvc\.lock:3: a git conflict marker.*checkout --theirs dvc\.lock"):
+        find_run.find_run(".", nowhere)
 
 
 def damage_the_cache() -> None:
@@ -155,14 +194,19 @@ def amend(path: str, text: str | None) -> None:
     git("commit", "--quiet", "--allow-empty", "--amend", "--message", "other")
 
 
+@pytest.mark.usefixtures("_asked")
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         (damage_the_cache, r"damaged, it should be models/run\.json"),
         (lambda: amend("dvc.lock", None), r"there is no dvc\.lock in it"),
-        (lambda: amend("dvc.lock", "stages: ["), r"its dvc\.lock cannot be read"),
-        (lambda: amend("dvc.lock", "stages: {a: 1}"), r"its dvc\.lock cannot be read"),
-        (lambda: amend("dvc.lock", "stages: {}"), r"dvc\.lock names no models/run\.json"),
+        (
+            lambda: amend("dvc.lock", "a:\n=======\n"),
+            r"dvc\.lock:2: a git conflict marker, '======='\. Name another commit",
+        ),
+        (lambda: amend("dvc.lock", "stages: ["), r"dvc\.lock:1:10: a value is missing here"),
+        (lambda: amend("dvc.lock", "schema: '2.0'\nstages: {a: 1}"), r"dvc\.lock: stages: not what `dvc repro` writes"),
+        (lambda: amend("dvc.lock", "schema: '2.0'\nstages: {}"), r"dvc\.lock names no models/run\.json"),
         (lambda: amend(SCORES, None), r"there is no reports/metrics\.json in it"),
         (lambda: amend(SCORES, "{"), r"not the JSON that it should be"),
     ],

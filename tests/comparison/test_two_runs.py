@@ -34,7 +34,7 @@ def test_each_kind_of_difference_is_told_and_nothing_else() -> None:
     b["dataset"]["images"]["train"] = 80
     b["dataset"]["sha256"]["train_images.npy"] = "f" * 64
     b["sha256"] = {**a["sha256"], "code": "9" * 64}
-    b["git"] = {"commit": None, "dirty": True}
+    b["git"] = {"commit": None, "dirty": None, "reason": "no repository"}
     b["versions"] = {**a["versions"], "keras": "3.16.0"}
     b["environment"] = ["keras==3.16.0", "numpy==2.5.0"]
     b["machine"] = {**a["machine"], "cores": "8"}
@@ -50,7 +50,7 @@ def test_each_kind_of_difference_is_told_and_nothing_else() -> None:
             ("train images", "90", "80"),
             ("train_images.npy", "0i0000000000", "ffffffffffff"),
         ],
-        "code": [("digest", "333333333333", "999999999999"), ("commit", "cccccccccccc", "none with changes")],
+        "code": [("digest", "333333333333", "999999999999"), ("commit", "cccccccccccc", "no repository")],
         "versions": [("keras", "3.15.1", "3.16.0"), ("numpy", "2.4.6", "2.5.0")],
         "machine": [("cores", "2", "8"), ("host", "one", "two"), ("devices", "/cpu:0", "/gpu:0, /gpu:1")],
     }

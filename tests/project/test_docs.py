@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,8 +54,6 @@ def test_the_kubernetes_manifest_starts_what_is_read() -> None:
 
 
 def test_the_slurm_script_gives_each_task_its_place(tmp_path: Path) -> None:
-    import subprocess
-
     (script,) = [one for one in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL) if "#SBATCH" in one]
     script = script.replace("cd /path/to/the/checkout && source .venv/bin/activate\n", "")
     tools = {
@@ -72,6 +72,20 @@ def test_the_slurm_script_gives_each_task_its_place(tmp_path: Path) -> None:
         assert place is not None
         assert (place.rank, place.addresses) == (rank, ("one:3000", "two:3000"))
     assert len(done.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [(None, 0), ("a: &a [x]\nb: [*a, *a]\n", 2), ("seed: 1\n<<<<<<< HEAD\n", 2), ("a" * 10**7, 2)]
+)
+def test_ci_checks_a_stranger_s_files_as_it_is_told_to(text: str | None, code: int, tmp_path: Path) -> None:
+    (command,) = re.findall(r"(?m)^\(ulimit .*\)$", (DOCS / "ci.md").read_text())
+    command = command.replace("../check/bin/python", sys.executable).replace("../pull", str(tmp_path))
+    (tmp_path / "params.yaml").write_text(text or (ROOT / "params.yaml").read_text())
+    (tmp_path / "json.py").write_text("raise SystemExit('hijacked')\n")
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code, done.stderr
+    if code:
+        assert done.stderr.startswith(f"{tmp_path}/params.yaml:")
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)

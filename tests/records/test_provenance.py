@@ -1,4 +1,4 @@
-"""The digest of the code that is imported, the state of git, and the versions."""
+"""The digest of the code that is imported, and the versions."""
 
 import importlib.metadata
 import json
@@ -134,51 +134,6 @@ def test_the_reader_of_yaml_is_no_code_of_a_training(
 def test_a_message_of_params_is_no_code_of_a_training() -> None:
     found = provenance.imported_modules("keras_pipeline.stages.train")
     assert not any(name.startswith(("keras_pipeline.checks", "keras_pipeline.cli")) for name in found)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, for git the end of the world."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
-    (tmp_path / "folder").mkdir()
-    monkeypatch.chdir(tmp_path / "folder")
-    return tmp_path / "folder"
-
-
-def git(*arguments: str) -> str:
-    identity = ["-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false"]
-    return subprocess.run(["git", *identity, *arguments], capture_output=True, text=True, check=True).stdout.strip()
-
-
-def test_git_state(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing = {"commit": None, "dirty": False}
-    assert provenance.git_state() == nothing
-    git("init", "--quiet")
-    assert provenance.git_state() == nothing
-
-    (folder / "file").write_text("one")
-    git("add", "file")
-    git("commit", "--quiet", "-m", "first")
-    commit = git("rev-parse", "HEAD")
-    assert len(commit) == 40
-    assert provenance.git_state() == {"commit": commit, "dirty": False}
-    (folder / "untracked").touch()
-    assert provenance.git_state() == {"commit": commit, "dirty": False}
-    (folder / "sub").mkdir()
-    monkeypatch.chdir(folder / "sub")
-    (folder / "file").write_text("two")
-    assert provenance.git_state() == {"commit": commit, "dirty": True}
-    git("add", "-u", "..")
-    assert provenance.git_state() == {"commit": commit, "dirty": True}
-
-
-def test_without_git_there_is_no_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(folder))
-    assert provenance.git_state() == {"commit": None, "dirty": False}
 
 
 def test_flat_params_of_blocks_and_single_values() -> None:

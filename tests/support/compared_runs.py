@@ -72,8 +72,8 @@ def commit(key: str, seed: int, cache: str = ".dvc/cache") -> str:
         content = Path(path).read_bytes()
         digest = hashlib.md5(content).hexdigest()
         files.write_atomically(Path(cache, "files", "md5", digest[:2], digest[2:]), content)
-        outs.append({"path": path, "md5": digest})
-    files.write_json(Path("dvc.lock"), {"stages": {"all": {"cmd": "x", "outs": outs}}})  # JSON is YAML
+        outs.append({"path": path, "hash": "md5", "md5": digest})
+    files.write_json(Path("dvc.lock"), {"schema": "2.0", "stages": {"all": {"cmd": "x", "outs": outs}}})  # JSON is YAML
     git("init", "--quiet")
     git("add", "dvc.lock", SCORES)
     git("commit", "--quiet", "--allow-empty", "--message", key)

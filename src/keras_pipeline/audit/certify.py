@@ -16,6 +16,7 @@ from keras_pipeline.audit.differences import LOSS_COLUMNS, Difference
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import BusyError, DownloadError, MachineError, ModelFileError, ParamsError
 from keras_pipeline.records import record
+from keras_pipeline.records.git import describe_git
 from keras_pipeline.records.record import RunRecord, read_record
 
 TOLERANCE = 1e-5
@@ -73,8 +74,9 @@ def certify_run(
     known = _shown([*differences.compare_record(run), *what_differs, *differences.compare_machine(run)])
     if commit is None:
         print(
-            "certify: cannot be trained again, because it was recorded without a git commit. Commit the project, "
-            "run `dvc repro --force --single-item train`, and certify that run."
+            "certify: cannot be trained again, because it was recorded without a git commit "
+            f"({describe_git(run['git'])}). Commit the project, run `dvc repro "
+            "--force --single-item train`, and certify that run."
         )
         return 1
     with checkout.checkout_commit(commit) as project:

@@ -16,9 +16,9 @@ from ruamel.yaml.error import YAMLError
 
 from keras_pipeline.core import process
 from keras_pipeline.core.errors import MachineError
-from keras_pipeline.records import provenance, record
+from keras_pipeline.records import git, record
 
-NOT_INHERITED = ("DVC_", "MLFLOW_", *provenance.SET_BY_GIT)
+NOT_INHERITED = ("DVC_", "MLFLOW_", *git.SET_BY_GIT)
 PROGRAM = """\
 import sys
 try:
@@ -131,16 +131,15 @@ def _environment(project: Path, machine: Mapping[str, str]) -> dict[str, str]:
 
 
 def _has(commit: str) -> bool:
-    return provenance.run_git(Path.cwd(), "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
+    return git.run_git(Path.cwd(), "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
 
 
 def _git(folder: Path, *arguments: str) -> str:
     """What git prints. Raises MachineError with git's own words where it fails or is not installed."""
-    done = provenance.run_git(folder, *arguments)
+    done = git.run_git(folder, *arguments)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no reason given"]
         raise MachineError(
-            f"git failed: {said[-1]}. A run is repeated from its commit: run `keras-pipeline certify` in a git "
-            "checkout of the project, with room in the folder for temporary files (TMPDIR)."
+            f"git failed: {git.refusal(done.stderr)}. A run is repeated from its commit: run `keras-pipeline certify` "
+            "in a git checkout of the project, with room in the folder for temporary files (TMPDIR)."
         )
     return done.stdout.strip()

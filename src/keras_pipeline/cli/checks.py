@@ -26,7 +26,7 @@ The run, with the trace, is in MLflow under the experiment's name with the word 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Give the parser this module's verbs; `add` is the function of `main.make_parser`."""
-    command = add("params", params, "check params.yaml without running anything", "params")
+    command = add("params", params, "check params.yaml and what DVC reads beside it; runs nothing", "params")
     command.add_argument("action", choices=["check"])
     add("doctor", doctor, "what this machine has, and what to do where something is missing", "params", "raw")
     command = add("debug", debug, "a quick training that answers one question", "params", "normalized")
@@ -54,10 +54,19 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def params(chosen: argparse.Namespace) -> None:
-    """Check params.yaml."""
+    """Check params.yaml, and the files beside it that DVC reads before any stage does."""
+    from keras_pipeline.checks.dvc_files import find_faults, find_torn_lock
     from keras_pipeline.checks.params import load_params
+    from keras_pipeline.core.errors import DataError, ParamsError
 
-    load_params(chosen.params)
+    folder = chosen.params.parent
+    faults = [*find_faults(folder), *filter(None, [find_torn_lock(folder)])]
+    try:
+        load_params(chosen.params)
+    except ParamsError as error:
+        raise ParamsError("\n".join([*faults, str(error)])) from None
+    if faults:
+        raise DataError("\n".join(faults))
     print(f"{chosen.params}: good")
 
 

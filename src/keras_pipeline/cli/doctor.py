@@ -1,7 +1,6 @@
 """What this machine has for the pipeline: one line each, good or with what to do."""
 
 import importlib.metadata
-import json
 import os
 import shlex
 import shutil
@@ -14,11 +13,14 @@ from pathlib import Path
 import requests
 from packaging.requirements import Requirement
 
+from keras_pipeline.checks.dvc_files import find_faults, find_torn_lock
+from keras_pipeline.checks.dvc_settings import ask_dvc, cache_folder, site_cache_fault
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import MachineError, PipelineError, masked
 from keras_pipeline.models import frameworks, settings
+from keras_pipeline.records.git import describe_git, git_state, is_unknown
 from keras_pipeline.tracking import store
 from keras_pipeline.tracking.stores import address, connection, database, relocation
 from keras_pipeline.tracking.stores.address import Location
@@ -57,6 +59,7 @@ def show_findings(params_file: Path, raw: Path) -> None:
         "devices": _devices,
         "settings": _settings,
         "dvc": _dvc,
+        "cache": _cache,
         "git": _git,
         "store": _store,
         "disk": _disk,
@@ -184,27 +187,25 @@ def _dvc() -> Finding:
         return False, f"{text}, but not on PATH: source .venv/bin/activate"
     if good and not Path(".dvc").is_dir():
         return False, f"{text}, but this folder has no .dvc: run it in the checkout's top folder"
-    locks = Path(".dvc", "tmp", "rwlock")
-    if good and locks.is_file() and not _is_json(locks):
-        return False, f"{text}, but {locks} is torn: DVC was ended while it wrote it, and refuses it: rm {locks}"
-    return good, text
+    faults = [*find_faults(Path()), *filter(None, [find_torn_lock(Path())])]
+    if good and not faults:
+        ask_dvc(Path(), "stage", "list", "--name-only")  # what else it may not like, in its own words
+    return good and not faults, "; ".join([text, *faults])
 
 
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_bytes())
-    except ValueError:
-        return False
-    return True
+def _cache() -> Finding:
+    if fault := site_cache_fault(Path()):
+        return False, fault
+    return True, f"{cache_folder(Path())}; nobody else may write where DVC keeps what it runs"
 
 
 def _git() -> Finding:
-    if shutil.which("git") is None:
-        return False, "not installed; DVC's experiments need it"
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        return False, "no git commit here: DVC needs a clone (`git clone`), or `git init` and a first commit"
-    return True, f"at commit {done.stdout.strip()}"
+    state = git_state()
+    if state["commit"] is not None:
+        return True, f"at commit {describe_git(state)}"
+    if is_unknown(state):
+        return False, f"{state['reason']}; until then no run records its commit"
+    return False, f"{state['reason']}: DVC needs a clone (`git clone`), or `git init` and a first commit"
 
 
 def _store() -> Finding:

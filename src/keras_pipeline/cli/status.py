@@ -3,26 +3,40 @@
 import time
 from pathlib import Path
 
+from keras_pipeline.checks.dvc_files import find_faults
 from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import format_headline
 from keras_pipeline.core import files
+from keras_pipeline.core.errors import DataError
 from keras_pipeline.records import provenance
+from keras_pipeline.records.git import describe_git, git_state, is_unknown
 from keras_pipeline.records.provenance import TRAINING
 from keras_pipeline.records.record import RunRecord, read_record, recorded_params
 
 
 def show_status(params: Params, normalized: Path, models: Path, reports: Path) -> None:
-    """Print the run of models/run.json, its test result, and each way in which it is stale."""
-    record = read_record(models / "run.json")
+    """Print the run of models/run.json, its test result, and each way in which it is stale; and where git refuses.
+
+    Raises DataError where that file is damaged, or one of those that DVC reads: it would refuse `dvc repro`.
+    """
+    faults = find_faults(Path())
+    try:
+        record = read_record(models / "run.json")
+    except DataError as error:
+        raise DataError("\n".join([*faults, str(error)])) from None
     trained = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["started"]))
-    git = record["git"]
-    commit = f"commit {git['commit'][:12]}{' with changes' if git['dirty'] else ''}" if git["commit"] else "no commit"
+    commit = f"{'commit ' if record['git']['commit'] else ''}{describe_git(record['git'])}"
     print(f"run:      {record['name']}, key {record['key']}")
     print(f"trained:  {trained}, {len(record['history'])} epochs, {record['train_seconds']:.0f} s, {commit}")
     if (reports / "metrics.json").is_file():
         scores = files.read_json(reports / "metrics.json", written_by="evaluate")
         result = f"{format_headline(scores)}, test/loss {scores['test/loss']:.4f}"
         print(f"result:   {result}; figures in {reports / 'figures'}/")
+    if is_unknown(here := git_state()):
+        print(f"git:      {here['reason']}")
+    if faults:
+        print("state:    unknown while DVC refuses this folder", flush=True)
+        raise DataError("\n".join(faults))
     reasons = find_stale(params, normalized, models, record)
     print("state:    up to date" if not reasons else "state:    stale, run `dvc repro`:")
     for reason in reasons:

@@ -1,13 +1,12 @@
 """A finished run wherever its files are: a folder, a git revision or DVC experiment, or a store of runs."""
 
-import configparser
 import hashlib
 import io
 import math
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +14,27 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from keras_pipeline.checks.dvc_files import LOCK, LockedFile, LockedStage, find_faults, load_lock, read_lock
+from keras_pipeline.checks.dvc_settings import cache_folder
 from keras_pipeline.config.tasks import TASKS, Task
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError, MachineError, ParamsError
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.evaluation.binary import class_shares
-from keras_pipeline.records import provenance
+from keras_pipeline.records.git import refusal, run_git
 from keras_pipeline.records.record import RunRecord, check_record, read_record
 
 RECORD, SCORES, PREDICTIONS = "models/run.json", "reports/metrics.json", "reports/predictions.npz"
 REPORTS = (SCORES, PREDICTIONS)
 NETWORK = "models/model.keras"
 STALE = f"reports/ tells of another network than {NETWORK}: by dvc.lock 'evaluate' was given that. Run `dvc repro`."
+EXPECTED = (
+    "Expected: a commit of what `dvc repro` left, in the checkout where it ran. Get it with `dvc fetch --all-commits`, "
+    "or check that commit out, run `dvc repro`, and commit dvc.lock."
+)
+PATIENCE = 60.0
+"""Seconds for one answer of git."""
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38,62}/(.+)")
 """DVC's name of an experiment's commit: that of the commit it began from, and its own."""
 Stored = Callable[[str, tuple[str, ...], Path], tuple[str, RunRecord]]
@@ -68,11 +73,13 @@ def find_run(requested_name: str, stored: Stored) -> FoundRun:
     folder = Path(requested_name)
     if all((folder / name).is_dir() for name in ("models", "reports")):
         with _told_of(f"folder {requested_name}") as location:
-            lock, network = folder / "dvc.lock", folder / NETWORK
-            if lock.is_file() and network.is_file():
-                _check_evaluated(_locked(lock.read_text(encoding="utf-8")), _md5(network.read_bytes()))
+            if faults := find_faults(folder):
+                raise DataError(faults[0])
+            locked, network = load_lock(folder), folder / NETWORK
+            if network.is_file():
+                _check_evaluated(locked, _md5(network.read_bytes()))
             return _read(requested_name, location, read_record(folder / RECORD), folder, folder)
-    revisions = _revisions(requested_name)
+    revisions, refused = _revisions(requested_name)
     if len(revisions) > 1:
         lines = [f"  {name}  {commit[:12]}" for commit, name in revisions.items()]
         raise ParamsError(
@@ -88,9 +95,13 @@ def find_run(requested_name: str, stored: Stored) -> FoundRun:
         try:
             name, record = stored(requested_name, REPORTS, own)
         except (ParamsError, MachineError) as error:
+            in_git = (
+                f"and git could not be asked for a revision or DVC experiment: {refused}"
+                if refused
+                else "no revision of this folder's git repository and no DVC experiment in it"
+            )
             raise type(error)(
-                f"'{requested_name}': no folder with models/ and reports/ in it, no revision of this folder's git "
-                f"repository and no DVC experiment in it.\n{error}"
+                f"'{requested_name}': no folder with models/ and reports/ in it, {in_git}.\n{error}"
             ) from None
         with _told_of(f"MLflow's run {name}") as location:
             return _read(requested_name, location, record, own)
@@ -105,92 +116,78 @@ def _told_of(location: str) -> Iterator[str]:
         raise DataError(f"{location}: {error}") from None
 
 
-def _revisions(requested_name: str) -> dict[str, str]:
-    """The commits that git or DVC calls so, with what was asked or the full name of the experiment."""
+def _revisions(requested_name: str) -> tuple[dict[str, str], str]:
+    """The commits that git or DVC calls so, with what was asked or the full name of the experiment; and why git could
+    not be asked, empty where it could."""
     here = Path.cwd()
-    revision = provenance.run_git(
-        here, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{requested_name}^{{commit}}"
-    )
-    commits = {revision.stdout.strip(): requested_name} if revision.returncode == 0 else {}
-    listed = provenance.run_git(
-        here, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"
-    ).stdout.splitlines()
-    for commit, _, name in (line.partition(" ") for line in listed):
+    commits = {}
+    try:
+        wanted = f"{requested_name}^{{commit}}"
+        revision = run_git(here, "rev-parse", "--verify", "--quiet", "--end-of-options", wanted, timeout=PATIENCE)
+        listed = run_git(here, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps", timeout=PATIENCE)
+    except MachineError as error:
+        return {}, str(error)
+    if listed.returncode:
+        return {}, refusal(listed.stderr)
+    if revision.returncode == 0:
+        commits[revision.stdout.strip()] = requested_name
+    for commit, _, name in (line.partition(" ") for line in listed.stdout.splitlines()):
         match = EXPERIMENT.fullmatch(name)
         if match and match[1] == requested_name:
             commits[commit] = name
-    return commits
+    return commits, ""
 
 
 def _check_out(commit: str, folder: Path) -> None:
     """Write the files of a run into `folder` as they were in a commit of this folder's repository: from git itself, or
     from DVC's cache by what dvc.lock says of them."""
-    locked = _locked(_shown(commit, "dvc.lock"))
-    digests = {path: digest for stage in locked.values() for path, digest in stage["outs"].items()}
-    _check_evaluated(locked, digests.get(NETWORK))
-    cache = _cache() / "files" / "md5"
+    locked = read_lock(_shown(commit, LOCK), LOCK, "Name another commit, or commit what `dvc repro` makes of this one.")
+    outs = {path: file for stage in locked.values() for path, file in stage.outs.items()}
+    _check_evaluated(locked, outs[NETWORK].md5 if NETWORK in outs else None)
+    cache = cache_folder(Path.cwd())
     for path in (RECORD, PREDICTIONS):
-        digest = digests.get(path, "")
-        kept = cache / digest[:2] / digest[2:]
-        if not digest or not kept.is_file():
-            what = f"{path} (MD5 {digest}) is not in DVC's cache {cache}" if digest else f"dvc.lock names no {path}"
-            raise DataError(
-                f"{what}. Expected: a commit of what `dvc repro` left, in the checkout where it ran. Get it with "
-                "`dvc fetch --all-commits`, or check that commit out, run `dvc repro`, and commit dvc.lock."
-            )
-        content = kept.read_bytes()
-        if _md5(content) != digest:
-            raise DataError(f"{kept}: damaged, it should be {path}. Delete it, then `dvc fetch` or run again.")
+        if path not in outs or not outs[path].md5:
+            raise DataError(f"dvc.lock names no {path}. {EXPECTED}")
+        content = _cached(cache, path, outs[path])
         files.write_atomically(folder / path, content)
-    files.write_atomically(folder / SCORES, _shown(commit, SCORES).encode())
+    files.write_atomically(folder / SCORES, _shown(commit, SCORES))
 
 
-def _shown(commit: str, path: str) -> str:
-    done = provenance.run_git(Path.cwd(), "show", f"{commit}:./{path}")
+def _cached(cache: Path, path: str, locked: LockedFile) -> bytes:
+    """The content of a file that dvc.lock names, from DVC's cache."""
+    folders = [cache, cache / "files" / "md5"] if locked.legacy else [cache / "files" / "md5"]
+    for kept in (one / locked.md5[:2] / locked.md5[2:] for one in folders):
+        try:
+            content = kept.read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise MachineError(f"{kept}: {error.strerror}. It should be {path}, in DVC's cache.") from None
+        if locked.md5 in (_md5(content), _md5(content.replace(b"\r\n", b"\n")) if locked.legacy else ""):
+            return content
+        raise DataError(f"{kept}: damaged, it should be {path}. Delete it, then `dvc fetch` or run again.")
+    raise DataError(f"{path} (MD5 {locked.md5}) is not in DVC's cache {cache}. {EXPECTED}")
+
+
+def _shown(commit: str, path: str) -> bytes:
+    done = run_git(Path.cwd(), "show", f"{commit}:./{path}", timeout=PATIENCE)
     if done.returncode:
         raise DataError(
-            f"there is no {path} in it. Expected: a commit of this project after `dvc repro`, with dvc.lock "
-            f"and {SCORES}."
+            f"there is no {path} in it ({refusal(done.stderr)}). Expected: a commit of this project after `dvc repro`, "
+            f"with dvc.lock and {SCORES}."
         )
-    return done.stdout
+    return done.stdout.encode(errors="surrogateescape")
 
 
 def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _check_evaluated(locked: Mapping[str, Mapping[str, Mapping[str, str]]], network: str | None) -> None:
+def _check_evaluated(locked: Mapping[str, LockedStage], network: str | None) -> None:
     """Raise DataError where `evaluate` was last given another network than this one, by its MD5."""
-    if locked.get("evaluate", {}).get("deps", {}).get(NETWORK, network) != network:
+    evaluated = locked["evaluate"].deps.get(NETWORK) if "evaluate" in locked else None
+    if evaluated and evaluated.md5 != network:
         raise DataError(STALE)
-
-
-def _locked(text: str) -> dict[str, dict[str, dict[str, str]]]:
-    """What dvc.lock says of each stage's `deps` and `outs`: their MD5 by their paths."""
-    try:
-        stages: dict[str, Any] = YAML(typ="safe", pure=True).load(text)["stages"]
-        return {
-            name: {kind: _digests(stage.get(kind, [])) for kind in ("deps", "outs")} for name, stage in stages.items()
-        }
-    except (YAMLError, TypeError, KeyError, AttributeError):
-        raise DataError("its dvc.lock cannot be read. Expected: what `dvc repro` writes.") from None
-
-
-def _digests(entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    return {one["path"]: str(one.get("md5", "")) for one in entries}
-
-
-def _cache() -> Path:
-    """DVC's cache of this project: where its settings say, the local ones first, else .dvc/cache."""
-    for name in ("config.local", "config"):
-        settings = configparser.ConfigParser(interpolation=None, strict=False)
-        try:
-            settings.read(Path(".dvc") / name)
-        except configparser.Error:
-            continue
-        if settings.has_option("cache", "dir"):
-            return Path(".dvc") / settings["cache"]["dir"]
-    return Path(".dvc", "cache")
 
 
 def _read(requested_name: str, location: str, record: RunRecord, reports: Path, folder: Path | None = None) -> FoundRun:

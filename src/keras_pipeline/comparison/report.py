@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from keras_pipeline.comparison import page, statistics
 from keras_pipeline.comparison.find_run import FoundRun
-from keras_pipeline.comparison.two_runs import LACKING, AnswerComparison, Flips, Rows, describe_commit
+from keras_pipeline.comparison.two_runs import LACKING, AnswerComparison, Flips, Rows
 from keras_pipeline.config.tasks import format_headline
 from keras_pipeline.evaluation import figures, multiclass
+from keras_pipeline.records.git import describe_git
 
 NAME = "comparison"
 MOST_PICTURES = 36
@@ -140,7 +141,7 @@ def _runs(a: FoundRun, b: FoundRun) -> Rows:
             "trained": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["started"])),
             "epochs": str(len(record["history"])),
             "training": f"{record['train_seconds']:.0f} s",
-            "commit": describe_commit(record["git"]),
+            "commit": describe_git(record["git"]),
             "result": format_headline(run.scores),
         }
 

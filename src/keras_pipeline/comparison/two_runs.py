@@ -15,6 +15,7 @@ from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.splits import read_split
 from keras_pipeline.data.statistics import DatasetDescription, read_statistics
 from keras_pipeline.evaluation import multiclass
+from keras_pipeline.records.git import describe_git
 from keras_pipeline.records.record import MACHINE_TITLES, RunRecord
 
 Rows = list[tuple[str, str, str]]
@@ -85,7 +86,7 @@ def _told(record: RunRecord) -> dict[str, dict[str, str]]:
             **{f"{split} images": str(count) for split, count in dataset["images"].items()},
             **{name: digest[:12] for name, digest in dataset["sha256"].items()},
         },
-        "code": {"digest": record["sha256"]["code"][:12], "commit": describe_commit(git)},
+        "code": {"digest": record["sha256"]["code"][:12], "commit": describe_git(git)},
         "versions": {**dict(line.split("==", 1) for line in record["environment"]), **record["versions"]},
         "machine": {
             **{title: record["machine"].get(name, LACKING) for name, title in MACHINE_TITLES.items()},
@@ -97,11 +98,6 @@ def _told(record: RunRecord) -> dict[str, dict[str, str]]:
 
 def _scaling(constants: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in constants.items())
-
-
-def describe_commit(git: Mapping[str, Any]) -> str:
-    """A record's commit, and whether there were changes besides."""
-    return f"{(git['commit'] or 'none')[:12]}{' with changes' if git['dirty'] else ''}"
 
 
 def have_same_test_images(a: RunRecord, b: RunRecord) -> bool:

@@ -1,38 +1,16 @@
-"""What a run was made of: digests of its code and params, versions, and the git commit."""
+"""What a run was made of: digests of its code and params, and versions."""
 
 import ast
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import TypedDict
-
 from keras_pipeline.config.params import flatten
-from keras_pipeline.core.errors import MachineError
 from keras_pipeline.strict_yaml.faults import Block
-
-SET_BY_GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-"""What git itself sets for the programs that it calls, such as hooks: they would name another repository."""
-
-
-def run_git(folder: Path, *arguments: str, timeout: float | None = None) -> "subprocess.CompletedProcess[str]":
-    """Git's exit code, output and errors; raises MachineError where it is not installed, TimeoutExpired where it takes
-    longer than so many seconds."""
-    command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false", *arguments]
-    inherited = {name: value for name, value in os.environ.items() if name not in SET_BY_GIT}
-    try:
-        return subprocess.run(
-            command, cwd=folder, env=inherited, capture_output=True, text=True, check=False, timeout=timeout
-        )
-    except FileNotFoundError:
-        raise MachineError("git is not installed, and what is recorded is found by its commit. Install git.") from None
-
 
 PACKAGE = "keras_pipeline"
 LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "mlflow", "dvc")
@@ -96,27 +74,6 @@ def installed_packages() -> list[str]:
     """Every installed distribution as name==version, as pip's requirements are written, in order."""
     found = importlib.metadata.distributions()
     return sorted({f"{one.metadata['Name'].lower()}=={one.version}" for one in found})
-
-
-class Git(TypedDict):
-    """The commit (None outside a git repository or before its first one), and whether tracked files differ."""
-
-    commit: str | None
-    dirty: bool
-
-
-def git_state() -> Git:
-    """What git says of the current folder."""
-    commit = _git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = run_git(Path.cwd(), *arguments, timeout=10)  # a training does not wait for it
-    except (MachineError, OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _without_docstrings(node: Any) -> Any:

@@ -20,6 +20,7 @@ from keras_pipeline.data.statistics import DatasetDescription, describe_dataset
 from keras_pipeline.distribution.strategies import OpenedStrategy, Plan
 from keras_pipeline.models import settings
 from keras_pipeline.records import provenance
+from keras_pipeline.records.git import Git, git_state
 
 FORMAT = 2
 """Of models/run.json. A change that an older reader would misread counts it up; 1 had no `format`."""
@@ -71,7 +72,7 @@ class RunRecord(TypedDict):
     params: dict[str, bool | int | float | str]
     dataset: DatasetDescription
     sha256: dict[str, str]
-    git: provenance.Git
+    git: Git
     host: NotRequired[str]
     machine: dict[str, str]
     versions: dict[str, str]
@@ -142,7 +143,7 @@ def begin_record(params: Params, normalized: Path, statistics: DatasetDescriptio
             "data": files.file_sha256(normalized / "statistics.json"),
             "code": provenance.code_digest(stage),
         },
-        "git": provenance.git_state(),
+        "git": git_state(),
         "host": socket.gethostname(),
         "machine": describe_machine(),
         "versions": provenance.library_versions(),

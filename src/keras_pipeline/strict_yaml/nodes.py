@@ -66,10 +66,12 @@ def control_character(text: str) -> str | None:
 _CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
 )
+CONFLICT = re.compile(r"(?m)^(<{7}|={7}|>{7}|\|{7})(?= |$)")
+"""A line that git writes where two sides of a merge differ."""
 _UNUSABLE = (
     (re.compile(r"(?m)^ *(\t)"), "a tab in the indentation, where YAML allows spaces only. Use spaces."),
     (
-        re.compile(r"(?m)^(<{7}|={7}|>{7}|\|{7})(?= |$)"),
+        CONFLICT,
         "a git conflict marker, '{}'. Keep one side of the conflict and delete its markers.",
     ),
     (re.compile(r"(?m)^(%)"), "a YAML directive, '{}'. None is read: delete the line."),
@@ -178,7 +180,7 @@ def _float(text: str) -> float:
 
 MAX_DEPTH = 8
 NO_SECRETS = "Params are committed to git and logged with every run: delete it, pass secrets by the environment."
-_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels, which no params are. Take levels away"
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels. Take levels away"
 _CREDENTIALS = re.compile(r"://[^/\s]*@")
 
 
@@ -226,10 +228,11 @@ class _StoppedError(Exception):
     """The rest cannot be understood, or is not worth it; the reason is on the list of faults."""
 
 
-class _ShallowScanner(Scanner):
+class ShallowScanner(Scanner):
     """Ends a nest of brackets while it is scanned: 1024 characters are read ahead, in quadratic time."""
 
     def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:  # noqa: N803
+        """Scan a bracket that opens, if not too many are open."""
         if self.flow_level >= MAX_DEPTH:
             raise MarkedYAMLError(problem=_TOO_DEEP, problem_mark=self.reader.get_mark())
         super().fetch_flow_collection_start(TokenClass, to_push)
@@ -240,7 +243,7 @@ class _Composer:
 
     def __init__(self, text: str, faults: list[Fault]) -> None:
         yaml = YAML(typ="safe", pure=True)
-        yaml.Scanner = _ShallowScanner
+        yaml.Scanner = ShallowScanner
         self.events = yaml.parse(text)
         self.faults = faults
         self.at: Position = (1, 1)

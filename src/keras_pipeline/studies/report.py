@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from keras_pipeline.comparison import page, statistics
 from keras_pipeline.core import files
 from keras_pipeline.evaluation.figures import BLUE, GREY, ORANGE, VERMILION
+from keras_pipeline.records.git import describe_git
 from keras_pipeline.studies.results import CURVES, RunResult, VariantResult
 from keras_pipeline.studies.study import Study
 
@@ -228,7 +229,7 @@ def _made(results: Sequence[RunResult]) -> str:
     )
     first, last = min(one["started"] for one in records), max(one["ended"] for one in records)
     trained = sum(one["train_seconds"] for one in records)
-    commits = sorted({(one["git"]["commit"] or "no commit")[:12] + ("+" * one["git"]["dirty"]) for one in records})
+    commits = sorted({describe_git(one["git"]) for one in records})
     days = " to ".join(dict.fromkeys(time.strftime("%Y-%m-%d", time.gmtime(moment)) for moment in (first, last)))
     backends = sorted({one["strategy"]["backend"] for one in records})
     names = ("python", *dict.fromkeys(["tensorflow", "keras", "numpy", *backends]))  # TensorFlow evaluates all
@@ -236,8 +237,7 @@ def _made(results: Sequence[RunResult]) -> str:
     libraries = ", ".join(f"{name} {' and '.join(found)}" for name, found in versions.items() if found)
     return (
         f"{len(records)} runs on {machines}, {days}; {trained / 60:.1f} minutes of training in all. Versions: "
-        f"{libraries}; backend {', '.join(backends)}; commit {', '.join(commits)} (+: with "
-        "changes that were not committed)."
+        f"{libraries}; backend {', '.join(backends)}; commit {', '.join(commits)}."
     )
 
 

@@ -4,6 +4,7 @@ import os
 
 from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import NO_BETTER, is_no_better_than_constant
+from keras_pipeline.records.git import describe_git
 from keras_pipeline.records.provenance import flat_params
 from keras_pipeline.records.record import RunRecord
 
@@ -23,7 +24,7 @@ def record_tags(record: RunRecord) -> dict[str, str]:
         "reproducibility": record["reproducibility"],
         "host": record["host"],
         "weights": str(record["weights"]),
-        "git.dirty": str(git["dirty"]).lower(),
+        "git.dirty": "unknown" if git["dirty"] is None else str(git["dirty"]).lower(),
         **_digests(record),
         **{f"version.{name}": version for name, version in record["versions"].items()},
     }
@@ -49,8 +50,9 @@ def file_tags(
         tags["dvc.exps"] = ",".join(dict.fromkeys([*names, name]))
         tags["dvc.last_exp"] = name
     values, images = record["params"], record["dataset"]["images"]
-    commit = record["git"]["commit"]
-    changed = " with uncommitted changes" if record["git"]["dirty"] else ""
+    git = record["git"]
+    commit = f"`git checkout {git['commit'][:12]}`" if git["commit"] else f"({describe_git(git)})"
+    changed = " with uncommitted changes" if git["dirty"] else ""
     if scores:
         useless = f"**{NO_BETTER.capitalize()}:** " if is_no_better_than_constant(scores) else ""
         came_of_it = f"{useless}{_reached(scores, images['test'])}, loss {scores['test/loss']:.4f}."
@@ -65,8 +67,7 @@ def file_tags(
             f"{values['train.optimizer.name']} at {values['train.optimizer.learning_rate']}, batches of "
             f"{values['train.batch_size']}, {len(record['history'])} epochs"
             f"{f' (weights of epoch {best})' if (best := record['best_epoch']) else ''}, seed {values['seed']}.",
-            f"To repeat it: `git checkout {commit[:12] if commit else '(no commit)'}`{changed}, params.yaml as in "
-            "the artifacts, `dvc repro`.",
+            f"To repeat it: {commit}{changed}, params.yaml as in the artifacts, `dvc repro`.",
         ]
     )
     return tags

@@ -19,6 +19,7 @@ from keras_pipeline.distribution import strategies
 from keras_pipeline.distribution.strategies import OpenedStrategy, Plan
 from keras_pipeline.models import architectures, frameworks
 from keras_pipeline.records import provenance, record
+from keras_pipeline.records.git import describe_git
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.records.record import RunRecord, write_record
 from keras_pipeline.training.checkpoints import Checkpoints
@@ -135,6 +136,11 @@ class RecordedTraining(Training):
             )
         if precision != "float32" and strategy["devices"][0].startswith("/cpu"):
             yield f"train: {precision} is slower than float32 on a CPU, and less exact"
+        if not self.run["git"]["commit"]:
+            yield (
+                f"train: no commit is recorded, so `keras-pipeline certify` cannot repeat this run: "
+                f"{describe_git(self.run['git'])}"
+            )
         if self.run["resumed"]:
             yield f"train: {self._going_on()}, in the same run"
 
