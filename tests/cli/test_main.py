@@ -23,7 +23,7 @@ from keras_pipeline.checks import params as checks
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.cli import main
 from keras_pipeline.config import datasets
-from keras_pipeline.core import errors, files
+from keras_pipeline.core import errors, files, process
 from keras_pipeline.core.errors import PipelineError
 from keras_pipeline.sources import formats
 from places import PROGRAM, SHIPPED
@@ -45,7 +45,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     edit("dataset", "mnist")
     edit("scaling", "unit")
     edit("validation_share", "0.1")
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handlers = {number: signal.getsignal(number) for number in (*process.REQUESTS, signal.SIGALRM)}
 
     def run(*arguments: str) -> tuple[int, list[str], list[str]]:
         capsys.readouterr()
@@ -279,7 +279,10 @@ def test_a_full_disk_is_the_machine_s(run: Run) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert code == 6
-    assert err[0].endswith("File too large. Make room, give permission or name another path, then run it again.")
+    named = "data/normalized/train_images.npy: File too large ("
+    asked = ", a file may have 2,000 bytes (ulimit -f), 0.1 MB are needed). Make room, give permission or name another "
+    assert err[0].startswith(named)
+    assert asked in err[0]
     assert err[-1] == "keras-pipeline normalize: exit 6 (the machine lacks something)"
     assert list(Path("data/normalized").iterdir()) == []
 
@@ -346,7 +349,7 @@ def test_exhausted_memory_is_the_machine_s(run: Run, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(checks, "load_params", raises(MemoryError()))
     code, _, err = run("params", "check")
     assert code == 6
-    assert err[0] == "Memory is exhausted. Use a smaller network or train.batch_size."
+    assert err[0] == "Memory is exhausted. Use a smaller network or train.batch_size, or end other programs."
 
 
 @pytest.mark.parametrize(
@@ -410,4 +413,3 @@ def test_nohup_keeps_its_word(run: Run) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # put back by the fixture
     assert run("params", "check")[0] == 0
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    assert callable(signal.getsignal(signal.SIGTERM))

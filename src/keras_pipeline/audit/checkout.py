@@ -68,7 +68,7 @@ def set_params(project: Path, values: Mapping[str, Any]) -> None:
     stay as they are. Raises MachineError where the commit has no params.yaml to be read."""
     path = project / "params.yaml"
     try:
-        stated = YAML(typ="safe", pure=True).load(path.read_text())
+        stated = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
         blocks = {name: block for name, block in stated.items() if name not in record.BLOCKS}
     except (OSError, ValueError, AttributeError, YAMLError) as error:
         raise MachineError(
@@ -81,7 +81,7 @@ def set_params(project: Path, values: Mapping[str, Any]) -> None:
         for name in names:
             block = block.setdefault(name, {})
         block[last] = _list(value) if isinstance(value, str) and value.startswith("[") else value
-    path.write_text(json.dumps(blocks, indent=1))  # JSON is YAML
+    path.write_text(json.dumps(blocks, indent=1), encoding="utf-8")  # JSON is YAML
 
 
 def _list(text: str) -> Any:
@@ -97,7 +97,8 @@ def project_code_digest(project: Path, module: str) -> str:
         process.python("-c", DIGEST, module),
         env=_environment(project, {}),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     return done.stdout.strip() if done.returncode == 0 else ""

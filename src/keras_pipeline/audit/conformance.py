@@ -326,7 +326,7 @@ def _train(
     code = run_placement(placement, [*command, str(folder)], environ)
     if code:
         for log in sorted(folder.glob("log-*.txt")):
-            print("", *log.read_text(errors="replace").splitlines()[-5:], sep="\n  ", file=sys.stderr)
+            print("", *log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:], sep="\n  ", file=sys.stderr)
         if code == MachineError.exit_code:
             return Cell("not here: this machine lacks something")
         return Cell(f"**FAILED** with exit {code}", wrong=True)

@@ -103,7 +103,7 @@ def replace_section(path: Path, marker: str, text: str) -> None:
     Raises ParamsError where the file has not both of them.
     """
     begin, end = f"<!-- conformance: {marker} -->", f"<!-- end of conformance: {marker} -->"
-    old = path.read_text() if path.is_file() else ""
+    old = path.read_text(encoding="utf-8") if path.is_file() else ""
     before, found, rest = old.partition(begin)
     _, also, after = rest.partition(end)
     if not found or not also:

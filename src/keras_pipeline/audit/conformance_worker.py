@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ def train_jobs(folder: Path) -> None:
                 digests = {"task": files.file_sha256(folder / "task.json")}
                 strategy = ending.enter_context(strategies.open_strategy(plan, digests))
                 if plan.chief:
-                    os.write(standard_error, f"{', '.join(strategy.devices)} … ".encode())
+                    with suppress(OSError):  # nobody may read it
+                        os.write(standard_error, f"{', '.join(strategy.devices)} … ".encode())
             classes = int(max(split.targets.max() for split in used)) + 1
             task_spec = TaskSpec("classes", IMAGE_SHAPE, classes)
             results = _train(prepare_training(params, plan, strategy, used, task_spec, statistics["scaling"]))
@@ -73,7 +74,7 @@ def train_jobs(folder: Path) -> None:
 
 
 def _print_to(path: Path) -> None:
-    log = path.open("w")
+    log = path.open("w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log.fileno(), stream.fileno())
 

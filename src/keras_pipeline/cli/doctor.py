@@ -137,7 +137,7 @@ def _devices() -> Finding:
         env=settings.environment("tensorflow", os.environ),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         errors="replace",
     ) as probe:
         try:

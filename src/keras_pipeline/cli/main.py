@@ -6,7 +6,6 @@ from keras_pipeline.core import interpreter  # noqa: F401 - before all others, w
 import argparse
 import atexit
 import contextlib
-import errno
 import gc
 import os
 import signal
@@ -15,13 +14,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
+
+if __name__ == "__main__" or Path(sys.argv[0]).name == "keras-pipeline":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main` handles it: no traceback of what is imported here
 
 from keras_pipeline.cli import checks, pipeline, runs, studies
 from keras_pipeline.cli.steady import steady_inputs
-from keras_pipeline.core import process, temporary
-from keras_pipeline.core.errors import PipelineError, keep_traceback, masked
+from keras_pipeline.core import limits, process, temporary, terminal
+from keras_pipeline.core.errors import MachineError, PipelineError, keep_traceback
 from keras_pipeline.distribution import launcher
 
 EXAMPLES = """\
@@ -54,6 +54,8 @@ PATHS = {
 """The options that name files and folders: their default, on which dvc.yaml relies, and what is there."""
 TIMED = ("fetch", "normalize", "train", "evaluate", "track")
 """The verbs that say at their end where their time went."""
+NUMERIC = (*TIMED, "launch", "certify", "compare", "debug", "determinism", "conformance")
+"""The verbs that import NumPy."""
 EXIT_MEANING = {
     1: "certify or conformance: not as recorded",
     2: "bad params or usage",
@@ -64,15 +66,8 @@ EXIT_MEANING = {
     7: "model file damaged",
     75: "stopped or busy: run the same command again",
 }
-# fmt: off
-MACHINE_ERRORS = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK,
-    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE,
-    errno.ENOMEM,
-}
 
 
-# fmt: on
 def make_parser() -> argparse.ArgumentParser:
     """Of the whole command line: `chosen.run(chosen)` does what was asked and returns an exit code or None."""
     parser = argparse.ArgumentParser(
@@ -109,49 +104,59 @@ def _print_completion(chosen: argparse.Namespace) -> None:
     print(shtab.complete(make_parser(), shell=chosen.shell))
 
 
-class Terminated(KeyboardInterrupt):
-    """A signal that asks the process to end; what was begun is closed as after Ctrl-C."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code. Prints every fault in the user's terms, a traceback never."""
     # The frameworks bring a million objects that live to the end: to look through them for garbage takes seconds.
     gc.set_threshold(100_000, 20, 20)
     atexit.register(gc.freeze)
-    parser = make_parser()
-    chosen = parser.parse_args(arguments)
-    verb = f"keras-pipeline {chosen.verb}"
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # ignored on purpose: nohup
-            signal.signal(number, _terminate)
-    if launcher.PARENT in os.environ:
-        launcher.end_with_parent(int(os.environ[launcher.PARENT]))
-    elif "DVC_STAGE" in os.environ:
-        threading.Thread(target=_end_with_dvc, daemon=True).start()
-    try:
-        steady = steady_inputs(chosen.verb) if chosen.verb in TIMED else contextlib.nullcontext()
-        with temporary.own_folder(), steady:
-            code = chosen.run(chosen) or 0
-        if chosen.verb in TIMED:
-            print(f"{chosen.verb}: {process.timing_line()}")
+    terminal.open_descriptors()
+    with terminal.open_output() as faults:
+        try:
+            chosen = make_parser().parse_args(arguments)
+            code = _run(chosen)
+            verb = f"keras-pipeline {chosen.verb}"
+        except SystemExit as end:  # of the parser: it was asked for help, or has said what is wrong
+            if end.code:
+                raise
+            verb, code = "keras-pipeline", 0
         print(end="", flush=True)
+        if code or not faults:
+            return code
+        if isinstance(faults[0], BrokenPipeError):
+            return 128 + signal.SIGPIPE  # whoever read the output left: nobody is there to be told
+        print(f"the output: {faults[0].strerror}. {limits.WAY_OUT}", file=sys.stderr)
+        return _end(verb, MachineError.exit_code)
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    """Do what was asked; the exit code."""
+    verb = f"keras-pipeline {chosen.verb}"
+    came: list[int] = []
+    try:
+        with process.requests_to_end(came):
+            if launcher.PARENT in os.environ:
+                launcher.end_with_parent(int(os.environ[launcher.PARENT]))
+            elif "DVC_STAGE" in os.environ:
+                threading.Thread(target=_end_with_dvc, daemon=True).start()
+            if chosen.verb in NUMERIC:
+                limits.require_numpy()
+            steady = steady_inputs(chosen.verb) if chosen.verb in TIMED else contextlib.nullcontext()
+            with temporary.own_folder(), steady:
+                code = chosen.run(chosen) or 0
+            if chosen.verb in TIMED:
+                print(f"{chosen.verb}: {process.timing_line()}")
+            print(end="", flush=True)
     except PipelineError as error:
-        print(masked(str(error)), file=sys.stderr)
-        return _end(verb, error.exit_code)
+        if not came:
+            print(str(error), file=sys.stderr)
+            return _end(verb, error.exit_code)
     except KeyboardInterrupt as interruption:
-        code = 128 + getattr(interruption, "number", signal.SIGINT)
-        print(f"{verb}: interrupted, exit {code}", file=sys.stderr)
-        return code
-    except BrokenPipeError:
-        # Whoever read our output left: nobody is there to be told.
-        _drop_output()
-        return 128 + signal.SIGPIPE
+        came.append(getattr(interruption, "number", signal.SIGINT))
     except Exception as error:
-        return _unexpected(verb, error)
+        if not came:
+            return _unexpected(verb, error)
+    if came:  # whatever the libraries that it disturbed have made of it
+        return _interrupted(verb, came[-1])
     return _end(verb, code) if code else 0
 
 
@@ -162,38 +167,25 @@ def _end(verb: str, code: int) -> int:
     return code
 
 
+def _interrupted(verb: str, number: int) -> int:
+    if number == signal.SIGXCPU:
+        print("The time of the processor that `ulimit -t` allows is used up. Allow more.", file=sys.stderr)
+        return _end(verb, MachineError.exit_code)
+    print(f"{verb}: interrupted, exit {128 + number}", file=sys.stderr)
+    return 128 + number
+
+
 def _unexpected(verb: str, error: Exception) -> int:
     """A full disk, a missing permission or memory are the machine's; the rest is a bug of ours."""
-    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
-        _drop_output()
-        print(
-            f"{error.filename or 'the output'}: {error.strerror}. "
-            "Make room, give permission or name another path, then run it again.",
-            file=sys.stderr,
-        )
-        return _end(verb, 6)
-    if isinstance(error, MemoryError):
-        print("Memory is exhausted. Use a smaller network or train.batch_size.", file=sys.stderr)
-        return _end(verb, 6)
-    path = keep_traceback(error)
+    if lacking := limits.lacking(error):
+        print(lacking, file=sys.stderr)
+        return _end(verb, MachineError.exit_code)
     print(
         f"{verb}: this is a bug of keras-pipeline, please report it ({type(error).__name__}).\n"
-        f"The traceback is in {path}\n{verb}: exit 70",
+        f"The traceback is in {keep_traceback(error)}\n{verb}: exit 70",
         file=sys.stderr,
     )
     return 70
-
-
-def _drop_output() -> None:
-    """Let go of output that cannot be written: Python would try again at its end, and complain."""
-    try:
-        print(end="", flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated(number)
 
 
 def _end_with_dvc() -> None:

@@ -18,9 +18,20 @@ REMOTE = r"(?<=\w)(?<!sqlite)(?<!file)://"
 SHORTEST_SECRET = 4
 """A shorter one would be found in the midst of every message."""
 
+SECRET = re.compile(
+    r"\b(A[KS]IA[0-9A-Z]{16}|gh[oprsu]_[0-9A-Za-z]{30,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[a-z]-[\w-]{10,}"
+    r"|sk-(?=[\w-]*\d)(?=[\w-]*[A-Z])[\w-]{20,}|[rs]k_live_\w{16,}|hf_[0-9A-Za-z]{30,}|AIza[\w-]{30,}"
+    r"|npm_[0-9A-Za-z]{30,}|pypi-[\w-]{30,}|eyJ[\w-]{8,}\.[\w-]{4,}[\w.-]*)"
+    r"|-----BEGIN [A-Z ]*KEY-----[^-]*(-----END [A-Z ]*KEY-----)?"
+    r"|(?i:(?<![a-z])(passw(or)?d|pwd|secret|token|api[_-]?key|access[_-]?key)=[^\s&'\",;]{6,})"
+)
+"""Keys and tokens that are known by their form, of Amazon, GitHub, GitLab, Slack, OpenAI, Stripe, Hugging Face, Google,
+npm and PyPI; JSON web tokens, private keys; and what is called a password or a token where it stands."""
+
 
 def masked(text: str) -> str:
-    """`text` without the passwords and tokens of addresses, and of this process's environment."""
+    """`text` without the passwords and tokens of addresses, of this process's environment, and known by their form."""
+    text = SECRET.sub("***", text)
     text = re.sub(rf"{REMOTE}\S*@", "://***@", text)
     text = re.sub(rf"({REMOTE}[^\s?]*\?)[^\s'\"]+", r"\1***", text)
     for secret in sorted(_secrets(), key=len, reverse=True):
@@ -46,11 +57,16 @@ def _secrets() -> set[str]:
 
 
 def keep_traceback(error: BaseException) -> str:
-    """The file that now tells where `error` was raised, for whoever mends it, without passwords."""
-    descriptor, path = tempfile.mkstemp(prefix="keras-pipeline-", suffix=".txt")
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(masked("".join(traceback.format_exception(error))))
-    return path
+    """The file that now tells where `error` was raised, for whoever mends it, without passwords; why there is none, and
+    the place itself, where none can be written."""
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="keras-pipeline-", suffix=".txt")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(masked("".join(traceback.format_exception(error))))
+        return path
+    except OSError as fault:
+        last = (traceback.extract_tb(error.__traceback__) or [traceback.FrameSummary("unknown", 0, "")])[-1]
+        return f"no file ({fault.strerror}); it ends in {last.filename}, line {last.lineno}: {error}"
 
 
 class PipelineError(ValueError):

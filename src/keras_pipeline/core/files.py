@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from keras_pipeline.core.errors import BusyError, DataError
+from keras_pipeline.core.limits import FULL
 
 _UNFINISHED = ".unfinished"
 """How the names of temporary files end."""
@@ -21,34 +22,48 @@ _UNFINISHED = ".unfinished"
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """`writing_atomically` for what is in memory."""
-    with writing_atomically(path) as file:
+    with writing_atomically(path, memoryview(content).nbytes) as file:
         file.write(content)
 
 
 @contextmanager
-def writing_atomically(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, so that `path` holds either its old content or all of the new one, whatever happens.
+def writing_atomically(path: Path, size: int) -> Iterator[BinaryIO]:
+    """A file of `size` bytes to write, so that `path` holds either its old content or all of the new one, whatever
+    happens.
 
     Creates the folder. A temporary file beside `path` is flushed to disk, renamed, and the folder flushed
     too; it is removed when anything fails. Raises OSError (disk full, no permission) with the old file intact.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
+    with named_faults(path, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, 0o666 & ~_umask())
+                yield file
+                file.flush()
+                os.fsync(descriptor)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def named_faults(path: Path, size: int) -> Iterator[None]:
+    """An OSError within that a full disk raises says that it is about `path`, and that `size` bytes are needed."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o666 & ~_umask())
-            yield file
-            file.flush()
-            os.fsync(descriptor)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            error.filename, error.filename2 = str(path), None
+            error.add_note(f"{size / 1e6:,.1f} MB are needed")
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,5 +1,7 @@
 """This process: requests to end it, held back until a good moment, and where its time goes."""
 
+import math
+import resource
 import signal
 import sys
 import threading
@@ -7,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 
 def python(*words: str) -> list[str]:
@@ -18,7 +20,68 @@ def python(*words: str) -> list[str]:
     return [sys.executable, "-P", *words]
 
 
-REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
+"""What asks a process to end; the last one where its time of the processor is used up (`ulimit -t`)."""
+ONE_REQUEST_SECONDS = 2.0
+"""Requests within so long are one: a terminal sends its own to all of a group, of which one passes it on to others."""
+
+LAST_SECONDS = 10
+"""So many seconds of the processor are kept for the end, where `ulimit -t` allows a number of them."""
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal that asks the process to end; what was begun is closed as after Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def requests_to_end(came: list[int]) -> Iterator[None]:
+    """Within, a request to end raises `Terminated`; behind it, one ends this process at once, without a word.
+
+    Adds to `came` the signals that came: whatever is raised from then on, by libraries that were disturbed in their
+    work, the process was asked to end. One that vanished where Python can raise nothing is raised again.
+    """
+    latest = -math.inf
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal latest
+        if time.monotonic() - latest >= ONE_REQUEST_SECONDS:
+            latest = time.monotonic()
+            came.append(number)
+            raise Terminated(number)
+
+    def raise_again(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated(came[-1])
+
+    def vanished(fault: Any) -> None:
+        if isinstance(fault.exc_value, Terminated):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        elif not came:
+            hooks[0](fault)
+
+    def in_thread(fault: Any) -> None:
+        if not came:
+            hooks[1](fault)
+
+    allowed = resource.getrlimit(resource.RLIMIT_CPU)
+    if allowed[1] != resource.RLIM_INFINITY and allowed[0] == allowed[1]:  # else SIGKILL would come at once
+        resource.setrlimit(resource.RLIMIT_CPU, (max(1, allowed[1] - LAST_SECONDS), allowed[1]))
+    handled = [one for one in REQUESTS if signal.getsignal(one) != signal.SIG_IGN]  # ignored on purpose: nohup
+    for request in handled:
+        signal.signal(request, end)
+    signal.signal(signal.SIGALRM, raise_again)
+    hooks = sys.unraisablehook, threading.excepthook
+    sys.unraisablehook, threading.excepthook = vanished, in_thread
+    try:
+        yield
+    finally:
+        for request in handled:
+            signal.signal(request, signal.SIG_DFL)
+        if not came:
+            sys.unraisablehook, threading.excepthook = hooks
 
 
 @contextmanager
@@ -32,7 +95,7 @@ def defer_signals() -> Iterator[list[int]]:
 
     def wait(number: int, frame: FrameType | None) -> None:
         waiting.append(number)
-        if len(waiting) > 1:
+        if len(waiting) > 1 and number != signal.SIGXCPU:  # which comes every second
             handlers[number](number, frame)
 
     if threading.current_thread() is threading.main_thread():  # Python calls handlers in this one only

@@ -22,7 +22,7 @@ def write_history(path: Path, rows: Sequence[dict[str, float]]) -> None:
 def read_history(path: Path) -> list[dict[str, float]]:
     """The rows, at least one; `epoch` is an int. Raises DataError where the file is missing or none of ours."""
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text())))
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
         history: list[dict[str, float]] = [
             {name: (int if name == "epoch" else float)(value) for name, value in row.items()} for row in rows
         ]

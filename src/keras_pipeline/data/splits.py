@@ -93,7 +93,7 @@ def _write(path: Path, count: int, arrays: Iterator[NDArray[Any]]) -> str:
     first = next(arrays)
     header = {"descr": first.dtype.str, "fortran_order": False, "shape": (count, *first.shape[1:])}
     digest = hashlib.sha256()
-    with files.writing_atomically(path) as file:
+    with files.writing_atomically(path, first.nbytes // max(1, len(first)) * count) as file:
         buffer = io.BytesIO()
         np.lib.format.write_array_header_1_0(buffer, header)
         for content in itertools.chain([buffer.getbuffer()], (one.data for one in itertools.chain([first], arrays))):

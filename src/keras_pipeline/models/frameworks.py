@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from keras_pipeline.core import process
+from keras_pipeline.core import limits, process
 from keras_pipeline.core.errors import MachineError, PipelineError
 from keras_pipeline.models import settings
 
@@ -34,6 +34,23 @@ ENDING = ("TF_", "XLA_", "LIBTPU_")
 SURE = r"\d{0,3}|(?i:true|false|on|off)|(--xla_(force_host_platform_device_count=\d+|gpu_deterministic_ops=true) ?)+"
 
 
+LEAST_MEMORY = {"tensorflow": 600 * 10**6, "jax": 500 * 10**6, "torch": 500 * 10**6}
+"""The bytes of memory that each takes for itself, whatever it trains."""
+LEAST_DATA = {"tensorflow": 1600 * 10**6, "jax": 1400 * 10**6, "torch": 1400 * 10**6}
+LEAST_ADDRESSES = {"tensorflow": 1600 * 10**6, "jax": 1000 * 10**6, "torch": 1600 * 10**6}
+"""What `ulimit -d` and `-v` must leave of each, for a small training with all that surrounds it: measured, and some
+more, since their C++ parts end the process where they get none. A thread has addresses of its own, mostly unused."""
+THREAD_ADDRESSES = 72 * 2**20
+
+
+def require_framework(backend: str, more: int = 0) -> None:
+    """Raise MachineError where the limits of this process leave too little for the backend and `more` bytes."""
+    threads = 20 + 8 * (os.cpu_count() or 1)
+    addresses = LEAST_ADDRESSES[backend] + threads * THREAD_ADDRESSES + more
+    limits.require_memory(backend, addresses, LEAST_DATA[backend] + more)
+    limits.require_threads(backend, threads)
+
+
 def start_framework(
     backend: str = "tensorflow", join: Callable[[], None] = lambda: None, own: Mapping[str, str] | None = None
 ) -> None:
@@ -44,8 +61,11 @@ def start_framework(
     MachineError naming the settings that are left where the framework cannot be started with them.
 
     TensorFlow's C++ part writes to file descriptor 2 before any log level counts: six lines in each process
-    that tell a user without a GPU, among other things, of an internal error.
+    that tell a user without a GPU, among other things, of an internal error. Raises MachineError as
+    `require_framework`.
     """
+    if "keras" not in sys.modules:
+        require_framework(backend)
     if taken := settings.settle(backend):
         print(f"not used, because params.yaml decides: {', '.join(taken)}", file=sys.stderr)
     _try_settings(backend)
@@ -187,7 +207,7 @@ def memory_limit(groups: Path = Path("/sys/fs/cgroup")) -> int:
     limits = [psutil.virtual_memory().total]
     for name in CGROUPS:
         try:
-            limits.append(int((groups / name).read_text()))
+            limits.append(int((groups / name).read_text(encoding="utf-8")))
         except (OSError, ValueError):  # not there, or "max"
             continue
     own = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]

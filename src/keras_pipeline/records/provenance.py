@@ -56,7 +56,7 @@ def code_digest(module: str) -> str:
     `strict_yaml` is left out, since it gives the values of params.yaml, which are recorded, or none.
     """
     names = sorted(name for name in imported_modules(module) if f"{name}.".split(".")[1] != "strict_yaml")
-    syntax = [(name, _without_docstrings(ast.parse(source_file(name).read_text()))) for name in names]
+    syntax = [(name, _without_docstrings(ast.parse(source_file(name).read_text(encoding="utf-8")))) for name in names]
     return hashlib.sha256(json.dumps(syntax).encode()).hexdigest()
 
 
@@ -94,7 +94,7 @@ def _is_string(statement: ast.stmt) -> bool:
 
 
 def _own_imports(source: Path) -> Iterable[str]:
-    for node in ast.walk(ast.parse(source.read_text())):
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

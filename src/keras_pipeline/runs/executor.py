@@ -17,6 +17,7 @@ from typing import Protocol
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import MachineError
 from keras_pipeline.distribution.cluster import end_process
+from keras_pipeline.models import frameworks
 from keras_pipeline.runs.folders import Folders
 from keras_pipeline.runs.run import Run
 
@@ -46,7 +47,7 @@ class Job:
         code = self.exit_code or 0
         ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         hint = " (of a lack of memory? Then fewer --jobs)" if -code == signal.SIGKILL else ""
-        lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
         said = "\n".join(f"  {line}" for line in lines)
         return MachineError(
             f"{self.name} {ended}{hint}. Its last lines, of {self.log}:\n{said}\n"
@@ -80,6 +81,7 @@ class LocalExecutor:
         begun = any(path.exists() for path in (run_folder / "models" / "run.json", run_folder / "checkpoints"))
         for run in runs:
             files.write_atomically(self.folders.run(run) / "params.yaml", run.text.encode())
+        frameworks.require_framework(runs[0].params.train.backend)
         log = run_folder / "log.txt"
         log.write_bytes(b"")
         if sys.platform == "linux" and runs[0].params.train.backend == "tensorflow":

@@ -126,7 +126,7 @@ class FailureRecorder(Observer):
         """Write the record where there is no network, and take away what an earlier training left."""
         word = self.models.parent / PRUNED
         if status == "KILLED" and word.is_file():
-            run["pruned"] = word.read_text()
+            run["pruned"] = word.read_text(encoding="utf-8")
         if run.keys() & {"diverged", "pruned"}:
             for stale in (self.models / "model.keras", *([] if run["history"] else [self.models / "history.csv"])):
                 stale.unlink(missing_ok=True)

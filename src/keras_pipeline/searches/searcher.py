@@ -60,7 +60,7 @@ def begun_run(folders: Folders, key: str, variant: str) -> Run:
     """
     path = folders.studies / "runs" / key / "params.yaml"
     values = load_params(path)
-    run = Run(variant, "", values.seed, values, path.read_text(), {})
+    run = Run(variant, "", values.seed, values, path.read_text(encoding="utf-8"), {})
     if run.key != key:
         raise ParamsError(f"{path}: was changed while the search ran. Run the search again.")
     return run

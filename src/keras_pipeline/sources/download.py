@@ -9,6 +9,7 @@ import http.client
 import ipaddress
 import random
 import socket
+import sys
 import threading
 import time
 import zlib
@@ -176,7 +177,7 @@ def _received(transfer: "_Transfer", name: str, deadline: float) -> bytes:
     limits = transfer.limits
     transfer.start()
     window_start, window_bytes = time.monotonic(), 0
-    with tqdm(desc=name, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+    with tqdm(desc=name, unit="B", unit_scale=True, leave=False, disable=None, file=sys.__stderr__) as bar:
         try:
             while True:
                 transfer.join(0.1)

@@ -249,7 +249,7 @@ def _mark(location: Location, key: str, experiment: str, status: str) -> None:
 def _read(path: Path) -> dict[str, Any] | None:
     """What `_mark` wrote; None where a file is torn or somebody else's."""
     try:
-        mark = json.loads(path.read_text())
+        mark = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     expected = {"experiment": str, "status": str, "pid": int, "process_started": float, "host": str}

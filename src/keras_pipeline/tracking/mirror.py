@@ -34,7 +34,7 @@ def is_mirrored(location: Location, experiment: str, key: str, state: str) -> bo
     Whether it still has the run is looked up in a local one; a server is believed (`track --again`).
     """
     try:
-        stamp = json.loads(_stamp(location, experiment, key).read_text())
+        stamp = json.loads(_stamp(location, experiment, key).read_text(encoding="utf-8"))
         mirrored = stamp["state"] == state and dvc_experiment() in (None, stamp["experiment"])
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -190,7 +190,7 @@ def log_text(store: Store, run_id: str, text: str, name: str) -> None:
     """Keep a small text file with the run."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / name
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
         store.client.log_artifact(run_id, str(file))
 
 

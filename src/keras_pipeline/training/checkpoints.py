@@ -71,8 +71,9 @@ class Checkpoints:
         before = _newest_first(self.own)
         number = int(before[0].stem) + 1 if before else 1
         temporary = self.own / "temporary"  # one name for all, so that a save takes away what a killed one left
+        size = sum(memoryview(part).nbytes for part in parts)
         try:
-            with temporary.open("wb") as file:
+            with files.named_faults(temporary, size), temporary.open("wb") as file:
                 file.seek(digest.digest_size)
                 for part in parts:
                     digest.update(part)

@@ -78,7 +78,7 @@ class ProgressLines:
         self.began = time.monotonic()
         if self.shown and self.terminal:
             name = f"Epoch {epoch}/{self.epochs}"
-            self.bar = tqdm(total=self.steps, initial=step, desc=name, unit="step", leave=False, file=sys.stdout)
+            self.bar = tqdm(total=self.steps, initial=step, desc=name, unit="step", leave=False, file=sys.__stdout__)
 
     def step(self, step: int, loss: float) -> None:
         """So many steps of the epoch are done."""
@@ -111,7 +111,7 @@ class ProgressLines:
 
     def _print(self, text: str) -> None:
         if self.shown:
-            tqdm.write(text, file=sys.stdout) if self.bar is not None else print(text, flush=True)
+            tqdm.write(text, file=sys.__stdout__) if self.bar is not None else print(text, flush=True)
 
 
 def _minutes(seconds: float) -> str:

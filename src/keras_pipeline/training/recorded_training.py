@@ -42,16 +42,18 @@ def check_training(params: Params, normalized: Path) -> tuple[Plan, Statistics]:
     _made_with(params, statistics, normalized)
     plan = strategies.plan_training(params.train, statistics["images"], os.environ)
     shape = task_spec_from(statistics).shape
-    needed, available = least_memory(params, shape, plan.batch_size), frameworks.memory_limit()
-    needed_anyway = least_memory(params, shape, params.train.replicas)
+    own, available = frameworks.LEAST_MEMORY[params.train.backend], frameworks.memory_limit()
+    needed = own + least_memory(params, shape, plan.batch_size)
+    needed_anyway = own + least_memory(params, shape, params.train.replicas)
     if needed > available:
         weights = layers.weight_count(architectures.hidden_layers(params.model), shape)
         smaller = ", or a smaller train.batch_size" if needed_anyway <= available else ""
         raise MachineError(
-            f"params.yaml: model: a training step needs at least {needed / 1e9:.1f} GB of memory "
-            f"({weights:,} weights, batches of {plan.batch_size}), this machine lets it have "
-            f"{available / 1e9:.1f} GB. Use fewer units, filters or layers{smaller}."
+            f"params.yaml: model: a training step needs at least {needed / 1e9:.1f} GB of memory ({weights:,} weights, "
+            f"batches of {plan.batch_size}; {own / 1e9:.1f} GB for {params.train.backend} itself), this machine lets "
+            f"it have {available / 1e9:.1f} GB. Use fewer units, filters or layers{smaller}."
         )
+    frameworks.require_framework(params.train.backend, 2 * (needed - own))
     return plan, statistics
 
 
