@@ -166,6 +166,8 @@ def test_convolutions_on_a_cpu_and_images_that_do_not_fit_are_trained_step_by_st
             for limit, fits in ((4 * size, gains or device == "/gpu:0"), (4 * size - 4, False)):
                 with monkeypatch.context() as patched:
                     patched.setattr(frameworks, "memory_limit", lambda limit=limit: limit)
+                    assert not fused.can_fuse(model, place, data)  # too little for the compiler
+                    patched.setattr(fused, "LEAST_MEMORY", 0)
                     assert fused.can_fuse(model, place, data) is fits
                 with monkeypatch.context() as patched:  # a GPU has less memory than its machine
                     patched.setattr(frameworks, "device_memory", lambda backend, limit=limit: limit)

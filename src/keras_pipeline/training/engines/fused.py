@@ -24,6 +24,8 @@ MOST_STEPS = 64
 MOST_BYTES = 4 * 2**30
 """How large the images may be that are held on the device, and a quarter of the memory at most: of the machine's, and
 of the device's own, where the backend tells it."""
+LEAST_MEMORY = 1700 * 10**6
+"""Where the process may have less memory, it is not spent on the compilation of such programs."""
 MOST_NOISE = 2**26
 """How many random numbers are drawn ahead, for the steps of one program."""
 
@@ -39,7 +41,8 @@ def can_fuse(model: keras.Sequential, strategy: OpenedStrategy, data: Data) -> b
     limits = [frameworks.memory_limit()]
     if own := frameworks.device_memory(keras.backend.backend()):
         limits.append(own)
-    return strategy.fused and not slower and size <= min(MOST_BYTES, min(limits) // 4)
+    roomy = limits[0] >= LEAST_MEMORY
+    return strategy.fused and not slower and roomy and size <= min(MOST_BYTES, min(limits) // 4)
 
 
 def fused_steps(training: Training, look: int) -> fit_loop.Steps:
