@@ -81,6 +81,10 @@ SCHEMA_FAULTS = {
     ("seed: 1", "seed: 1\nnote: abcdef"): (
         "3:7: note: 6 is not the right number of characters. Expected: characters <= 5."
     ),
+    ("seed: 1", "seed: 1\nweights: 3"): "3:10: weights: 3 is a whole number. A block is expected.",
+    ("  shuffle", f"  window: {'1' * 18}\n  shuffle"): (
+        f"14:11: train.window: {'1' * 18} is a whole number. A list is expected: write [{'1' * 18}]."
+    ),
     # choices
     ("name: adam", "name: Adam"): (
         "12:11: train.optimizer.name: 'Adam' is not known. Allowed: adam, adamw, rmsprop, sgd. Did you mean 'adam'?"
@@ -130,6 +134,13 @@ SCHEMA_FAULTS = {
     ("name: adam", "name: adam\n    seed: 3"): (
         "13:5: train.optimizer.seed: this key is not known here. Allowed: name, learning_rate. "
         "It belongs at the top level."
+    ),
+    ("batch_size: 32", "batch_size: 32\n  name: adam"): (
+        "11:3: train.name: this key is not known here. Allowed: epochs, batch_size, optimizer, shuffle, warmup, "
+        "workers, precision, devices, window, crop. It belongs at the top level."
+    ),
+    ("seed: 1", "seed: 1\nlearning_rate: 1"): (
+        f"3:1: learning_rate: this key is not known here. {NAMES} It belongs in train.optimizer."
     ),
     ("seed: 1", "seed: 1\nweights: {a: 1, b: x}"): ("3:20: weights.b: 'x' is a string. A number is expected."),
     ("seed: 1", "seed: 1\n'a b\\n': 1"): f"3:1: 'a b\\\\n': this key is not known here. {NAMES}",
@@ -181,3 +192,20 @@ def test_a_key_of_a_union_branch_is_sent_there() -> None:
 def test_an_empty_list_item_is_reported_in_its_line() -> None:
     faults = refusal("seed:\n  - 1\n  -\n  - 3\nname: a\n", Small).split("\n")
     assert faults[1] == "3:4: seed[1]: no value. Write one, or delete the line if the key may be left out."
+
+
+def test_long_names_and_texts_are_cut() -> None:
+    assert refusal(f"seed: 1\nname: a\n{'k' * 60}: 1\n{'l' * 61}: 1\n{'m ' * 40}: 1\n", Small).split("\n") == [
+        f"3:1: {'k' * 60}: this key is not known here. Allowed: seed, name.",
+        f"4:1: '{'l' * 60}': this key is not known here. Allowed: seed, name.",
+        f"5:1: '{'m ' * 30}': this key is not known here. Allowed: seed, name.",
+    ]
+    text = "'" + "9" * 60 + "'"
+    assert refusal(f"seed: {text}\nname: a\n", Small) == f"1:7: seed: {text} is a string. A whole number is expected."
+
+
+def test_a_block_without_keys() -> None:
+    class Nothing(Block):
+        inner: Block
+
+    assert refusal("inner: {a: 1}\n", Nothing) == "1:9: inner.a: this key is not known here. No key is."

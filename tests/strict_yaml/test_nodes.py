@@ -222,6 +222,8 @@ def test_what_is_no_plain_yaml(content: str, faults: str) -> None:
             "seed: 1\n\ufeffname: a".encode(),
             "2:1: the invisible character U+FEFF (ZERO WIDTH NO-BREAK SPACE). Delete it.",
         ),
+        (b"\n\x1b", "2:1: the invisible character U+001B (a control character). Delete it."),
+        (b"\n\n a\x07", "3:3: the invisible character U+0007 (a control character). Delete it."),
         (b"#" * 65537, "1:1: larger than 64 KiB, which no params are. Remove what does not belong here."),
     ],
 )

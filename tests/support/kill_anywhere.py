@@ -55,6 +55,7 @@ class Whole:
     digests: dict[str, str]
     run: Run
     files: set[str]
+    temporary: set[str]
 
 
 def repro(place: Workspace) -> dict[str, str]:
@@ -67,6 +68,13 @@ def repro(place: Workspace) -> dict[str, str]:
 def files(place: Workspace) -> set[str]:
     found = {str(path.relative_to(place.folder)) for path in place.folder.rglob("*") if not path.is_dir()}
     return {name for name in found if not NAMED_ANEW.match(name)}
+
+
+def temporary(place: Workspace) -> set[str]:
+    """What looks like a temporary file in the folders whose other names are drawn."""
+    paths = [path for folder in ("mlruns", ".dvc") for path in (place.folder / folder).rglob("*")]
+    names = {str(path.relative_to(place.folder)) for path in paths}
+    return {name for name in names if TEMPORARY.search(name)}
 
 
 def living(place: Workspace) -> list[psutil.Process]:
@@ -85,7 +93,7 @@ def whole(source: Workspace, folder: Path) -> Whole:
     place.good("dvc repro", timeout=600, **repro(place))
     seconds = time.monotonic() - began
     [run] = place.runs()
-    return Whole(seconds, kill_loop.bytes_of(place), run, files(place))
+    return Whole(seconds, kill_loop.bytes_of(place), run, files(place), temporary(place))
 
 
 def killed(place: Workspace, seconds: float, way: str) -> str:
@@ -130,18 +138,18 @@ def left_over(place: Workspace, expected: Whole) -> Iterator[str]:
     now = files(place)
     yield from (f"lacking: {name}" for name in sorted(expected.files - now))
     yield from (f"left: {name}" for name in sorted(now - expected.files))
-    for folder in (place.folder / "mlruns", place.folder / ".dvc"):
-        names = (str(path.relative_to(place.folder)) for path in folder.rglob("*"))
-        yield from (f"left: {name}" for name in names if TEMPORARY.search(name) and not name.endswith("/.lock"))
+    yield from (f"left: {name}" for name in sorted(temporary(place) - expected.temporary))
     yield from (f"left in TMPDIR: {path.name}" for path in (place.folder.parent / "temporary").iterdir())
 
 
-def chain(source: Workspace, folder: Path, expected: Whole, most: int, chance: random.Random) -> tuple[list[str], ...]:
-    """What was killed, one after the other, and what is wrong with the end."""
-    place, kills, busy = source.copy(folder / "checkout"), list[str](), 0
+def chain(
+    source: Workspace, folder: Path, expected: Whole, seconds: float, most: int, chance: random.Random
+) -> tuple[list[str], ...]:
+    """What was killed, one after the other, at moments within so many seconds, and what is wrong with the end."""
+    place, kills = source.copy(folder / "checkout"), list[str]()
     while len(kills) < most:
         way = chance.choice(WAYS)
-        if not (name := killed(place, chance.uniform(0, expected.seconds), way)):
+        if not (name := killed(place, chance.uniform(0, seconds), way)):
             break
         kills.append(f"{way}: {name}")
     done, busy = ended(place)
@@ -172,11 +180,11 @@ def main() -> int:
             source.commit()
             sources[case], expected[case] = source, whole(source, root / f"whole-{number}")
             print(f"{case}: {expected[case].seconds:.1f} s undisturbed", flush=True)
-        number = 0
+        number, seconds = 0, min(one.seconds for one in expected.values())
         while (left := chosen.kills - kinds.total()) > 0:
             case = list(sources)[number % len(sources)]
             folder = root / f"chain-{number}"
-            kills, found, notes = chain(sources[case], folder, expected[case], min(left, TOGETHER), chance)
+            kills, found, notes = chain(sources[case], folder, expected[case], seconds, min(left, TOGETHER), chance)
             kinds.update(kills)
             bad += bool(found)
             told = "; ".join(found) or "the same"
