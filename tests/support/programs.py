@@ -9,10 +9,10 @@ from typing import Any
 from places import SUPPORT
 
 
-def run_program(name: str, *arguments: str | Path) -> str:
+def run_program(name: str, *arguments: str | Path, seconds: float = 600) -> str:
     """What a program prints that has to end with exit code 0."""
     command = [sys.executable, SUPPORT / name, *arguments]
-    done = subprocess.run(command, cwd=SUPPORT, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, cwd=SUPPORT, capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
