@@ -73,7 +73,7 @@ def write_raw() -> None:
     random = np.random.default_rng(0)
     entries = {}
     for split in ("train", "test"):
-        for kind, top, shape in (("images", 256, (20, 28, 28)), ("labels", 10, (20,))):
+        for kind, top, shape in (("images", 256, (200, 28, 28)), ("labels", 10, (200,))):
             path = Path("data/raw", f"{split}-{kind}")
             files.write_atomically(path, formats.write_idx(random.integers(0, top, shape, np.uint8)))
             entries[path.name] = {"sha256": files.file_sha256(path)}
@@ -228,7 +228,7 @@ def test_a_damaged_input_is_bad_data(run: Run) -> None:
 
 
 def test_no_mirror_is_a_failed_download(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(datasets.DATASETS, "mnist", tiny_datasets.row(tiny_datasets.payloads()))
+    monkeypatch.setitem(datasets.DATASETS, "mnist", tiny_datasets.row(tiny_datasets.payloads(train=100)))
     monkeypatch.setenv("KERAS_PIPELINE_MIRRORS", "/nowhere")
     edit("batch_size", "full")
     for options in ([], ["--download-only"]):
@@ -240,7 +240,7 @@ def test_no_mirror_is_a_failed_download(run: Run, monkeypatch: pytest.MonkeyPatc
 
 
 def test_fetch_and_normalize_of_a_whole_dataset(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    contents = tiny_datasets.payloads()
+    contents = tiny_datasets.payloads(train=100)
     for role, envelope in tiny_datasets.compressed(contents).items():
         files.write_atomically(tmp_path / "own" / tiny_datasets.NAMES[role], envelope)
     row = tiny_datasets.row(contents)
@@ -250,7 +250,7 @@ def test_fetch_and_normalize_of_a_whole_dataset(run: Run, monkeypatch: pytest.Mo
     assert run("fetch", "--raw", "r/raw", "--downloads", "d")[0] == 0
     code, out, err = run("normalize", "--raw", "r/raw", "--normalized", "n/normalized")
     assert (code, err) == (0, [])
-    assert out[0] == "normalize: mnist, 5 train, 1 validation, 3 test images, scaling unit"
+    assert out[0] == "normalize: mnist, 90 train, 10 validation, 3 test images, scaling unit"
     assert (tmp_path / "n" / "normalized" / "statistics.json").exists()
     assert not (tmp_path / "data").exists()
 

@@ -22,6 +22,15 @@ def test_how_many_are_of_no_use(values: list[float], said: str) -> None:
     assert tasks.describe_useless([{"test/p_no_better_than_constant": one} for one in values]) == said
 
 
+@pytest.mark.parametrize(
+    ("value", "sign", "text"),
+    [(0.98765, "", "0.9877"), (-2.0, "", "-2.0000"), (0.5, "+", "+0.5000"), (8.9e9, "", "8.9e+09"),
+     (-1.9538145703719e19, "+", "-1.954e+19")],
+)  # fmt: skip
+def test_an_exploded_loss_can_still_be_read(value: float, sign: str, text: str) -> None:
+    assert tasks.format_score(value, sign) == text
+
+
 # Which task it is.
 
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,17 +67,29 @@ def test_the_numbers_are_those_of_keras(trained: Path, scale: float) -> None:
         assert saved["outputs"].tobytes() == model.predict(test.inputs, batch_size=1000, verbose=0).tobytes()
 
 
-def test_the_loss_of_the_history_is_that_of_the_same_weights(trained: Path) -> None:
+EXPLODED = {
+    "model.batch_normalization": False, "model.dropout": 0.0, "model.l2": 0.0, "train.epochs": 1,
+    "train.optimizer": {"name": "sgd", "learning_rate": 1000.0}, "train.schedule.name": "constant",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [CHANGES, EXPLODED, {**EXPLODED, "train.engine": "numpy"}])
+def test_the_loss_of_the_history_is_that_of_the_same_weights(
+    trained: Path, changes: dict[str, Any], tmp_path: Path
+) -> None:
     """val/loss of the epoch whose weights the network has is what stock Keras evaluates on the validation images."""
     from keras_pipeline.models import model_file
 
-    model = architectures.build_network(small.params(CHANGES).model, IMAGE_SHAPE, 10)
-    model_file.load_weights(model, trained / "models" / "model.keras")
+    chosen, models = small.params(changes), tmp_path / "models"
+    train.train_network(chosen, trained / "normalized", models, Observer(), tmp_path / "checkpoints")
+    model = architectures.build_network(chosen.model, IMAGE_SHAPE, 10)
+    model_file.load_weights(model, models / "model.keras")
     model.compile(loss="categorical_crossentropy")
     validation = read_split(trained / "normalized", "validation", read_statistics(trained / "normalized"))
     loss = model.evaluate(validation.inputs, np.eye(10)[validation.targets], verbose=0)
-    best = min(read_history(trained / "models" / "history.csv"), key=lambda row: row["val/loss"])
+    best = min(read_history(models / "history.csv"), key=lambda row: row["val/loss"])
     assert best["val/loss"] == pytest.approx(loss, rel=1e-5)
+    assert (best["val/loss"] > 16.2) == (changes is not CHANGES)  # to which clipped probabilities would bind it
 
 
 def test_the_same_network_gives_the_same_bytes(trained: Path) -> None:

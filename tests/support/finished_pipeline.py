@@ -87,9 +87,7 @@ def _write_reports(reports: Path, labels: Any) -> None:
     outputs = (outputs / outputs.sum(axis=1, keepdims=True)).astype(np.float32)
     reports.mkdir()
     np.savez(reports / "predictions.npz", outputs=outputs, labels=labels, loss=0.5)
-    files.write_json(
-        reports / "metrics.json", multiclass.class_scores(outputs, labels, 0.5, 15)
-    )
+    files.write_json(reports / "metrics.json", multiclass.class_scores(outputs, labels, 0.5, 15))
     files.write_json(reports / "intervals.json", {})
 
 

@@ -17,12 +17,12 @@ NAMES = {
 }
 
 
-def payloads(seed: int = 0) -> dict[str, bytes]:
-    """IDX files by role: 6 train and 3 test images of noise, which gzip cannot make smaller."""
+def payloads(seed: int = 0, train: int = 6, test: int = 3) -> dict[str, bytes]:
+    """IDX files by role: so many train and test images of noise, which gzip cannot make smaller."""
     random = np.random.default_rng(seed)
     return {
         f"{split}-{kind}": formats.write_idx(random.integers(0, top, shape, dtype=np.uint8))
-        for split, count in (("train", 6), ("test", 3))
+        for split, count in (("train", train), ("test", test))
         for kind, top, shape in (("images", 256, (count, 28, 28)), ("labels", 10, (count,)))
     }
 
@@ -44,8 +44,8 @@ def row(
         title="Tiny",
         licence="none",
         class_names=tuple("0123456789"),
-        train_count=6,
-        test_count=3,
+        train_count=len(contents["train-labels"]) - 8,
+        test_count=len(contents["test-labels"]) - 8,
         files={
             role: RemoteFile(
                 name,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from keras_pipeline.checks.dvc_files import find_faults
 from keras_pipeline.config.params import Params
-from keras_pipeline.config.tasks import format_headline
+from keras_pipeline.config.tasks import format_headline, format_score
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.records import provenance
@@ -30,7 +30,7 @@ def show_status(params: Params, normalized: Path, models: Path, reports: Path) -
     print(f"trained:  {trained}, {len(record['history'])} epochs, {record['train_seconds']:.0f} s, {commit}")
     if (reports / "metrics.json").is_file():
         scores = files.read_json(reports / "metrics.json", written_by="evaluate")
-        result = f"{format_headline(scores)}, test/loss {scores['test/loss']:.4f}"
+        result = f"{format_headline(scores)}, test/loss {format_score(scores['test/loss'])}"
         print(f"result:   {result}; figures in {reports / 'figures'}/")
     if is_unknown(here := git_state()):
         print(f"git:      {here['reason']}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from keras_pipeline.comparison import page, statistics
 from keras_pipeline.comparison.find_run import FoundRun
 from keras_pipeline.comparison.two_runs import LACKING, AnswerComparison, Flips, Rows
-from keras_pipeline.config.tasks import format_headline
+from keras_pipeline.config.tasks import format_headline, format_score
 from keras_pipeline.evaluation import figures, multiclass
 from keras_pipeline.records.git import describe_git
 
@@ -155,9 +155,9 @@ def _metrics(a: FoundRun, b: FoundRun, answers: AnswerComparison | None) -> Iter
         found = compared.get(metric)
         yield {
             "name": metric,
-            "a": LACKING if ours is None else f"{ours:.4f}",
-            "b": LACKING if theirs is None else f"{theirs:.4f}",
-            "difference": LACKING if ours is None or theirs is None else f"{theirs - ours:+.4f}",
+            "a": LACKING if ours is None else format_score(ours),
+            "b": LACKING if theirs is None else format_score(theirs),
+            "difference": LACKING if ours is None or theirs is None else format_score(theirs - ours, "+"),
             "interval": f"[{found.low:+.4f}, {found.high:+.4f}]" if found else "",
         }
 

@@ -83,6 +83,12 @@ def select_task(class_names: Sequence[str], positive_class: int | Literal["none"
     return TASKS["classes" if positive_class == "none" and len(class_names) > 2 else "binary"]
 
 
+def format_score(value: float, sign: str = "") -> str:
+    """A score or loss for people: four decimals, or of one that has exploded four digits; `sign`: "+" to show it
+    always."""
+    return f"{value:{sign}.4f}" if abs(value) < 1e6 else f"{value:{sign}.4g}"
+
+
 HEADLINES = ("test/accuracy", "test/roc_auc", "test/r2", "test/mean_absolute_error")
 
 
@@ -114,7 +120,7 @@ def format_headline(scores: Mapping[str, float]) -> str:
             interval = (
                 f" [{scores[f'{name}_low']:.4f}, {scores[f'{name}_high']:.4f}]" if f"{name}_low" in scores else ""
             )
-            parts.append(f"{name} {scores[name]:.4f}{interval}")
+            parts.append(f"{name} {format_score(scores[name])}{interval}")
     return ", ".join([*parts, NO_BETTER] if is_no_better_than_constant(scores) else parts)
 
 

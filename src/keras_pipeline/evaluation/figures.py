@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from keras_pipeline.config.tasks import metric_beside_loss
+from keras_pipeline.config.tasks import format_score, metric_beside_loss
 from keras_pipeline.core.files import write_atomically
 
 BLUE, SKY, ORANGE, GREEN, VERMILION = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#D55E00"
@@ -68,7 +68,7 @@ def draw_learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
         training, validation = history[f"train/{metric}"], history[f"val/{metric}"]
         axes.plot(epochs, training, "--", color=BLUE, marker=marker, ms=4, label="training")
         axes.plot(epochs, validation, "-", color=VERMILION, marker=marker, ms=4, label="validation")
-        label = f"validation in epoch {epochs[best]}: {validation[best]:.4f}"
+        label = f"validation in epoch {epochs[best]}: {format_score(validation[best])}"
         axes.plot(epochs[best], validation[best], "*", ms=14, mfc=ORANGE, mec="black", ls="", label=label)
         axes.set_ylabel(metric.replace("_", " "))
         axes.legend()
@@ -268,7 +268,7 @@ def draw_predicted(predictions: Numbers, true: Numbers, name: str, r2: float) ->
     axes.set(xlim=ends, ylim=ends)
     axes.set_xlabel(f"true {name}", parse_math=False)
     axes.set_ylabel(f"predicted {name}", parse_math=False)
-    axes.set_title(f"Predicted against true: R² {r2:.4f}")
+    axes.set_title(f"Predicted against true: R² {format_score(r2)}")
     axes.legend(loc="upper left")
     return figure
 

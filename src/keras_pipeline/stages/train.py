@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_pipeline.config.params import Params
-from keras_pipeline.config.tasks import metric_beside_loss
+from keras_pipeline.config.tasks import format_score, metric_beside_loss
 from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import StoppedError
 from keras_pipeline.data.history import write_history
@@ -78,7 +78,7 @@ def train_network(
     metric = f"val/{metric_beside_loss(best)}"
     print(
         f"train: {len(run['history'])} epochs in {run['train_seconds']:.0f} s; weights of epoch "
-        f"{run['best_epoch']}, {metric} {best[metric]:.4f}, val/loss {best['val/loss']:.4f}"
+        f"{run['best_epoch']}, {metric} {format_score(best[metric])}, val/loss {format_score(best['val/loss'])}"
     )
 
 

@@ -3,7 +3,7 @@
 import os
 
 from keras_pipeline.config.params import Params
-from keras_pipeline.config.tasks import NO_BETTER, is_no_better_than_constant
+from keras_pipeline.config.tasks import NO_BETTER, format_score, is_no_better_than_constant
 from keras_pipeline.records.git import describe_git
 from keras_pipeline.records.provenance import flat_params
 from keras_pipeline.records.record import RunRecord
@@ -55,7 +55,7 @@ def file_tags(
     changed = " with uncommitted changes" if git["dirty"] else ""
     if scores:
         useless = f"**{NO_BETTER.capitalize()}:** " if is_no_better_than_constant(scores) else ""
-        came_of_it = f"{useless}{_reached(scores, images['test'])}, loss {scores['test/loss']:.4f}."
+        came_of_it = f"{useless}{_reached(scores, images['test'])}, loss {format_score(scores['test/loss'])}."
     elif "diverged" in record:
         came_of_it = f"**Diverged:** {record['diverged']}"
     else:
@@ -86,7 +86,7 @@ def _reached(scores: dict[str, float], tested: int) -> str:
     """The test result as the note begins with it."""
     if "test/r2" in scores:
         error = f"mean absolute error {scores['test/mean_absolute_error']:.4g}"
-        return f"**R² {scores['test/r2']:.4f}** over {tested:,} test rows, {error}"
+        return f"**R² {format_score(scores['test/r2'])}** over {tested:,} test rows, {error}"
     area = f", ROC AUC {scores['test/roc_auc']:.4f}" if "test/roc_auc" in scores else ""
     return (
         f"**{scores['test/accuracy']:.2%}** of the {tested:,} test images right "

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_pipeline.config.params import EarlyStopping, Train
+from keras_pipeline.config.tasks import format_score
 from keras_pipeline.core import process
 from keras_pipeline.core.errors import DivergedError, StoppedError
 from keras_pipeline.distribution import fit_loop
@@ -83,7 +84,7 @@ class ProgressLines:
     def step(self, step: int, loss: float) -> None:
         """So many steps of the epoch are done."""
         if self.bar is not None:
-            self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            self.bar.set_postfix(loss=format_score(loss), refresh=False)
             self.bar.update(step - self.done)
         self.done = step
         if self.foretold:
@@ -99,7 +100,7 @@ class ProgressLines:
     def epoch_ends(self, row: dict[str, float]) -> None:
         """The epoch is done: the row of `fit.fit_network`, without its time."""
         self.close()
-        values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in NOT_SCORES)
+        values = "  ".join(f"{name} {format_score(value)}" for name, value in row.items() if name not in NOT_SCORES)
         rate, seconds = row["train/learning_rate"], time.monotonic() - self.began
         self._print(f"Epoch {row['epoch']}/{self.epochs}: {values}  learning rate {rate:.3g}  {seconds:.1f} s")
 
