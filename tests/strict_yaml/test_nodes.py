@@ -298,3 +298,43 @@ def test_mutants_are_read_as_dvc_reads_them_or_refused(count: int, seed: int) ->
 def test_mutants_repeat() -> None:
     assert list(mutants(b"a: 1\n", 50, seed=3)) == list(mutants(b"a: 1\n", 50, seed=3))
     assert list(mutants(b"a: 1\n", 50, seed=3)) != list(mutants(b"a: 1\n", 50, seed=4))
+
+
+TOKENS = {
+    "aws": "AKIA" + "IOSFODNN7EXAMPLE", "github": "ghp_" + "a1B2" * 9, "github fine": "github_pat_" + "11ABCDEFG" * 4,
+    "gitlab": "glpat-" + "x1" * 10, "slack": "xoxb-" + "1234567890-abc", "openai": "sk-" + "proj-" + "aB3" * 12,
+    "hugging face": "hf_" + "aB1" * 11, "google": "AIza" + "SyD3" * 9,
+    "jwt": "eyJ" + "hbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.a",
+    "assigned": "token=" + "abcdef123", "password": "Password=" + "hunter22",
+    "key": "-----BEGIN " + "RSA PRIVATE KEY-----",
+}  # fmt: skip
+PLACES = (
+    "a: {}",
+    "a: '{}'",
+    "a: [1, '{}']",
+    "'{}': 1",
+    "b: 1 # {}",
+    "# {}",
+    "a: |\n  b\n  {}",
+    "a: {{b: {{c: '{}'}}}}",
+)
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_known_token_is_refused_wherever_it_stands_and_not_repeated(token: str, place: str) -> None:
+    secret = TOKENS[token]
+    _, faults = parse_nodes(f"seed: 1\n{place.format(secret)}\n".encode())
+    assert faults
+    assert any("looks like a password, a token or a key. Params are committed" in fault.message for fault in faults)
+    assert all(fault.at[0] >= 2 for fault in faults)
+    assert secret not in str(faults)
+
+
+@pytest.mark.parametrize("text", [
+    "sk-learn-and-keras-compared-at-length", "risk-averse-tokens", "a token: what is it?",
+    "the secret of password lengths",
+    "eyJ", "hf_accuracy", "0123456789abcdef0123456789abcdef01234567", "AKIA", "learned token embeddings = better?",
+])  # fmt: skip
+def test_what_is_no_token_is_taken(text: str) -> None:
+    assert parse_nodes(f"question: '{text}'\n".encode())[1] == []

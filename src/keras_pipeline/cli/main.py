@@ -3,20 +3,21 @@
 from keras_pipeline.core import interpreter  # noqa: F401 - before all others, which it keeps from being others' files
 
 # isort: split
+import signal
+import sys
+
+if __name__ == "__main__" or sys.argv[0].endswith("keras-pipeline"):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main` handles it: no traceback of what is imported here
+
 import argparse
 import atexit
 import contextlib
 import gc
 import os
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-if __name__ == "__main__" or Path(sys.argv[0]).name == "keras-pipeline":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main` handles it: no traceback of what is imported here
 
 from keras_pipeline.cli import checks, pipeline, runs, studies
 from keras_pipeline.cli.steady import steady_inputs

@@ -21,6 +21,9 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.scanner import Scanner
 
+from keras_pipeline.core.errors import SECRET
+from keras_pipeline.core.terminal import UNSEEN
+
 MAX_BYTES = 64 * 1024
 Position = tuple[int, int]
 """Line and column, both from 1."""
@@ -57,15 +60,12 @@ def decode(content: bytes) -> tuple[str, list[Fault]]:
 
 def control_character(text: str) -> str | None:
     """What to say of a character in `text` that cannot be seen, or that changes how its neighbours look."""
-    if match := _CONTROL.search(text):
+    if match := UNSEEN.search(text):
         name = unicodedata.name(match[0], "a control character")
         return f"the invisible character U+{ord(match[0]):04X} ({name}). Delete it."
     return None
 
 
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
-)
 CONFLICT = re.compile(r"(?m)^(<{7}|={7}|>{7}|\|{7})(?= |$)")
 """A line that git writes where two sides of a merge differ."""
 _UNUSABLE = (
@@ -80,7 +80,7 @@ _UNUSABLE = (
 
 def _unusable(text: str) -> Iterator[Fault]:
     """At most a hundred faults a kind: to find the place of each costs a walk over the text."""
-    for match in islice(_CONTROL.finditer(text), 100):
+    for match in islice(UNSEEN.finditer(text), 100):
         yield Fault(_position(text, match.start()), (), control_character(match[0]) or "")
     for pattern, message in _UNUSABLE:
         for match in islice(pattern.finditer(text), 100):
@@ -181,6 +181,7 @@ def _float(text: str) -> float:
 MAX_DEPTH = 8
 NO_SECRETS = "Params are committed to git and logged with every run: delete it, pass secrets by the environment."
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels. Take levels away"
+_CONFIDENTIAL = "this looks like a password, a token or a key."
 _CREDENTIALS = re.compile(r"://[^/\s]*@")
 
 
@@ -213,7 +214,9 @@ def parse_nodes(content: bytes) -> tuple[Node | None, list[Fault]]:
         return None, faults
     composer = _Composer(text, faults)
     try:
-        return composer.document(), faults
+        root = composer.document()
+        faults += _secrets_elsewhere(text, faults)
+        return root, faults
     except _StoppedError:
         pass
     except MarkedYAMLError as error:
@@ -222,6 +225,13 @@ def parse_nodes(content: bytes) -> tuple[Node | None, list[Fault]]:
         message = "an escape from here on names no character, such as '\\U00110000'. Use single quotes."
         faults.append(Fault(composer.at, (), message))
     return None, faults
+
+
+def _secrets_elsewhere(text: str, faults: list[Fault]) -> list[Fault]:
+    """Those that stand in comments, which are committed too: of lines of which nothing is said yet."""
+    places = [_position(text, match.start()) for match in islice(SECRET.finditer(text), 100)]
+    told = {fault.at[0] for fault in faults}
+    return [Fault(at, (), f"{_CONFIDENTIAL} {NO_SECRETS}") for at in places if at[0] not in told]
 
 
 class _StoppedError(Exception):
@@ -310,6 +320,9 @@ class _Composer:
             raise _StoppedError
         name: str = event.value
         self.is_written_out(event, (*block, name))
+        if SECRET.search(name):
+            self.fault(block, f"this key {_CONFIDENTIAL.removeprefix('this ')} {NO_SECRETS}")
+            raise _StoppedError
         if message := control_character(name):
             self.fault((*block, name), message)
             raise _StoppedError
@@ -341,6 +354,9 @@ class _Composer:
             return None
         if message := control_character(text):
             self.fault(key, message)
+            return None
+        if SECRET.search(text):
+            self.fault(key, f"{_CONFIDENTIAL} {NO_SECRETS}")
             return None
         if _CREDENTIALS.search(text):
             self.fault(key, f"an address with a password or token in it. {NO_SECRETS}")
