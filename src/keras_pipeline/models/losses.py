@@ -38,7 +38,4 @@ def loss_of_each(
     given outputs that know their logits here too.
     """
     outputs = keras.activations.get(output_activation)(keras.ops.convert_to_tensor(logits))
-    found: NDArray[np.float64] = keras.ops.convert_to_numpy(make_loss(name, "none")(targets, outputs)).astype(
-        np.float64
-    )
-    return found
+    return np.asarray(keras.ops.convert_to_numpy(make_loss(name, "none")(targets, outputs)), np.float64)
