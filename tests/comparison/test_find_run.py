@@ -162,14 +162,14 @@ def test_a_cache_that_cannot_be_read_is_the_machine_s_fault() -> None:
 def test_a_git_that_refuses_is_told_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     commit("1" * 32, 1)
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    with pytest.raises(ParamsError) as raised:
+    with pytest.raises(MachineError) as raised:
         find_run.find_run("HEAD", nowhere)
     assert "and git could not be asked for a revision or DVC experiment: fatal: detected dubious ownership in" in str(
         raised.value
     )
     assert f"its remedy: git config --global --add safe.directory {Path.cwd()})" in str(raised.value)
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(ParamsError, match="git is not installed"):
+    with pytest.raises(MachineError, match="git is not installed"):
         find_run.find_run("HEAD", nowhere)
 
 

@@ -3,9 +3,9 @@
 import os
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
+from keras_pipeline.core import process
 from keras_pipeline.core.errors import MachineError, masked
 
 PATIENCE_SECONDS = 60.0
@@ -16,9 +16,8 @@ SITE_CACHE = ".dvc-site-cache"
 def ask_dvc(folder: Path, *arguments: str) -> str:
     """What `dvc` with these arguments prints in `folder`. Raises MachineError with DVC's own words where it refuses."""
     try:
-        # -P: a module of this folder must not stand for one of DVC's.
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "dvc", *arguments],
+            process.python("-m", "dvc", *arguments),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -68,7 +68,7 @@ def find_run(requested_name: str, stored: Stored) -> FoundRun:
     the store.
 
     Raises ParamsError where nothing is called so, or several are, DataError where its files are lacking or do not
-    belong together.
+    belong together, MachineError where git or DVC refuses, in their words.
     """
     folder = Path(requested_name)
     if all((folder / name).is_dir() for name in ("models", "reports")):
@@ -100,9 +100,9 @@ def find_run(requested_name: str, stored: Stored) -> FoundRun:
                 if refused
                 else "no revision of this folder's git repository and no DVC experiment in it"
             )
-            raise type(error)(
-                f"'{requested_name}': no folder with models/ and reports/ in it, {in_git}.\n{error}"
-            ) from None
+            # What git refuses may be there all the same: that is the machine's fault, and not a wrong name.
+            kind = MachineError if refused and "not a git repository" not in refused else type(error)
+            raise kind(f"'{requested_name}': no folder with models/ and reports/ in it, {in_git}.\n{error}") from None
         with _told_of(f"MLflow's run {name}") as location:
             return _read(requested_name, location, record, own)
 
