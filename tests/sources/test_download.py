@@ -168,6 +168,18 @@ def test_a_redirect_is_followed(good: FaultServer, tmp_path: Path, limits: Limit
     assert all(headers["Authorization"] is None for _, headers in good.requests)
 
 
+@pytest.mark.parametrize(("count", "good"), [(5, True), (6, False)])
+def test_five_redirects_in_a_row_are_followed(count: int, good: bool, tmp_path: Path, limits: Limits) -> None:
+    with FaultServer({**GOOD, FIRST: in_turn(*[redirect(FIRST)] * count, GOOD[FIRST])}) as server:
+        row = tiny_datasets.row(CONTENTS, server.url)
+        if good:
+            assert download_dataset(row, tmp_path, limits=limits) == CONTENTS
+        else:
+            with pytest.raises(DownloadError, match=r"more than 5 redirects\."):
+                download_dataset(row, tmp_path, limits=limits)
+        assert [path for path, _ in server.requests].count(f"/{FIRST}") == 6
+
+
 @pytest.mark.parametrize(
     "host",
     ["127.0.0.1", "[::1]", "localhost", "10.1.2.3", "192.168.0.1", "169.254.169.254", "[::ffff:127.0.0.1]", "0.0.0.0",
@@ -196,6 +208,19 @@ def test_within_a_private_network_and_within_the_internet_a_redirect_is_followed
         monkeypatch.setenv("http_proxy", proxy.url)
         row = tiny_datasets.row(CONTENTS, "http://192.168.1.1")
         assert download_dataset(row, tmp_path / "private", limits=limits) == CONTENTS
+
+
+def test_of_a_kept_file_no_more_is_read_than_it_may_have(good: FaultServer, tmp_path: Path, limits: Limits) -> None:
+    with (tmp_path / FIRST).open("wb") as file:
+        file.truncate(1 << 40)
+    assert download_dataset(tiny_datasets.row(CONTENTS, good.url), tmp_path, limits=limits) == CONTENTS
+    assert (tmp_path / FIRST).read_bytes() == BYTES
+
+
+def test_what_will_not_pass_is_not_tried_again(tmp_path: Path, limits: Limits, slept: list[float]) -> None:
+    with pytest.raises(DownloadError, match="gaierror"):
+        download_dataset(tiny_datasets.row(CONTENTS, "http://mirror.invalid"), tmp_path, limits=limits)
+    assert slept == []
 
 
 def test_a_refused_port_and_an_unknown_host_cost_less_than_five_seconds(tmp_path: Path) -> None:
