@@ -105,7 +105,9 @@ def test_a_gpu_that_is_not_there_is_refused_or_replaced_as_the_params_say(folder
 
 def test_what_trains_is_said_before_it_does(folder: Path) -> None:
     changes = {"train.strategy": "mirrored", "train.devices": 2, "train.precision": "mixed_float16", "train.epochs": 3}
-    done = train(folder / "said", {**changes, "train.batch_size": 16})
+    subprocess.run(["git", "init", "--quiet", folder / "said"], check=True)
+    another_user_s = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+    done = train(folder / "said", {**changes, "train.batch_size": 16}, another_user_s)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert re.fullmatch(r"train: mlp, [\d,]+ weights, at least \d+ MB a replica; 1,150 training and .*", lines[0])
@@ -114,8 +116,15 @@ def test_what_trains_is_said_before_it_does(folder: Path) -> None:
     )
     assert lines[2] == "train: BatchNormalization's statistics: synchronized"
     assert lines[3] == "train: mixed_float16 is slower than float32 on a CPU, and less exact"
-    assert re.fullmatch(r"train: about [\d.]+ s an epoch, \d+ (s|minutes) for 3 epochs", lines[4])
-    assert re.match(r"Epoch 1/3: train/loss [\d.]+  train/accuracy ", lines[5])
+    git = json.loads((folder / "said/models/run.json").read_text())["git"]
+    assert git["reason"].startswith("unknown: fatal: detected dubious ownership in repository at '")
+    assert git["reason"].endswith(f"(its remedy: git config --global --add safe.directory {folder / 'said'})")
+    assert (git["commit"], git["dirty"]) == (None, None)
+    said = f"no commit is recorded, so `keras-pipeline certify` cannot repeat this run: {git['reason']}"
+    assert lines[4] == f"train: {said}"
+    assert done.stdout.count("no commit is recorded") == 1
+    assert re.fullmatch(r"train: about [\d.]+ s an epoch, \d+ (s|minutes) for 3 epochs", lines[5])
+    assert re.match(r"Epoch 1/3: train/loss [\d.]+  train/accuracy ", lines[6])
     assert "Traceback" not in done.stderr
 
 
