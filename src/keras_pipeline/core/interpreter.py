@@ -13,6 +13,8 @@ OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__f
 """From where this package is imported. As `pathlib` is not loaded yet, the module does without it."""
 IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 """As Python has it from the start."""
+OTHERS_WISHES = ("PYTHONWARNINGS", "MPLBACKEND", "MATPLOTLIBRC")
+"""Of the environment: they let the import of a package fail, or change figures."""
 
 
 def is_for_modules(folder: str) -> bool:
@@ -31,10 +33,14 @@ def settle() -> None:
     if "PYTHONPATH" in os.environ:
         kept = filter(is_for_modules, os.environ["PYTHONPATH"].split(os.pathsep))
         os.environ["PYTHONPATH"] = os.pathsep.join(kept)
-    if os.environ.pop("PYTHONWARNINGS", None):
+    if os.environ.get("PYTHONWARNINGS"):
         warnings.resetwarnings()
         for category in IGNORED:
             warnings.simplefilter("ignore", category)
+    for name in OTHERS_WISHES:
+        os.environ.pop(name, None)
+    if sys.flags.optimize > 1:  # MLflow misses the texts that -OO takes away, and says so twelve times
+        warnings.filterwarnings("ignore", "Failed to register a dataset source")
 
 
 settle()

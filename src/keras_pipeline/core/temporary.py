@@ -4,6 +4,7 @@ A killed process removes nothing, but the kernel lets go of its locks: so the ne
 loses what it works with.
 """
 
+import atexit
 import fcntl
 import os
 import shutil
@@ -38,6 +39,7 @@ def own_folder() -> Iterator[None]:
         tempfile.tempdir = usual
         if os.getpid() == owner:  # and no fork of it
             shutil.rmtree(own, ignore_errors=True)
+            atexit.unregister(shutil.rmtree)  # of a folder in it: Matplotlib has one where the home is not writable
             os.close(descriptor)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
@@ -20,6 +21,7 @@ BLUE, SKY, ORANGE, GREEN, VERMILION = "#0072B2", "#56B4E9", "#E69F00", "#009E73"
 GREY = "#666666"
 LONGEST_NAME = 16
 DOTS_PER_INCH = 120
+matplotlib.rcdefaults()  # a file matplotlibrc, in the current folder or the home, changes no figure
 
 
 def draw_confusion_matrix(matrix: NDArray[np.integer[Any]], class_names: Sequence[str]) -> Figure:
