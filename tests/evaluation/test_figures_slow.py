@@ -1,6 +1,9 @@
 """Figures: the same bytes every time, texts that are whole and apart, and the numbers that they show."""
 
 import io
+import os
+import subprocess
+import sys
 from itertools import combinations
 
 import numpy as np
@@ -83,6 +86,24 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path):
         assert content == png(again[name], tmp_path), name
         if name == "confusion_matrix":  # matplotlib's layout moves an image when it is done again
             assert content == png(figure, tmp_path)
+
+
+def test_other_wishes_for_figures_change_none(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\nlines.linewidth: 9\n")
+    program = (
+        "from keras_pipeline.core import interpreter; from keras_pipeline.evaluation import figures\n"
+        "from matplotlib import rcParams, rcParamsDefault\n"
+        "print([one for one in rcParams if one != 'backend' and rcParams[one] != rcParamsDefault[one]])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "MPLBACKEND": "nonsense", "MATPLOTLIBRC": "/nowhere", "PYTHONWARNINGS": "error"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"
 
 
 def test_save_writes_a_plain_png_into_a_new_folder(tmp_path):
