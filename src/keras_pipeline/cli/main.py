@@ -153,7 +153,9 @@ def _run(chosen: argparse.Namespace) -> int:
             return _end(verb, error.exit_code)
     except KeyboardInterrupt as interruption:
         came.append(getattr(interruption, "number", signal.SIGINT))
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # also a panic of a library in Rust, whose import was interrupted
         if not came:
             return _unexpected(verb, error)
     if came:  # whatever the libraries that it disturbed have made of it
@@ -176,7 +178,7 @@ def _interrupted(verb: str, number: int) -> int:
     return 128 + number
 
 
-def _unexpected(verb: str, error: Exception) -> int:
+def _unexpected(verb: str, error: BaseException) -> int:
     """A full disk, a missing permission or memory are the machine's; the rest is a bug of ours."""
     if lacking := limits.lacking(error):
         print(lacking, file=sys.stderr)

@@ -43,7 +43,8 @@ def write_page(
         trim_blocks=True,
         autoescape=select_autoescape(["html"]),
     )
-    environment.filters["code"] = markdown_code
+    environment.filters |= {"code": markdown_code, "prose": markdown_prose}
+    environment.finalize = markdown_text
     text = environment.get_template(f"{of}.md").render(pictures=pictures, **content)
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     files.write_atomically(folder / f"{name}.md", text.encode())
@@ -51,11 +52,26 @@ def write_page(
     for picture in pictures:
         encoded = base64.b64encode((folder / picture.file).read_bytes()).decode()
         body = body.replace(f'src="{picture.file}"', f'src="data:image/png;base64,{encoded}"')
+    environment.finalize = None
     page = environment.get_template("page.html").render(title=title, body=Markup(body))  # noqa: S704  # escaped by MarkdownIt
     files.write_atomically(folder / f"{name}.html", page.encode())
     return [folder / one for one in (f"{name}.html", f"{name}.md", *(picture.file for picture in pictures))]
 
 
-def markdown_code(text: object) -> str:
+def markdown_code(text: object) -> Markup:
     """`text` as Markdown's code, on one line, also in a table."""
-    return "`{}`".format(" ".join(str(text).split()).replace("`", "'").replace("|", r"\|"))
+    plain = " ".join(str(text).split()).replace("`", "'").replace("|", r"\|")
+    return Markup(f"`{plain}`")  # noqa: S704  # nothing in code means anything
+
+
+def markdown_prose(text: str) -> Markup:
+    """Markdown that a user wrote, without its HTML and its pictures, which would be loaded from elsewhere."""
+    return Markup(re.sub(r"<(?=[A-Za-z/!?])(?!https?://)|(?<=!)\[", r"\\\g<0>", text))  # noqa: S704
+
+
+def markdown_text(value: object) -> object:
+    """What a template shows of `value`: a text as `markdown_prose`, on one line and in one cell of a table; what is
+    Markup, and no text, as it is."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return markdown_prose(re.sub(r"\s+", " ", value).replace("|", r"\|"))
