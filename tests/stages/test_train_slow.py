@@ -5,12 +5,14 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import fault_server
 import real_workspace
 import small
 from keras_pipeline.core import files
@@ -19,6 +21,9 @@ from keras_pipeline.data.scaling import fit_scaling, read_blocks
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.sources.made import digits
 from keras_pipeline.stages import train
+from keras_pipeline.tracking import live_run
+from keras_pipeline.tracking.stores import address, connection
+from tracking_fixtures import TrackingServer
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +62,30 @@ def test_the_stage_tells_its_observer_and_writes_the_contract(normalized: Path, 
     lines = (tmp_path / "history.csv").read_text().splitlines()
     assert lines[0] == "epoch,train/loss,train/accuracy,val/loss,val/accuracy,train/learning_rate"
     assert [line.split(",")[0] for line in lines[1:]] == ["1", "2"]
+
+
+def test_a_server_that_falls_silent_costs_no_bit_and_no_more_than_its_time(
+    normalized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(connection, "CALL_SECONDS", 0.5)
+    monkeypatch.setattr(live_run, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # MLflow writes there
+    connection.start_mlflow()
+    seconds, digests = [], set()
+    with TrackingServer() as server:
+        server.answers["log-batch"] = fault_server.silent
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+        where = address.store_location(tmp_path)
+        for number, observer in enumerate([Observer(), live_run.LiveTracker(where, "x"), Observer()]):
+            models, began = tmp_path / str(number), time.monotonic()
+            train.train_network(small.params(), normalized, models, observer, tmp_path / "checkpoints")
+            seconds.append(time.monotonic() - began)
+            digests.add(tuple(files.file_sha256(models / name) for name in ("model.keras", "history.csv")))
+    assert len(digests) == 1
+    assert seconds[1] < max(seconds[0], seconds[2]) + 1.0 + 1
+    said = capsys.readouterr().err
+    assert said.count("tracking: MLflow at http://127.0.0.1:") == 1
+    assert "is not available (no answer within 0.5 s). Training goes on" in said
 
 
 def test_a_training_that_fails_is_told_as_failed(

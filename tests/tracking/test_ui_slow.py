@@ -26,7 +26,8 @@ def page(
 ) -> Iterator[tuple["subprocess.Popen[str]", str, Checkout]]:
     """`keras-pipeline ui` as a user starts it, its prepared table's address, and the checkout: two runs, of which
     the first is the better."""
-    checkout = tracking_fixtures.checkout(tmp_path_factory.mktemp("page") / "checkout", empty_database)
+    folder = tmp_path_factory.mktemp("page") / "-what? #50%20 checkout"
+    checkout = tracking_fixtures.checkout(folder, empty_database)
     for key, dropout, accuracy in (("a", 0.25, 0.9750), ("b", 0.5, 0.9125)):
         checkout.set_params({"model.dropout": dropout})
         record = tracking_fixtures.record(checkout.params_file, key * 32, started=STARTED - 99 + ord(key))
@@ -75,6 +76,23 @@ def test_the_page_is_for_this_machine_and_its_own_origin_only(
         if connection.status == psutil.CONN_LISTEN
     ]
     assert {place.ip for place in listening} == {"127.0.0.1"}
+
+
+def test_the_page_is_of_the_very_store_and_its_address_in_no_command_line(
+    page: tuple["subprocess.Popen[str]", str, Checkout],
+) -> None:
+    process, address, served = page
+    root = address.partition("/#")[0]
+    found = requests.post(f"{root}/ajax-api/2.0/mlflow/runs/search", json={"experiment_ids": ["1"]}, timeout=10).json()
+    run_id = found["runs"][0]["info"]["run_id"]
+    listed = requests.get(f"{root}/ajax-api/2.0/mlflow/artifacts/list?run_id={run_id}", timeout=10).json()
+    assert {"run.json", "params.yaml"} <= {one["path"] for one in listed["files"]}
+    got = requests.get(f"{root}/get-artifact?path=run.json&run_uuid={run_id}", timeout=10)
+    assert got.json()["name"] == "digits mlp"
+    processes = psutil.Process(process.pid).children(recursive=True)
+    assert [one.pid for one in processes if "mlflow" in " ".join(one.cmdline())]
+    assert not [word for one in processes for word in one.cmdline() if "sqlite" in word or served.root.name in word]
+    assert [path.name for path in served.root.parent.iterdir()] == [served.root.name]
 
 
 def test_a_server_is_told_as_a_file_is_and_no_password_is_kept(

@@ -26,7 +26,7 @@ from keras_pipeline.tracking.stores import address, connection
 if TYPE_CHECKING:
     import sqlalchemy
 
-LOCK_SECONDS = 4
+LOCK_SECONDS = 3
 """For how long another process may lock a database."""
 MAKING_SECONDS = 20
 """For how long another process may be making one."""
