@@ -1,5 +1,7 @@
 """Where a process's time went: each second counted once."""
 
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -56,3 +58,32 @@ def test_a_moment_is_no_line_and_a_process_is_as_old_as_it_is(monkeypatch: pytes
     whole = time.time() - psutil.Process().create_time()
     assert sum(process.part_seconds().values()) == pytest.approx(whole, abs=1)
     assert "data" not in process.timing_line()
+
+
+def test_what_takes_too_long_is_left_alone() -> None:
+    assert process.within(9, lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        process.within(9, lambda: 1 // 0)
+    with pytest.raises(TimeoutError, match=r"no answer within 0\.1 s"):
+        process.within(0.1, lambda: time.sleep(9))
+
+
+@pytest.mark.parametrize(("left", "code"), [("0.3", 0), ("60", 5)])
+def test_a_process_does_not_wait_at_its_end_for_what_it_left_alone(left: str, code: int) -> None:
+    """Not even where that began threads of its own, as MLflow does for files."""
+    program = (
+        "import contextlib, sys, threading, time\n"
+        "from keras_pipeline.core import process\n"
+        "def work():\n"
+        "    threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        f"    time.sleep({left})\n"
+        "with contextlib.suppress(TimeoutError):\n"
+        "    process.within(0.2, work)\n"
+        "time.sleep(0.5)\n"
+        "print('ended')\n"
+        f"sys.exit(process.end_without_waiting({code}))\n"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "ended\n", "")
+    assert time.monotonic() - began < 20

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import sqlite3
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,14 +236,16 @@ class TrackingServer(fault_server.FaultServer):
     """Says to each call of MLflow's client what a server of one empty experiment and one run says."""
 
     def __init__(self) -> None:
-        run = {"info": {"run_id": "0" * 32, "status": "RUNNING", "artifact_uri": "mlflow-artifacts:/1"}, "data": {}}
+        # Of its own: within a process, MLflow remembers where a run's files are.
+        info = {"run_id": uuid.uuid4().hex, "status": "RUNNING", "artifact_uri": "mlflow-artifacts:/1"}
+        run = {"info": info, "data": {}}
         experiment = {"experiment_id": "1", "name": EXPERIMENT, "lifecycle_stage": "active"}
         super().__init__(
             {
                 "get-by-name": answer({"experiment": experiment}),
                 "create": answer({"run": run}),
                 "get": answer({"run": run}),
-                "update": answer({"run_info": run["info"]}),
+                "update": answer({"run_info": info}),
                 **dict.fromkeys(("search", "log-batch", "log-inputs", "set-tag", "trace.json"), answer({})),
             }
         )

@@ -178,6 +178,14 @@ MOMENTS: dict[str, tuple[float, tuple[str, ...]]] = {
 """In which epoch a fault begins, 0: before the training, and of which calls alone."""
 
 
+CONTENT = {
+    "at the end of epoch 2": {"slow", "other JSON"},
+    "an artifact": {"slow", "a page", "invalid JSON", "other JSON"},
+    "the end of the run": {"slow", "other JSON"},
+}
+"""With what answers MLflow's client may be content, else with late ones only; `track` sends everything once more."""
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("fault", ["gone", "slow", *SERVER_FAULTS])
@@ -206,8 +214,8 @@ def test_a_faulty_server_costs_one_line_and_little_time(
         assert time.monotonic() - began < 0.5 + 0.9  # the patience, and what a busy machine may take
     out, err = capsys.readouterr()
     assert out == ""
-    if fault == "slow" and not err:
-        return  # a late answer does no harm
+    if fault in CONTENT.get(moment, {"slow"}) and not err:
+        return
     assert err.count("\n") == 1
     assert err.startswith("tracking: MLflow at http://***@127.0.0.1:")
     assert err.endswith("). Training goes on; the stage track sends the run when the store is back.\n")

@@ -106,7 +106,15 @@ def _print_completion(chosen: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; the exit code. Prints every fault in the user's terms, a traceback never."""
+    """Run one command, by default the one that this process was started with; the exit code.
+
+    Prints every fault in the user's terms, a traceback never.
+    """
+    code = _main(arguments)
+    return process.end_without_waiting(code) if arguments is None else code
+
+
+def _main(arguments: list[str] | None) -> int:
     # The frameworks bring a million objects that live to the end: to look through them for garbage takes seconds.
     gc.set_threshold(100_000, 20, 20)
     atexit.register(gc.freeze)

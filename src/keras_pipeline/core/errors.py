@@ -11,6 +11,8 @@ import tempfile
 import traceback
 from urllib.parse import quote, unquote
 
+from keras_pipeline.core.temporary import lasting_folder
+
 SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|TOKEN|SECRET|API_KEY|ACCESS_KEY|PRIVATE_KEY)$")
 """Variables of the environment that hold a secret; others may hold an address with one."""
 REMOTE = r"(?<=\w)(?<!sqlite)(?<!file)://"
@@ -60,7 +62,7 @@ def keep_traceback(error: BaseException) -> str:
     """The file that now tells where `error` was raised, for whoever mends it, without passwords; why there is none, and
     the place itself, where none can be written."""
     try:
-        descriptor, path = tempfile.mkstemp(prefix="keras-pipeline-", suffix=".txt")
+        descriptor, path = tempfile.mkstemp(".txt", "keras-pipeline-", lasting_folder())
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(masked("".join(traceback.format_exception(error))))
         return path

@@ -1,15 +1,18 @@
 """This process: requests to end it, held back until a good moment, and where its time goes."""
 
 import math
+import os
 import resource
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+Result = TypeVar("Result")
 
 
 def python(*words: str) -> list[str]:
@@ -111,6 +114,51 @@ def defer_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
         if waiting:
             handlers[waiting[0]](waiting[0], None)
+
+
+_left_alone: list[threading.Thread] = []
+"""What may have begun threads that Python waits for."""
+
+
+def within(seconds: float, action: Callable[[], Result]) -> Result:
+    """What `action` gives or raises, or TimeoutError after so many seconds; it then goes on, and nobody listens.
+
+    No time-out of a socket covers the name's resolution, nor an answer that comes a byte at a time.
+    """
+    given: list[Result] = []
+    raised: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            given.append(action())
+        except BaseException as error:  # whoever waits is told
+            raised.append(error)
+
+    thread = threading.Thread(target=act, daemon=True, name="a call that may take too long")
+    thread.start()
+    thread.join(seconds)
+    if raised:
+        raise raised[0]
+    if not given:
+        leave_alone(thread)
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return given[0]
+
+
+def leave_alone(thread: threading.Thread) -> None:
+    """Nobody waits for what this thread does any more, nor at the end of the process."""
+    _left_alone.append(thread)
+
+
+def end_without_waiting(code: int) -> int:
+    """The exit code; but where a call was left alone, which may have threads of its own that Python would wait for,
+    however long, the process ends here."""
+    if _left_alone:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    return code
 
 
 _seconds: dict[str, float] = {}

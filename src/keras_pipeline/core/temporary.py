@@ -43,6 +43,12 @@ def own_folder() -> Iterator[None]:
             os.close(descriptor)
 
 
+def lasting_folder() -> Path:
+    """The folder for temporary files that are to be there when this process has ended."""
+    folder = Path(tempfile.gettempdir())
+    return folder.parent if (folder / MARK).exists() else folder
+
+
 def _make(around: Path) -> tuple[Path, int]:
     while True:
         own = Path(tempfile.mkdtemp(prefix=PREFIX, dir=around))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 STATE_OF_LIFE = "alive"
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 4.5
 """For how long a training waits for a server, all in all."""
 SYSTEM_METRICS_SECONDS = 2
 CLOCK_SECONDS = 2
@@ -173,6 +173,7 @@ class LiveTracker(Observer):
             self.waiting.put(None)
             self.sender.join(max(self.patience, 0))
             if self.sender.is_alive():
+                process.leave_alone(self.sender)
                 late = f"it did not take all there was to tell within {PATIENCE_SECONDS:g} s"
                 self._fail(StoreError(f"MLflow at {self.where.shown} is not available ({late})"))
 

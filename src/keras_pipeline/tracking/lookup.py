@@ -12,7 +12,7 @@ from keras_pipeline.records.record import RunRecord, read_record
 from keras_pipeline.tracking.runs import KEY, is_stored
 from keras_pipeline.tracking.store import connect_store
 from keras_pipeline.tracking.stores.address import Location
-from keras_pipeline.tracking.stores.connection import required_store
+from keras_pipeline.tracking.stores.connection import BoundedClient, required_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -114,7 +114,9 @@ def _record(client: "MlflowClient", run: "Run") -> RunRecord:
 
 def _download(client: "MlflowClient", run: "Run", path: str, folder: Path) -> Path:
     above = path.rpartition("/")[0]
-    if not any(one.path == path for one in client.list_artifacts(run.info.run_id, above or None)):
+    listed = client.list_artifacts(run.info.run_id, above or None)
+    size = next((one.file_size or 0 for one in listed if one.path == path), None)
+    if size is None:
         raise DataError(
             f"MLflow's run '{run.info.run_name}' has no artifact {path}: its training did not end, or was not sent "
             "yet. Where its files are, run `keras-pipeline track`; after a move of the checkout, `keras-pipeline "
@@ -123,7 +125,8 @@ def _download(client: "MlflowClient", run: "Run", path: str, folder: Path) -> Pa
     wanted = folder / path
     wanted.parent.mkdir(parents=True, exist_ok=True)
     # MLflow leaves out the folders that a single file is in, and does not promise it.
-    return Path(client.download_artifacts(run.info.run_id, path, str(wanted.parent))).replace(wanted)
+    given = client.carrying(size) if isinstance(client, BoundedClient) else client
+    return Path(given.download_artifacts(run.info.run_id, path, str(wanted.parent))).replace(wanted)
 
 
 def _epochs(client: "MlflowClient", run: "Run") -> list[dict[str, float]]:

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.config.tasks import metric_beside_loss
+from keras_pipeline.core import process
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import split_files
 from keras_pipeline.data.statistics import DatasetDescription
@@ -25,7 +26,7 @@ from keras_pipeline.records.observer import ChildRun
 from keras_pipeline.records.record import RunRecord
 from keras_pipeline.tracking.store import Store, connect_store
 from keras_pipeline.tracking.stores.address import Location
-from keras_pipeline.tracking.stores.connection import SECONDS_A_MEGABYTE, within
+from keras_pipeline.tracking.stores.connection import SECONDS_A_MEGABYTE
 from keras_pipeline.tracking.tags import record_tags
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def log_model(store: Store, run_id: str, network: ServedNetwork) -> None:
     if store.location.kind == "sqlite":
         log()
     else:  # MLflow makes a folder of some files first, which is not the server's time
-        within(MODEL_SECONDS + SECONDS_A_MEGABYTE * network.file.stat().st_size / 1e6, log)
+        process.within(MODEL_SECONDS + SECONDS_A_MEGABYTE * network.file.stat().st_size / 1e6, log)
 
 
 def has_model(store: Store, run_id: str) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from keras_pipeline.core import process
 from keras_pipeline.tracking.stores import connection, database, relocation
 from keras_pipeline.tracking.stores.address import Location, file_address
 from keras_pipeline.tracking.stores.connection import BoundedClient, StoreError, store_calls
@@ -108,9 +109,9 @@ def _client(location: Location, found: Condition) -> "MlflowClient":
         return client()
     if found is not Condition.HALF_MADE:
         # A database server's tables may be made here.
-        return BoundedClient(connection.within(database.MAKING_SECONDS, client))  # type: ignore[return-value]
+        return BoundedClient(process.within(database.MAKING_SECONDS, client))  # type: ignore[return-value]
     with suppress(Exception):  # a server that takes unfinished tables back, as PostgreSQL does, can go on
-        return BoundedClient(connection.within(database.MAKING_SECONDS, client))  # type: ignore[return-value]
+        return BoundedClient(process.within(database.MAKING_SECONDS, client))  # type: ignore[return-value]
     raise database.unusable_error(found)
 
 

@@ -9,11 +9,10 @@ import logging
 import os
 import re
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from keras_pipeline.core import process
@@ -23,7 +22,6 @@ from keras_pipeline.tracking.stores.address import Location
 if TYPE_CHECKING:
     import requests
 
-Result = TypeVar("Result")
 CALL_SECONDS = 4.0
 """How long a server may take for an answer: with what else a verb does, five seconds."""
 SECONDS_A_MEGABYTE = 1.0
@@ -68,30 +66,6 @@ def start_mlflow() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # errors come as exceptions; hints are not for users
 
 
-def within(seconds: float, action: Callable[[], Result]) -> Result:
-    """What `action` gives or raises, or TimeoutError after so many seconds; it then goes on, and nobody listens.
-
-    No time-out of a socket covers the name's resolution, nor an answer that comes a byte at a time.
-    """
-    given: list[Result] = []
-    raised: list[BaseException] = []
-
-    def act() -> None:
-        try:
-            given.append(action())
-        except BaseException as error:  # whoever waits is told
-            raised.append(error)
-
-    thread = threading.Thread(target=act, daemon=True, name="call of a store")
-    thread.start()
-    thread.join(seconds)
-    if raised:
-        raise raised[0]
-    if not given:
-        raise TimeoutError(f"no answer within {seconds:g} s")
-    return given[0]
-
-
 class BoundedClient:
     """MLflow's client, each call of which ends in time: with an answer, or with TimeoutError."""
 
@@ -106,17 +80,17 @@ class BoundedClient:
     def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
         """As MLflow's; the file's size gives it time."""
         client = self.carrying(Path(local_path).stat().st_size)
-        within(client._seconds, lambda: self._client.log_artifact(run_id, local_path, artifact_path))
+        process.within(client._seconds, lambda: self._client.log_artifact(run_id, local_path, artifact_path))
 
     def log_artifacts(self, run_id: str, local_dir: str, artifact_path: str | None = None) -> None:
         """As MLflow's; the files' sizes give it time."""
         client = self.carrying(sum(path.stat().st_size for path in Path(local_dir).rglob("*")))
-        within(client._seconds, lambda: self._client.log_artifacts(run_id, local_dir, artifact_path))
+        process.within(client._seconds, lambda: self._client.log_artifacts(run_id, local_dir, artifact_path))
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """As MLflow's."""
         call = getattr(self._client, name)
-        return lambda *arguments, **named: within(self._seconds, lambda: call(*arguments, **named))
+        return lambda *arguments, **named: process.within(self._seconds, lambda: call(*arguments, **named))
 
 
 def check_answers(location: Location, experiment: str) -> None:
@@ -128,7 +102,7 @@ def check_answers(location: Location, experiment: str) -> None:
         _check_scheme(location)
     if location.kind == "http":
         with store_calls(location):
-            within(CALL_SECONDS, lambda: _ask(location.uri, experiment))
+            process.within(CALL_SECONDS, lambda: _ask(location.uri, experiment))
 
 
 def _check_scheme(location: Location) -> None:

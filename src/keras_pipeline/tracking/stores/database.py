@@ -59,7 +59,7 @@ def database_condition(uri: str, file: Path | None) -> Condition:
         if uri.partition(":")[0].partition("+")[0] not in address.SERVERS:
             return Condition.GOOD
         engine = _engine(uri)  # a second of its own, which is not the server's
-        return connection.within(connection.CALL_SECONDS, lambda: _of_server(engine))
+        return process.within(connection.CALL_SECONDS, lambda: _of_server(engine))
     if file.is_dir():
         raise ConnectionError(f"{file} is a folder")
     if not file.exists():
