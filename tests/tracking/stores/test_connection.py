@@ -6,9 +6,9 @@ import re
 import socket
 import ssl
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from keras_pipeline.tracking.stores import connection
 from keras_pipeline.tracking.stores.connection import StoreError, UnavailableError
 from places import PROGRAM
 from tracked_runs import output, python
-from tracking_fixtures import EXPERIMENT, MLFLOW_WARNINGS, SECRET, Checkout, TrackingServer, answer
+from tracking_fixtures import EXPERIMENT, MLFLOW_WARNINGS, SECRET, Checkout, TrackingServer, answer, checkout
 
 pytestmark = MLFLOW_WARNINGS
 
@@ -104,11 +104,11 @@ def unanswered() -> Iterator[int]:
 
 
 def refusal(made: Checkout) -> str:
-    """What is said of the store, within a second."""
+    """What is said of the store, within seconds."""
     began = time.monotonic()
     with pytest.raises(StoreError) as refused:
         store.check_store(made.where, EXPERIMENT)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     text = str(refused.value)
     assert text.isprintable()
     assert len(text) < 700
@@ -285,17 +285,15 @@ check()
 
 @pytest.mark.parametrize("closed", ["file", "folder"])
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may do less")
-def test_a_database_that_may_not_be_opened(fresh: Checkout, closed: str) -> None:
-    for folder in [fresh.root, *fresh.root.parents]:
-        with suppress(PermissionError):
-            folder.chmod(folder.stat().st_mode | 0o755) if folder != Path("/") else None
-    fresh.database.write_bytes(b"")
-    (fresh.database if closed == "file" else fresh.database.parent).chmod(0)
-    try:
-        told = output(python(AS_NOBODY, fresh.root)).partition("\n")[2].partition("\n")[2]
-    finally:
-        fresh.database.parent.chmod(0o755)
-    assert told.startswith(f"MLflow at sqlite:///{fresh.database} is not available (")
+def test_a_database_that_may_not_be_opened(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to all others
+        Path(folder).chmod(0o755)
+        made = checkout(Path(folder) / "checkout")
+        made.database.parent.mkdir()
+        made.database.write_bytes(b"")
+        (made.database if closed == "file" else made.database.parent).chmod(0)
+        told = output(python(AS_NOBODY, made.root)).partition("\n")[2].partition("\n")[2]
+    assert told.startswith(f"MLflow at sqlite:///{made.database} is not available (")
     assert re.search(r"\((unable to open database file|\[Errno 13\] Permission denied: .*)\)\nTrue\n$", told)
 
 
