@@ -16,7 +16,9 @@ def test_every_row_is_complete(name: str) -> None:
     assert row.licence
     assert len(set(row.class_names)) == (0 if row.columns else 10)
     assert row.shape == ((len(set(row.columns)) - 1,) if row.columns else (28, 28, 1))
-    assert not [name for name in (*row.class_names, *row.columns) if name.startswith(("=", "+", "-", "@"))]  # no formula
+    assert not [
+        name for name in (*row.class_names, *row.columns) if name.startswith(("=", "+", "-", "@"))
+    ]  # no formula
     assert bool(row.files) == bool(row.mirrors) == (name not in MADE)
     for role, file in row.files.items():
         count = row.train_count if role.startswith("train") else row.test_count

@@ -110,10 +110,9 @@ def test_a_process_killed_while_it_writes_leaves_the_old_content(tmp_path: Path)
         assert path.read_bytes() == b"old"
         (path.parent / ".mine").touch()
         assert len(list(tmp_path.rglob("*.unfinished"))) == 1
-        with files.lock_folder(tmp_path):
-            assert {one.name for one in path.parent.iterdir()} == {"file", ".mine"}
         files.write_atomically(path, b"newer")
         assert path.read_bytes() == b"newer"
+        assert {one.name for one in path.parent.iterdir()} == {"file", ".mine"}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, [1, {"a": -math.inf}]])
@@ -209,6 +208,26 @@ def test_whatever_stands_in_a_held_lock_it_is_busy(content: bytes, said: str, tm
         with pytest.raises(BusyError, match=said), files.lock_folder(tmp_path):
             pass
     assert (tmp_path / ".lock").read_bytes() == content
+
+
+def test_what_another_process_writes_just_now_is_left_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "file [1]"
+    with files.writing_atomically(path, 3) as first:
+        first.write(b"one")
+        files.write_atomically(path, b"two")
+        assert path.read_bytes() == b"two"
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+def test_what_stands_in_the_lock_s_place_is_named(kind: str, tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    {"pipe": lambda: os.mkfifo(lock), "folder": lock.mkdir, "link": lambda: lock.symlink_to("/nowhere/x")}[kind]()
+    with pytest.raises(OSError) as refused, files.lock_folder(tmp_path):
+        pass
+    assert refused.value.errno in (errno.EEXIST, errno.EISDIR, errno.ELOOP)
+    assert refused.value.filename == str(lock) or Path(refused.value.filename) == lock
 
 
 def test_locks_of_two_folders_do_not_meet(tmp_path: Path) -> None:

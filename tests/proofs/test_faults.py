@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 import small
-from keras_pipeline.tracking import live_run, store
+from keras_pipeline.tracking import live_run
+from keras_pipeline.tracking.stores import address
 from many_writers import check_many_writers
 from pipeline_workspaces import REPRODUCED, digests, stages_run
 from real_workspace import Workspace, wait_until
@@ -108,7 +109,7 @@ def test_a_training_that_was_stopped_for_a_while_goes_on_as_if_nothing_had_been(
         generation = slept.generation()
         time.sleep(1)
         assert slept.generation() == generation
-        location = store.store_location(slept.folder)
+        location = address.store_location(slept.folder)
         assert live_run.find_dead_runs(location) == []  # it lives, however long it is silent
         (slept.folder / "log").rename(slept.folder / "log of the first")
         second = slept.start()

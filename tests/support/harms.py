@@ -1,6 +1,7 @@
 """What is done to a pipeline's files by the catalogue of faults: each public function is a word of it."""
 
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Callable
@@ -48,6 +49,12 @@ def file(path: Path) -> None:
     if path.exists():
         remove(path)
     path.write_bytes(b"a file\n")
+
+
+def pipe(path: Path) -> None:
+    """A pipe is in its place, which nobody writes into."""
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
 
 
 def link(path: Path, target: str) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,8 @@ def check_conformance(
     values = load_params(params_file).model_dump(exclude_unset=True, mode="json")
     for key, value in {**PLAIN, **({} if data else SMALL), "train.epochs": epochs}.items():
         set_value(values, key, value)
+    _refuse_unknown("--strategy", strategies, {placement.strategy for placement in PLACEMENTS})
+    _refuse_unknown("--feature", features, FEATURES)
     placements = [placement for placement in PLACEMENTS if not strategies or placement.strategy in strategies]
     names = list(features or FEATURES)
     with tempfile.TemporaryDirectory(prefix="conformance-") as temporary:
@@ -357,6 +359,12 @@ def _conditions(values: Mapping[str, Any], images: Mapping[str, int], trained: T
         f"learning rate {train['optimizer']['learning_rate']:g}; {os.cpu_count()} cores, {versions['system']}, "
         f"{', '.join(f'{name} {versions[name]}' for name in libraries)}."
     )
+
+
+def _refuse_unknown(option: str, names: Sequence[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ParamsError(f"{option} {name}: not known. Expected: one of {', '.join(sorted(known))}.")
 
 
 def _strategies(names: Sequence[str], placements: Sequence[Placement], cells: Cells) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The verbs that check: params, this machine, a quick training, and what docs/ says of strategies."""
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     command.add_argument("--share", type=_share, default=0.1, help="limited: of the training images (default: 0.1)")
     command = add("determinism", determinism, "does a repeated training give the same bytes: a matrix", "params")
-    command.add_argument("--runs", type=int, default=20, metavar="N", help="trainings a cell (default: 20)")
+    command.add_argument("--runs", type=_count, default=20, metavar="N", help="trainings a cell (default: 20)")
     command.add_argument("--output", type=Path, metavar="PATH", help="write the matrix into this Markdown file")
     command.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     command = add("conformance", conformance, "prove every strategy equal to one device", "params")
@@ -48,7 +49,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--data", type=Path, metavar="PATH", help="all of these scaled arrays, and the network of the params"
     )
-    command.add_argument("--epochs", type=int, default=3, metavar="N", help="of each training (default: 3)")
+    command.add_argument("--epochs", type=_count, default=3, metavar="N", help="of each training (default: 3)")
     command.add_argument("--output", type=Path, metavar="PATH", help="write the tables into this Markdown file")
     command.add_argument("--work", type=Path, help=argparse.SUPPRESS)
 
@@ -120,6 +121,12 @@ def conformance(chosen: argparse.Namespace) -> int:
     else:
         print(text)
     return 0 if good else 1
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,3}", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of them. Expected: 1 to 9999")
+    return int(text)
 
 
 def _share(text: str) -> float:

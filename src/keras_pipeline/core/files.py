@@ -1,15 +1,18 @@
 """Files on disk: complete or invisible, known by digest, written by one process at a time."""
 
+import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,14 +39,14 @@ def writing_atomically(path: Path, size: int) -> Iterator[BinaryIO]:
     """
     with named_faults(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
+        descriptor, temporary = _make_temporary(path)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 os.fchmod(descriptor, 0o666 & ~_umask())
                 yield file
                 file.flush()
                 os.fsync(descriptor)
-            Path(temporary).replace(path)
+                Path(temporary).replace(path)  # as long as it is held
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -115,11 +118,14 @@ def file_sha256(path: Path) -> str:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Hold `folder` (created) for this process; raises BusyError at once when another process holds it.
 
-    The kernel releases the lock when its process ends in whatever way, so no lock is ever stale. Temporary files that
-    a killed process left in the folder, or below, are removed.
+    The kernel releases the lock when its process ends in whatever way, so no lock is ever stale.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+", encoding="utf-8", errors="replace") as file:
+    opened = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise FileExistsError(errno.EEXIST, "Something else than a file is in the way", str(folder / ".lock"))
+    with os.fdopen(opened, "r+", encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -135,9 +141,24 @@ def lock_folder(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{os.getpid()} {time.time()}")
         file.flush()
-        for left in folder.rglob(f".*{_UNFINISHED}"):
-            left.unlink(missing_ok=True)
         yield
+
+
+def _make_temporary(path: Path) -> tuple[int, str]:
+    """A file beside `path` to write it in, held by a lock as long as it is open; those of it that nobody holds, because
+    their process was killed, are removed."""
+    with suppress(OSError):  # where nothing can be locked, nothing is removed
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}"):
+            with left.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink(missing_ok=True)
+    while True:
+        descriptor, temporary = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, temporary
+        os.close(descriptor)  # another process took it for one that was left
 
 
 def _umask() -> int:

@@ -161,6 +161,17 @@ def end_without_waiting(code: int) -> int:
     return code
 
 
+@contextmanager
+def keeping_signals() -> Iterator[None]:
+    """Requests to end are answered after the block as they were before, whatever a library did to its process."""
+    yield
+    if threading.current_thread() is threading.main_thread():
+        for request in REQUESTS:
+            handler = signal.getsignal(request)  # as Python knows it, who may not be asked any more
+            if handler is not None:
+                signal.signal(request, handler)
+
+
 _seconds: dict[str, float] = {}
 _within: list[str] = []
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from keras_pipeline.config.params import Backend, BatchStatistics, Train, refuse_params
+from keras_pipeline.core import process
 from keras_pipeline.core.errors import MachineError, ParamsError
 from keras_pipeline.distribution.cluster import Cluster, cluster_from_environment, meet_workers
 from keras_pipeline.models import frameworks
@@ -278,7 +279,8 @@ def _multi_worker(devices: list[str], cluster: Cluster | None) -> OpenedStrategy
     from keras_pipeline.distribution import tensorflow_replicas
 
     # Without other workers TensorFlow's strategy is this one, in one process.
-    strategy = tf.distribute.MultiWorkerMirroredStrategy() if cluster else tf.distribute.MirroredStrategy(devices)
+    with process.keeping_signals():  # TensorFlow takes SIGTERM for itself, and then does nothing about it
+        strategy = tf.distribute.MultiWorkerMirroredStrategy() if cluster else tf.distribute.MirroredStrategy(devices)
     opened = _replicated("multi_worker", strategy, devices, cluster)
     return replace(opened, fit=tensorflow_replicas.several_processes_fit(strategy))
 
