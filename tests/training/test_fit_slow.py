@@ -255,6 +255,9 @@ def test_batch_sizes_from_one_image_to_all(splits: dict[str, Split], batch_size:
         if batch_size != 1
         else {**splits, "train": Split(*(part[:30] for part in vars(splits["train"]).values()))}
     )
-    _, history = fitted({"train.batch_size": batch_size, "train.epochs": 2}, few)
+    changes = {"train.batch_size": batch_size, "train.epochs": 2}
+    if batch_size == 1:  # over which BatchNormalization has no variance
+        changes["model.batch_normalization"] = False
+    _, history = fitted(changes, few)
     assert len(history) == 2
     assert all(math.isfinite(value) for row in history for value in row.values())
