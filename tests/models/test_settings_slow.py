@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import numpy_params
 import small
 from keras_pipeline.core import files
 from places import PROGRAM
@@ -75,7 +76,7 @@ def results(folder: Path) -> list[str]:
     "changes",
     [
         TENSORFLOW,
-        {"train.engine": "numpy", "model.dropout": 0.0, "model.batch_normalization": False},
+        numpy_params.PLAIN,
         pytest.param({"train.backend": "jax"}, marks=pytest.mark.needs_jax),
         pytest.param({"train.backend": "torch"}, marks=pytest.mark.needs_torch),
     ],
