@@ -27,14 +27,14 @@ $(READY): requirements.lock pyproject.toml
 	@$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(COMPILE)
-# As .dvc/config says, but for DVC called in a subfolder too.
-	@echo 'export DVC_SITE_CACHE_DIR="$${VIRTUAL_ENV%/*}/.dvc-site-cache"' >> $(ENVIRONMENT)/bin/activate
 	@touch $@
 
 .PHONY: run
 run: $(READY)  ## fetch, normalize, train, evaluate and track with params.yaml; ends with the result
 # DVC runs what it finds in its site cache: nobody else may write there. And it reads files that may never end.
+# An absolute path, as `dvc exp run --temp` and a call in a subfolder need; so it is not in .dvc/config.
 	@mkdir -p .dvc-site-cache/repo && chmod 700 .dvc-site-cache
+	@$(IN) dvc config --local core.site_cache_dir "$(CURDIR)/.dvc-site-cache"
 	@$(IN) keras-pipeline params check
 	@$(IN) keras-pipeline fetch --download-only; code=$$?; case $$code in \
 	0) $(IN) dvc repro;; \

@@ -29,6 +29,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (".dvc/config", ".dvcignore", ".gitignore", ".dvc-site-cache/repo/.gitignore"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes((ROOT / name).read_bytes())
+    (folder / ".dvc" / "config.local").write_text(f"[core]\n    site_cache_dir = {folder}/.dvc-site-cache\n")
     monkeypatch.chdir(folder)
     subprocess.run(["git", "init", "--quiet"], check=True)
     return folder
@@ -107,12 +108,11 @@ def test_the_site_cache_is_in_the_project_and_closed(tracked: Path) -> None:
 
 def test_dvc_in_a_subfolder_leaves_its_own_which_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "sub" / "folder").mkdir(parents=True)
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(project / ".dvc-site-cache"))  # as the environment's `activate` says
     dvc("status", folder=project / "sub" / "folder")
     assert site_cache_fault(project) is None
-    monkeypatch.delenv("DVC_SITE_CACHE_DIR")
+    (project / ".dvc" / "config.local").write_text("[core]\n    site_cache_dir = .dvc-site-cache\n")
+    assert "from whatever folder it is called in: dvc config --local" in str(site_cache_fault(project))
     dvc("status", folder=project / "sub" / "folder")
-    dvc("status", folder=project / "sub" / "folder")  # it is no project of its own now
     stray = project / "sub" / "folder" / ".dvc-site-cache"
     assert site_cache_fault(project) == (
         f"{stray} was made by DVC, called in that folder, for everyone to write into: rm -r {stray}"
@@ -126,7 +126,7 @@ def test_a_site_cache_that_others_can_write_is_told(
 ) -> None:
     site = project / ".dvc-site-cache"
     open_again = f"can be written by others, and DVC runs what it finds there: rm -rf {site}/repo/* && chmod 700 {site}"
-    monkeypatch.setattr(dvc_settings, "ask_dvc", lambda *_: ".dvc-site-cache")
+    monkeypatch.setattr(dvc_settings, "ask_dvc", lambda *_: str(project / ".dvc-site-cache"))
     (site / "repo" / "cache.db").touch()
     for path in (site, site / "repo", site / "repo" / "cache.db"):
         mode = path.stat().st_mode
@@ -149,7 +149,7 @@ def test_a_site_cache_that_others_can_write_is_told(
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "open"))
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
-    assert str(site_cache_fault(project)).endswith("dvc config core.site_cache_dir .dvc-site-cache")
+    assert str(site_cache_fault(project)).endswith(f"dvc config --local core.site_cache_dir {project}/.dvc-site-cache")
 
 
 def test_the_cache_is_where_any_of_dvc_s_settings_says(

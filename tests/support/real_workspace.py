@@ -110,6 +110,7 @@ class Workspace:
             "HOME": str(home),
             "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
             "PYTHONPATH": f"{self.folder / 'src'}{os.pathsep}{HIDDEN}",
+            "DVC_SITE_CACHE_DIR": str(home / "dvc"),
             "GIT_CONFIG_NOSYSTEM": "1",
             **(IDENTITY if self.identity else {}),
         }

@@ -57,7 +57,7 @@ def cache_folder(folder: Path) -> Path:
 def site_cache(folder: Path) -> Path:
     """Where DVC keeps what it unpickles, when it is called in `folder`."""
     named = os.environ.get("DVC_SITE_CACHE_DIR") or ask_dvc(folder, "config", "core.site_cache_dir")
-    return folder / (named or "/var/tmp/dvc")  # noqa: S108
+    return Path(named or "/var/tmp/dvc")  # noqa: S108
 
 
 def site_cache_fault(folder: Path) -> str | None:
@@ -66,9 +66,13 @@ def site_cache_fault(folder: Path) -> str | None:
     for depth in range(1, 5):  # DVC takes the setting from the folder in which it is called
         for stray in folder.glob(f"{'[!.]*/' * depth}{SITE_CACHE}"):
             return f"{stray} was made by DVC, called in that folder, for everyone to write into: rm -r {stray}"
-    found = site_cache(folder)
+    named = site_cache(folder)
+    found = folder / named
     ours = folder.absolute() in found.absolute().parents
-    remedy = f"mkdir -p -m 700 {found} {found}/repo" if ours else f"dvc config core.site_cache_dir {SITE_CACHE}"
+    setting = f"dvc config --local core.site_cache_dir {folder.absolute() / SITE_CACHE}"
+    remedy = f"mkdir -p -m 700 {found} {found}/repo" if ours else setting
+    if not named.is_absolute():
+        return f"DVC takes its site cache {named} from whatever folder it is called in: {setting}"
     try:
         status = found.lstat()
     except OSError:
