@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import textwrap
 import time
 from types import SimpleNamespace
 
@@ -87,3 +88,47 @@ def test_a_process_does_not_wait_at_its_end_for_what_it_left_alone(left: str, co
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=50)
     assert (done.returncode, done.stdout, done.stderr) == (code, "ended\n", "")
     assert time.monotonic() - began < 20
+
+
+def ended(work: str, *, ignored: bool = False) -> tuple[int, list[str]]:
+    """The exit code of a process that does this work within `requests_to_end`, and the signals that came."""
+    program = (
+        "import os, signal, sys, time\nfrom keras_pipeline.core import process\ncame = []\n"
+        f"{'signal.signal(signal.SIGTERM, signal.SIG_IGN)' if ignored else ''}\n"
+        "def ask(number=signal.SIGTERM):\n    os.kill(os.getpid(), number)\n"
+        "try:\n    with process.requests_to_end(came):\n"
+        + textwrap.indent(work, " " * 8)
+        + "\nexcept KeyboardInterrupt as end:\n    print('ended', end.number)\n"
+        "except ImportError:\n    print('disturbed')\nprint(*came)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False, timeout=60
+    )
+    assert done.stderr == ""
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_a_request_ends_what_is_done_once() -> None:
+    work = "try:\n    ask()\nfinally:\n    ask()\n    ask(signal.SIGINT)"
+    assert ended(work) == (0, ["ended 15", "15"])
+
+
+def test_what_libraries_make_of_a_request_is_known_to_be_one() -> None:
+    work = "try:\n    ask()\nexcept KeyboardInterrupt:\n    raise ImportError('of an extension') from None"
+    assert ended(work) == (0, ["disturbed", "15"])
+
+
+def test_a_request_that_vanishes_comes_again() -> None:
+    work = "class Gone:\n    def __del__(self):\n        ask()\nGone()\ntime.sleep(20)"
+    assert ended(work) == (0, ["ended 15", "15"])
+
+
+def test_what_is_ignored_on_purpose_stays_so() -> None:
+    assert ended("ask()", ignored=True) == (0, [""])
+
+
+def test_time_of_the_processor_is_a_request_before_the_end() -> None:
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (11, 11))\n"
+    told = "with process.requests_to_end([]):\n    print(*resource.getrlimit(resource.RLIMIT_CPU))\n"
+    assert ended(f"{limit}{told}ask(signal.SIGXCPU)") == (-24, ["1 11"])
+    assert ended("ask(signal.SIGXCPU)") == (0, ["ended 24", "24"])

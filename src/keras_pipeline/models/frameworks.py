@@ -36,7 +36,7 @@ SURE = r"\d{0,3}|(?i:true|false|on|off)|(--xla_(force_host_platform_device_count
 
 LEAST_MEMORY = {"tensorflow": 600 * 10**6, "jax": 500 * 10**6, "torch": 500 * 10**6}
 """The bytes of memory that each takes for itself, whatever it trains."""
-LEAST_DATA = {"tensorflow": 750 * 10**6, "jax": 1400 * 10**6, "torch": 1400 * 10**6}
+LEAST_DATA = {"tensorflow": 600 * 10**6, "jax": 1400 * 10**6, "torch": 1400 * 10**6}
 LEAST_ADDRESSES = {"tensorflow": 1600 * 10**6, "jax": 1000 * 10**6, "torch": 1600 * 10**6}
 """What `ulimit -d` and `-v` must leave of each, for a small training with all that surrounds it: measured, and some
 more, since their C++ parts end the process where they get none. A thread has addresses of its own, mostly unused."""
