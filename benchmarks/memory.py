@@ -1,6 +1,6 @@
 """How much memory a training takes whose images do not fit into it: 7.5 GB of them, under a limit of a tenth.
 
-python benchmarks/memory.py [--images 2400000] [--limit 700] [--backend tensorflow] [--folder PATH]
+python benchmarks/memory.py [--images 2400000] [--limit 750] [--backend tensorflow] [--folder PATH]
 
 Writes the images (scikit-learn's digits, moved at random, with noise) as the stage normalize does, trains on them for
 two epochs with the limit set as `ulimit -d` sets it, in MiB, and looks at the memory of the process every half second:
@@ -36,7 +36,7 @@ BLOCK = 10_000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2_400_000)
-    parser.add_argument("--limit", type=int, default=700)
+    parser.add_argument("--limit", type=int, default=750)
     parser.add_argument("--backend", default="tensorflow")
     parser.add_argument("--folder", type=Path, help="keeps the images there; another run finds them")
     chosen = parser.parse_args()
