@@ -211,7 +211,7 @@ def test_a_faulty_server_costs_one_line_and_little_time(
         at_epoch(0)
         began = time.monotonic()
         observe(live_run.LiveTracker(made.where, EXPERIMENT), record, at_epoch=at_epoch)
-        assert time.monotonic() - began < 0.5 + 0.9  # the patience, and what a busy machine may take
+        assert time.monotonic() - began < 0.5 + 2.5  # the patience, and what a busy machine may take
     out, err = capsys.readouterr()
     assert out == ""
     if fault in CONTENT.get(moment, {"slow"}) and not err:
