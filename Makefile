@@ -31,11 +31,12 @@ $(READY): requirements.lock pyproject.toml
 
 .PHONY: run
 run: $(READY)  ## fetch, normalize, train, evaluate and track with params.yaml; ends with the result
-# DVC runs what it finds in its site cache: nobody else may write there. And it reads files that may never end.
+# First, since DVC reads files that may never end.
+	@$(IN) keras-pipeline params check
+# DVC runs what it finds in its site cache: nobody else may write there.
 # An absolute path, as `dvc exp run --temp` and a call in a subfolder need; so it is not in .dvc/config.
 	@mkdir -p .dvc-site-cache/repo && chmod 700 .dvc-site-cache
 	@$(IN) dvc config --local core.site_cache_dir "$(CURDIR)/.dvc-site-cache"
-	@$(IN) keras-pipeline params check
 	@$(IN) keras-pipeline fetch --download-only; code=$$?; case $$code in \
 	0) $(IN) dvc repro;; \
 	4) printf '\n%s\n' \

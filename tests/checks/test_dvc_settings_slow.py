@@ -14,6 +14,7 @@ from keras_pipeline.checks import dvc_settings
 from keras_pipeline.checks.dvc_settings import ask_dvc, cache_folder, site_cache, site_cache_fault
 from keras_pipeline.core.errors import MachineError
 from places import ROOT
+from real_workspace import IDENTITY
 
 pytestmark = pytest.mark.slow
 
@@ -199,3 +200,17 @@ def test_a_module_of_the_folder_stands_for_none_of_dvc_s(project: Path) -> None:
     assert ask_dvc(project, "cache", "dir") == str(project / ".dvc" / "cache")
     with pytest.raises(MachineError, match="DVC refuses: "):
         ask_dvc(project, "nothing")
+
+
+def test_an_experiment_in_a_folder_of_its_own_works_with_the_setting(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC changes the current folder there, so that a relative path would name another site cache half way."""
+    for name, value in IDENTITY.items():
+        monkeypatch.setenv(name, value)
+    (project / "params.yaml").write_text("a: 1\n")
+    (project / "dvc.yaml").write_text("stages: {s: {cmd: touch made, params: [a], outs: [made]}}\n")
+    subprocess.run(["git", "add", "."], check=True)
+    subprocess.run(["git", "commit", "--quiet", "--message", "first"], check=True)
+    dvc("exp", "run", "--temp", "--set-param", "a=2")
+    assert site_cache_fault(project) is None
