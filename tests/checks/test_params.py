@@ -11,7 +11,7 @@ import pytest
 
 import mutated_params
 import small
-from keras_pipeline.checks.params import CheckedParams
+from keras_pipeline.checks.params import CheckedParams, with_workers
 from keras_pipeline.config import params
 from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.core.errors import ParamsError
@@ -281,3 +281,11 @@ def test_what_is_wrong_with_a_reader_is_found(monkeypatch: pytest.MonkeyPatch) -
     assert all(said in found for said in ("open ('left'", "written: ['left', 'params.yaml']", "no place: params.yaml"))
     monkeypatch.setitem(mutated_params.LOADERS, "params", lambda _: 1 // 0)
     assert "ZeroDivisionError" in mutated_params.read_share(("params", 1, 1)).faults[0]
+
+
+def test_another_number_of_workers_is_the_only_change() -> None:
+    changes = {"train.strategy": "multi_worker", "train.workers": 2, "normalize.training_images": 1000}
+    chosen = small.params(changes)
+    assert with_workers(chosen, 4) == small.params({**changes, "train.workers": 4})
+    with pytest.raises(ParamsError, match=r"(?m)^params\.yaml with --workers:\d+:\d+: train\."):
+        with_workers(chosen, 3)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -97,3 +98,16 @@ def test_words_are_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
     monkeypatch.setenv("SOME_TOKEN", "ab")
     assert masked("false about a") == "false about a"
+
+
+def test_a_traceback_is_kept_in_a_file_of_its_own_without_passwords() -> None:
+    try:
+        raise KeyError("http://me:secret@host/ ü")
+    except KeyError as error:
+        path = Path(errors.keep_traceback(error))
+    text = path.read_text("utf-8")
+    path.unlink()
+    assert re.fullmatch(r"keras-pipeline-.{8}\.txt", path.name)
+    assert text.startswith("Traceback (most recent call last):\n  File ")
+    assert "secret" not in text
+    assert text.endswith("KeyError: 'http://***@host/ ü'\n")
