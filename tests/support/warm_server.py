@@ -10,6 +10,7 @@ the server itself is in the file `log` beside its socket.
 import atexit
 import gc
 import importlib
+import io
 import marshal
 import os
 import runpy
@@ -161,11 +162,21 @@ def become(program: Program) -> None:
     tempfile.tempdir = None
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
-    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
-        with suppress(OSError):
-            unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
-            stream.reconfigure(line_buffering=number == 2 or os.isatty(number), write_through=unbuffered)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        with suppress(OSError):  # it may be closed
+            setattr(sys, name, opened(number, getattr(sys, name)))
     importlib.invalidate_caches()
+
+
+def opened(number: int, before: Any) -> io.TextIOWrapper:
+    """What is written to this number, as Python opens it: the one before knew another file there."""
+    return io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(number, "w", closefd=False)),
+        before.encoding,
+        before.errors,
+        line_buffering=number == 2 or os.isatty(number),
+        write_through=bool(os.environ.get("PYTHONUNBUFFERED")),
+    )
 
 
 def run(program: Program, path: list[str]) -> None:
