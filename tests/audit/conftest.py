@@ -10,13 +10,13 @@ import pytest
 import small
 from keras_pipeline.audit import checkout as repetition
 from keras_pipeline.core import files
-from recorded_run import MAIN, STATISTICS, git, recorded
+from recorded_run import MAIN, WHOLE, git, recorded
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("template")
-    files.write_json(folder / "statistics.json", STATISTICS)
+    files.write_json(folder / "statistics.json", WHOLE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         return recorded()

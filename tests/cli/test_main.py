@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import small
 import tiny_datasets
 from keras_pipeline.checks import params as checks
 from keras_pipeline.checks.params import load_params
@@ -258,12 +259,10 @@ def test_fetch_and_normalize_of_a_whole_dataset(run: Run, monkeypatch: pytest.Mo
 def test_a_network_larger_than_the_memory_is_refused_before_tensorflow(run: Run) -> None:
     edit("architecture", "layers")
     edit("layers", f"[{{layer: Flatten}}{', {layer: Dense, units: 65536}' * 99}]")
-    absent: dict[str, object] = {"dataset": "mnist", "class_names": [], "scaling": {}, "sha256": {}}
-    absent |= {"task": "classes", "shape": [28, 28, 1], "target": None}
-    absent |= {"normalize": load_params(Path("params.yaml")).normalize.model_dump()}
-    files.write_json(
-        Path("data/normalized/statistics.json"), {**absent, "images": {"train": 54_000, "validation": 6_000}}
-    )
+    images = {"train": 54_000, "validation": 6_000, "test": 10_000}
+    made = load_params(Path("params.yaml")).normalize.model_dump()
+    absent = small.statistics(images, dataset="mnist", normalize=made)
+    files.write_json(Path("data/normalized/statistics.json"), absent)
     code, out, err = run("train")
     assert (code, out) == (6, [])
     assert err[0].startswith("params.yaml: model: a training step needs at least 67")

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+import small
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.cli import status
 from keras_pipeline.config import params
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
+from keras_pipeline.data.statistics import describe_dataset
 from keras_pipeline.records import provenance
 from keras_pipeline.records.git import git_state
 from places import SHIPPED
@@ -25,24 +27,30 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A run of the shipped params, and the files that it left in the current folder."""
     monkeypatch.chdir(tmp_path)
     blocks = {name: getattr(PARAMS, name) for name in ("seed", "fetch", "normalize", "model", "train")}
-    files.write_json(Path("data/normalized/statistics.json"), {"images": {}})
+    statistics = small.statistics({"train": 54_000, "validation": 6_000, "test": 10_000}, dataset="mnist")
+    files.write_json(Path("data/normalized/statistics.json"), statistics)
     files.write_atomically(Path("models/model.keras"), b"weights")
+    strategy = {"name": "none", "asked": "none", "backend": "tensorflow", "devices": ["/cpu:0"]}
     record = {
         "key": "f" * 32,
-        "dataset": {"dataset": "mnist"},
+        "dataset": describe_dataset(statistics),
         "best_epoch": 2,
         "weights": 7,
-        "strategy": {},
+        "strategy": {**strategy, "workers": 1, "replicas": 1},
+        "machine": {},
+        "versions": {},
+        "environment": [],
         "resumed": [],
         "reproducibility": "seeded",
         "name": "mnist mlp",
         "started": 1_700_000_000.0,
         "ended": 1_700_000_071.5,
         "train_seconds": 61.5,
-        "history": [{"epoch": 1}, {"epoch": 2}],
+        "history": [{"epoch": epoch, "train/loss": 1.0, "val/loss": 1.0} for epoch in (1, 2)],
         "params": provenance.flat_params(blocks),
-        "git": {"commit": "0123456789abcdef" * 2, "dirty": True},
+        "git": {"commit": "0123456789abcdef" * 4, "dirty": True},
         "sha256": {
+            "params": "1" * 64,
             "data": files.file_sha256(Path("data/normalized/statistics.json")),
             "code": provenance.code_digest("keras_pipeline.stages.train"),
             "model": files.file_sha256(Path("models/model.keras")),

@@ -208,7 +208,7 @@ def amend(path: str, text: str | None) -> None:
         (lambda: amend("dvc.lock", "schema: '2.0'\nstages: {a: 1}"), r"dvc\.lock: stages: not what `dvc repro` writes"),
         (lambda: amend("dvc.lock", "schema: '2.0'\nstages: {}"), r"dvc\.lock names no models/run\.json"),
         (lambda: amend(SCORES, None), r"there is no reports/metrics\.json in it"),
-        (lambda: amend(SCORES, "{"), r"not the JSON that it should be"),
+        (lambda: amend(SCORES, "{"), r"reports/metrics\.json: line 1 column 2: .*\. Expected: JSON\."),
     ],
 )
 def test_a_revision_whose_files_are_lacking_is_refused(change: Callable[[], None], text: str) -> None:
@@ -226,21 +226,24 @@ def edit_json(path: str, **values: Any) -> None:
     ("change", "text"),
     [
         (Path(RECORD).unlink, r"models/run\.json: not there\. The stage 'train' writes it"),
-        (lambda: edit_json(RECORD, versions=3), r"lacks what is needed of versions"),
+        (lambda: edit_json(RECORD, versions=3), r"models/run\.json: versions: got 3\. Expected: a valid dictionary"),
         (
-            lambda: edit_json(RECORD, diverged="in epoch 2"),
+            lambda: edit_json(RECORD, diverged="in epoch 2", best_epoch=None),
             r"the training diverged \(in epoch 2\), so there is no test",
         ),
         (Path(SCORES).unlink, r"reports/metrics\.json: not there\. The stage 'evaluate' writes it"),
         (lambda: edit_json(SCORES, **{"test/accuracy": 0.5}), r"says test/accuracy 0\.5, .* gives 0\.\d+: they are of"),
-        (lambda: edit_json(SCORES, **{"test/loss": "0.5"}), r"holds what is no number"),
-        (Path(PREDICTIONS).unlink, r"there is no reports/predictions\.npz"),
-        (lambda: Path(PREDICTIONS).write_bytes(b"PK\x03\x04 damaged"), r"predictions\.npz cannot be read"),
-        (lambda: np.savez(PREDICTIONS, outputs=outputs(1)), r"predictions\.npz cannot be read"),
-        (lambda: np.savez(PREDICTIONS, outputs=np.array([{}]), labels=LABELS), r"predictions\.npz cannot be read"),
+        (lambda: edit_json(SCORES, **{"test/loss": "0.5"}), r"test/loss: got \"0\.5\"\. Expected: a valid number"),
+        (Path(PREDICTIONS).unlink, r"reports/predictions\.npz: not there"),
+        (lambda: Path(PREDICTIONS).write_bytes(b"PK\x03\x04 damaged"), r"predictions\.npz: got damaged data"),
+        (lambda: np.savez(PREDICTIONS, outputs=outputs(1)), r"predictions\.npz: got 'outputs\.npy'\. Expected: "),
         (
-            lambda: np.savez(PREDICTIONS, outputs=outputs(1)[:-1], labels=LABELS[:-1]),
-            r"answers of shape \(399, 10\); expected \(400, 10\) by its record",
+            lambda: np.savez(PREDICTIONS, outputs=np.array([{}]), labels=LABELS, penalty=0.0),
+            r"outputs: got \|O of the shape \(1,\)\. Expected: <f4",
+        ),
+        (
+            lambda: np.savez(PREDICTIONS, outputs=outputs(1)[:-1], labels=LABELS[:-1], penalty=0.0),
+            r"outputs: got <f4 of the shape \(399, 10\)\. Expected: <f4 of the shape \(400, 10\)",
         ),
     ],
 )

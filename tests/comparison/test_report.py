@@ -23,10 +23,14 @@ def predicted(seed: int, folder: str, noise: float, offset: float = 100.0) -> Fo
     true = np.random.default_rng(9).normal(100, 20, IMAGES)
     answers = target.apply(true + np.random.default_rng(seed).normal(0, noise, IMAGES))[:, None]
     run = record(f"{seed:032x}")
-    digests = {f"test_{kind}.npy": f"{offset:.0f}".ljust(64, "0") for kind in ("features", "targets")}
+    digests = {
+        f"{split}_{kind}.npy": (f"{offset:.0f}" if split == "test" else "").ljust(64, "0")
+        for split in ("train", "validation", "test")
+        for kind in ("features", "targets")
+    }
     target_scaling = {"name": "standard", "offset": offset, "divisor": 20.0}
     scaling = {"name": "standard", "offset": [offset], "divisor": [1.0]}
-    run["dataset"] |= {"task": "regression", "dataset": "diabetes", "class_names": [], "sha256": digests}
+    run["dataset"] |= {"task": "regression", "dataset": "diabetes", "class_names": [], "shape": [1], "sha256": digests}
     run["dataset"] |= {"target": target_scaling, "scaling": scaling}
     files.write_json(Path(folder, RECORD), run)
     Path(folder, "reports").mkdir()
@@ -133,7 +137,7 @@ def test_runs_with_other_test_images_are_not_paired() -> None:
     a, b = made(1), made(2, run=with_data("labels"))
     text, _, _ = written(a, b, None)
     assert "**A and B were tested on different images, or asked different things of them: their metrics stand" in text
-    assert "| `test_labels.npy` | `2l0000000000` | `eeeeeeeeeeee` |" in text
+    assert "| `test_labels.npy` | `26c000000000` | `eeeeeeeeeeee` |" in text
     assert f"| `test/accuracy` | {a.scores['test/accuracy']:.4f} | {b.scores['test/accuracy']:.4f} |" in text
     for word in ("McNemar", "flipped", "95 %", report.ONE_SEED):
         assert word not in text

@@ -48,7 +48,7 @@ def test_each_kind_of_difference_is_told_and_nothing_else() -> None:
         "data": [
             ("scaling", "name standard, offset 33.5, divisor 78.25", "name standard, offset 34.0, divisor 78.25"),
             ("train images", "90", "80"),
-            ("train_images.npy", "0i0000000000", "ffffffffffff"),
+            ("train_images.npy", "069000000000", "ffffffffffff"),
         ],
         "code": [("digest", "333333333333", "999999999999"), ("commit", "cccccccccccc", "no repository")],
         "versions": [("keras", "3.15.1", "3.16.0"), ("numpy", "2.4.6", "2.5.0")],

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from file_size import file_size_limit
-from keras_pipeline.core import files
-from keras_pipeline.core.errors import BusyError, DataError
+from keras_pipeline.core import files, json_files
+from keras_pipeline.core.errors import BusyError
 
 HOLD = (
     "import sys, time; from pathlib import Path; from keras_pipeline.core import files\n"
@@ -126,26 +126,9 @@ def test_json_keeps_order_numbers_and_text(tmp_path: Path) -> None:
     value = {"b": 0.1 + 0.2, "a": [1, "é\n"], "c": None}
     files.write_json(tmp_path / "file.json", value)
     assert (tmp_path / "file.json").read_bytes().startswith(b'{\n  "b": 0.30000000000000004,\n  "a"')
-    assert files.read_json(tmp_path / "file.json", "train") == value
-    assert list(files.read_json(tmp_path / "file.json", "train")) == ["b", "a", "c"]
-
-
-def test_json_that_is_missing_names_the_stage(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as refused:
-        files.read_json(tmp_path / "file.json", "train")
-    assert str(refused.value) == (
-        f"{tmp_path}/file.json: not there. The stage 'train' writes it: run `dvc repro train`."
-    )
-
-
-@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe", b"{}{}"])
-def test_json_that_is_damaged_names_the_stage(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "file.json").write_bytes(content)
-    with pytest.raises(DataError) as refused:
-        files.read_json(tmp_path / "file.json", "train")
-    start, end = f"{tmp_path}/file.json: not the JSON that it should be (", "delete it and run `dvc repro train`."
-    assert str(refused.value).startswith(start)
-    assert str(refused.value).endswith(end)
+    read = json_files.parse_json((tmp_path / "file.json").read_bytes())
+    assert read == value
+    assert list(read) == ["b", "a", "c"]
 
 
 def test_sha256_is_that_of_hashlib(tmp_path: Path) -> None:

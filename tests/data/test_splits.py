@@ -1,7 +1,10 @@
 """The split into training and validation: even, complete, a function of its seed, and safe on disk."""
 
 import itertools
+import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import small
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
@@ -108,6 +112,14 @@ def written(folder: Path) -> dict[str, str]:
     return write_split(folder, "train", itertools.chain(*parts), np.arange(50, dtype=np.uint8), unit)
 
 
+def described(digests: dict[str, str], **changes: Any) -> Any:
+    """What statistics.json says of `written`, whose 50 images are each of a class of its own."""
+    names = [str(number) for number in range(50)]
+    counts = {"train": [1] * 50}
+    made = small.statistics({"train": 50}, shape=[5, 4, 1], class_names=names, sha256=digests, class_counts=counts)
+    return {**made, **changes}
+
+
 def test_a_split_is_written_as_numpy_writes_it_and_survives_the_disk(tmp_path: Path) -> None:
     digests = written(tmp_path)
     scaled = fit_scaling("unit", [NOISE]).apply(NOISE)
@@ -116,7 +128,7 @@ def test_a_split_is_written_as_numpy_writes_it_and_survives_the_disk(tmp_path: P
     (tmp_path / "numpy.npy").unlink()
     assert digests == {path.name: files.file_sha256(path) for path in tmp_path.iterdir()}
     assert sorted(digests) == ["train_images.npy", "train_labels.npy"]
-    read = read_split(tmp_path, "train", {"sha256": digests})
+    read = read_split(tmp_path, "train", described(digests))
     assert (read.inputs == scaled).all()
     assert isinstance(read.inputs, np.memmap)
     assert (read.targets == np.arange(50)).all()
@@ -137,8 +149,49 @@ def test_a_split_that_changed_on_disk_is_refused(damage: str, name: str, tmp_pat
     elif damage == "flip":
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(DataError) as refused:
-        read_split(tmp_path, "train", {"sha256": digests})
+        read_split(tmp_path, "train", described(digests))
     assert str(refused.value) == (
         f"{path}: not the file that the stage 'normalize' wrote (its SHA-256 should be {digests[name][:12]}…). "
         "Run `dvc repro normalize` to have it written again."
     )
+
+
+IN_COLUMNS = np.asfortranarray(np.zeros((50, 5, 4, 1), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        (
+            "images",
+            lambda array: array.astype(np.float64),
+            r": got <f8 of the shape \(50, 5, 4, 1\)\. Expected: <f4 of",
+        ),
+        ("images", lambda array: array.astype(">f4"), r": got >f4 of"),
+        ("images", lambda array: array[:-1], r": got <f4 of the shape \(49, 5, 4, 1\)\. Expected: .*\(50, 5, 4, 1\)"),
+        ("images", lambda array: array[..., 0], r": got <f4 of the shape \(50, 5, 4\)"),
+        ("images", lambda array: IN_COLUMNS, r": got .* in the order of columns"),
+        ("images", lambda array: np.array([{}]), r": got \|O of the shape"),
+        ("images", lambda array: put(array, math.nan), r"\[3, 2, 1, 0\]: got nan\. Expected: a number from 0 to 1\. "),
+        ("images", lambda array: put(array, math.inf), r"\[3, 2, 1, 0\]: got inf"),
+        ("images", lambda array: put(array, -0.25), r"\[3, 2, 1, 0\]: got -0\.25"),
+        ("images", lambda array: put(array, 1.5), r"\[3, 2, 1, 0\]: got 1\.5"),
+        ("labels", lambda array: array.astype(np.float32), r": got <f4 of the shape \(50,\)\. Expected: <i8"),
+        ("labels", lambda array: array + 1, r"\[49\]: got 50\. Expected: a number from 0 to 49\. "),
+        ("labels", lambda array: array - 1, r"\[0\]: got -1"),
+        ("labels", lambda array: array // 2, r": got \[2, 2, .*\] of the classes\. Expected: \[1, 1, "),
+    ],
+)
+def test_a_split_that_no_scaling_gives_is_refused_though_its_digest_is_named(
+    name: str, change: Callable[[NDArray[Any]], NDArray[Any]], told: str, tmp_path: Path
+) -> None:
+    digests = written(tmp_path)
+    path = tmp_path / f"train_{name}.npy"
+    np.save(path, change(np.load(path)))
+    with pytest.raises(DataError, match=rf"train_{name}\.npy{told}.*run `dvc repro normalize`"):
+        read_split(tmp_path, "train", described({**digests, path.name: files.file_sha256(path)}))
+
+
+def put(array: NDArray[Any], value: float) -> NDArray[Any]:
+    array[3, 2, 1, 0] = value
+    return array

@@ -65,10 +65,8 @@ def test_what_debug_cannot_do_is_refused_at_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     images = {"train": 1293, "validation": 144, "test": 360}
-    statistics = {"dataset": "digits", "class_names": [], "scaling": {}, "images": images, "sha256": {}}
-    statistics |= {"task": "classes", "shape": [28, 28, 1], "target": None}
-    made = {"normalize": small.params().normalize.model_dump()}
-    files.write_json(tmp_path / "normalized" / "statistics.json", statistics | made)
+    statistics = small.statistics(images, normalize=small.params().normalize.model_dump())
+    files.write_json(tmp_path / "normalized" / "statistics.json", statistics)
     (tmp_path / "params.yaml").write_bytes(small.params_text({**small.QUICK, **changes}))
     assert command_line.main(["debug", "--normalized", "normalized", *arguments]) == (
         3 if "made with" in message else 2

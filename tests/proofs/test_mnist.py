@@ -7,7 +7,7 @@ import pytest
 
 import small
 from keras_pipeline.checks.params import load_params
-from keras_pipeline.core import files
+from keras_pipeline.core import json_files
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.stages import evaluate, fetch, normalize, train
 
@@ -25,6 +25,6 @@ def test_the_default_network_is_as_good_as_the_readme_says(tmp_path: Path) -> No
     normalize.normalize_dataset(shipped, tmp_path / "raw", tmp_path / "normalized")
     train.train_network(shipped, tmp_path / "normalized", tmp_path / "models", Observer(), tmp_path / "checkpoints")
     evaluate.evaluate_network(shipped, tmp_path / "normalized", tmp_path / "models", tmp_path / "reports")
-    scores = files.read_json(tmp_path / "reports" / "metrics.json", "evaluate")
+    scores = json_files.parse_json((tmp_path / "reports" / "metrics.json").read_bytes())
     assert scores["test/accuracy"] >= 0.984
     assert scores["test/calibration_error"] < 0.02

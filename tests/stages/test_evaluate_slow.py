@@ -9,7 +9,7 @@ import pytest
 
 import small
 from keras_pipeline.config.datasets import IMAGE_SHAPE
-from keras_pipeline.core import files
+from keras_pipeline.core import json_files
 from keras_pipeline.core.errors import DataError, ModelFileError
 from keras_pipeline.data.history import read_history
 from keras_pipeline.data.splits import read_split
@@ -55,8 +55,8 @@ def test_the_numbers_are_those_of_keras(trained: Path, scale: float) -> None:
     (models / "history.csv").write_bytes((trained / "models" / "history.csv").read_bytes())
     model_file.save_network(model, models / "model.keras")
     evaluate.evaluate_network(small.params(CHANGES), trained / "normalized", models, trained / "reports")
-    scores = files.read_json(trained / "reports" / "metrics.json", "evaluate")
-    statistics = files.read_json(trained / "normalized" / "statistics.json", "normalize")
+    scores = json_files.parse_json((trained / "reports" / "metrics.json").read_bytes())
+    statistics = read_statistics(trained / "normalized")
     test = read_split(trained / "normalized", "test", statistics)
     model.compile(loss="categorical_crossentropy", metrics=["accuracy"])
     loss, accuracy = model.evaluate(test.inputs, np.eye(10)[test.targets], verbose=0)

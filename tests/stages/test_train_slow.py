@@ -15,7 +15,7 @@ import pytest
 import fault_server
 import real_workspace
 import small
-from keras_pipeline.core import files
+from keras_pipeline.core import files, json_files
 from keras_pipeline.data import splits
 from keras_pipeline.data.scaling import fit_scaling, read_blocks
 from keras_pipeline.records.observer import Observer
@@ -55,7 +55,7 @@ def test_the_stage_tells_its_observer_and_writes_the_contract(normalized: Path, 
     witness = Witness()
     train.train_network(small.params(), normalized, tmp_path, witness, tmp_path / "checkpoints")
     assert witness.told == ["started", "epoch 1", "epoch 2", "FINISHED with model"]
-    record = files.read_json(tmp_path / "run.json", "train")
+    record = json_files.parse_json((tmp_path / "run.json").read_bytes())
     assert record["sha256"]["model"] == files.file_sha256(tmp_path / "model.keras")
     assert record["sha256"]["data"] == files.file_sha256(normalized / "statistics.json")
     assert record["params"]["train.optimizer.name"] == "adam"

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from keras_pipeline.core import files
+from keras_pipeline.core import files, json_files
 from pipeline_workspaces import CURVES, FIGURES, REPORTS, REPRODUCED, digests, stages_run
 from real_workspace import Workspace, wait_until
 from tracking_fixtures import MAKER_THAT_IS_KILLED
@@ -82,7 +82,7 @@ def start_long_training(
 
     wait_until(trains, 300, "the first epochs")
     [marker] = alive.glob("*.json")
-    return dvc, log, psutil.Process(files.read_json(marker, written_by="train")["pid"])
+    return dvc, log, psutil.Process(json_files.parse_json(marker.read_bytes())["pid"])
 
 
 def check_repro_restores(workspace: Workspace, finished: Workspace) -> None:

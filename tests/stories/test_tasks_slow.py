@@ -13,7 +13,7 @@ import pytest
 import small
 from keras_pipeline.cli import status
 from keras_pipeline.config.params import Params
-from keras_pipeline.core import files
+from keras_pipeline.core import json_files
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import Split, read_split
@@ -51,12 +51,14 @@ class Trained:
 
     @property
     def scores(self) -> dict[str, float]:
-        scores: dict[str, float] = files.read_json(self.folder / "reports" / "metrics.json", "evaluate")
+        scores: dict[str, float] = json_files.parse_json((self.folder / "reports" / "metrics.json").read_bytes())
         return scores
 
     @property
     def statistics(self) -> dict[str, Any]:
-        statistics: dict[str, Any] = files.read_json(self.folder / "data/normalized/statistics.json", "normalize")
+        statistics: dict[str, Any] = json_files.parse_json(
+            (self.folder / "data/normalized/statistics.json").read_bytes()
+        )
         return statistics
 
     def split(self, name: str) -> Split:
@@ -112,7 +114,7 @@ def test_each_writes_its_tables_and_figures_and_no_other(trained: Trained) -> No
     assert {path.name for path in reports.iterdir()} - {".lock"} == {
         "figures", "tables", "intervals.json", "metrics.json", "predictions.npz",
     }  # fmt: skip
-    intervals = files.read_json(reports / "intervals.json", "evaluate")
+    intervals = json_files.parse_json((reports / "intervals.json").read_bytes())
     for name, (low, high) in intervals.items():
         assert low <= trained.scores[name] <= high, name
 
@@ -135,7 +137,7 @@ def test_the_numbers_are_those_of_keras_over_all_images(trained: Trained) -> Non
     loss, _ = model.evaluate(test.inputs, test.targets[:, np.newaxis].astype(np.float32), verbose=0)
     assert trained.scores["test/loss"] == pytest.approx(loss, rel=1e-5)
     loss, value = model.evaluate(validation.inputs, validation.targets[:, np.newaxis].astype(np.float32), verbose=0)
-    record = files.read_json(trained.folder / "models" / "run.json", "train")
+    record = json_files.parse_json((trained.folder / "models" / "run.json").read_bytes())
     best = record["history"][record["best_epoch"] - 1]
     assert best["val/loss"] == pytest.approx(loss, rel=1e-5)
     if binary:
@@ -235,7 +237,7 @@ def test_a_run_in_mlflow_says_what_the_files_say(alone: Trained, capsys: pytest.
     assert found.info.status == "FINISHED"
     assert found.data.metrics.items() >= alone.scores.items()
     metric = "accuracy" if alone.name == "binary" else "mean_absolute_error"
-    record = files.read_json(Path("models/run.json"), "train")
+    record = json_files.parse_json(Path("models/run.json").read_bytes())
     sent = reached.client.get_metric_history(found.info.run_id, f"val/{metric}")
     assert [one.value for one in sent] == [row[f"val/{metric}"] for row in record["history"]]
     assert found.data.metrics[f"best/val_{metric}"] == record["history"][record["best_epoch"] - 1][f"val/{metric}"]

@@ -9,7 +9,7 @@ from variant_results import result
 
 def test_a_seed_without_an_epoch_does_not_hide_the_curves_of_the_others(tmp_path: Path) -> None:
     results = [result("base", seed, [True, False], tmp_path, 0.5) for seed in (1, 2)]
-    (results[0].folder / "models").mkdir()
-    (results[0].folder / "models" / "history.csv").write_text("epoch,train/loss\n1,0.5\n2,0.25\n")
+    results[0].record["history"] = [{"epoch": epoch, "train/loss": 1 / 2**epoch} for epoch in (1, 2)]
+    results[1].record["history"] = []
     one = VariantResult("base", "", tuple(results))
     assert report._curve(one, "train/loss").tolist() == [[0.5, 0.25]]

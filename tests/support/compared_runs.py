@@ -111,7 +111,11 @@ def scaled_arrays(folder: Path, run: dict[str, Any]) -> NDArray[np.float32]:
     run["dataset"]["sha256"] |= {
         name: files.file_sha256(folder / name) for name in ("test_images.npy", "test_labels.npy")
     }
-    files.write_json(folder / "statistics.json", {**run["dataset"], "normalize": {}})
+    run["dataset"] |= {"shape": [8, 8, 1], "scaling": {"name": "unit", "offset": 0.0, "divisor": 255.0}}
+    counts = {split: [count, *[0] * 9] for split, count in run["dataset"]["images"].items()}
+    counts["test"] = np.bincount(LABELS, minlength=CLASSES).tolist()
+    whole = {**run["dataset"], "normalize": {}, "class_counts": counts, "test_images_also_in_train": 0}
+    files.write_json(folder / "statistics.json", whole)
     return images
 
 

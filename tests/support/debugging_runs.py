@@ -12,7 +12,7 @@ import numpy as np
 
 import small
 from keras_pipeline.cli import main as command_line
-from keras_pipeline.core import files
+from keras_pipeline.core import json_files
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.debugging import modes
 
@@ -58,7 +58,7 @@ def ran(folder: Path, scenario: str, arguments: list[str], changes: dict[str, An
 
 def cuts(normalized: Path) -> dict[str, Any]:
     """Which images each mode looks at, of those in data/normalized, by their places."""
-    statistics = files.read_json(normalized / "statistics.json", "normalize")
+    statistics = json_files.parse_json((normalized / "statistics.json").read_bytes())
     splits: list[Split] = []
     for name in ("train", "validation"):
         labels = read_split(normalized, name, statistics).targets

@@ -12,7 +12,7 @@ import numpy as np
 import small
 from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.config.params import Params
-from keras_pipeline.core import files
+from keras_pipeline.core import files, json_files
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.records.observer import Observer
 
@@ -155,7 +155,7 @@ def stock(normalized: Path, chosen: Params) -> dict[str, Any]:
     from keras_pipeline.models import architectures
     from keras_pipeline.training import compilation
 
-    statistics = files.read_json(normalized / "statistics.json", "normalize")
+    statistics = json_files.parse_json((normalized / "statistics.json").read_bytes())
     split = read_split(normalized, "train", statistics)
     targets = np.eye(10, dtype=np.float32)[split.targets]
     model = architectures.build_network(chosen.model, IMAGE_SHAPE, 10)
@@ -194,7 +194,7 @@ def unexplained(folder: Path) -> list[str]:
     from keras_pipeline.training import divergence, fit
     from keras_pipeline.training.training import Training
 
-    statistics = files.read_json(folder / "normalized" / "statistics.json", "normalize")
+    statistics = json_files.parse_json((folder / "normalized" / "statistics.json").read_bytes())
     splits: list[Split] = [read_split(folder / "normalized", name, statistics) for name in ("train", "validation")]
     training = small.training(small.params(), splits, fused=False)
     several = replace(training, strategy=replace(training.strategy, workers=2))

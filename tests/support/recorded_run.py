@@ -17,9 +17,21 @@ STATISTICS = {
     "target": None,
     "class_names": ["0", "1"],
     "scaling": {"name": "unit", "offset": 0.0, "divisor": 255.0},
-    "images": {"train": 2},
-    "sha256": {"train_images.npy": "1" * 64, "train_labels.npy": "2" * 64},
+    "images": {"train": 2, "validation": 1, "test": 1},
+    "sha256": {
+        f"{split}_{kind}.npy": f"{number}{kind[0].encode().hex()}" + 61 * "0"
+        for number, split in enumerate(("train", "validation", "test"))
+        for kind in ("images", "labels")
+    },
 }
+"""As a record has it."""
+WHOLE = {
+    **STATISTICS,
+    "normalize": {},
+    "class_counts": {"train": [1, 1], "validation": [1, 0], "test": [0, 1]},
+    "test_images_also_in_train": 0,
+}
+"""statistics.json."""
 Edit = Callable[[dict[str, Any]], object]
 
 

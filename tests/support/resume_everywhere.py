@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import small
-from keras_pipeline.core import files
+from keras_pipeline.core import json_files
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.distribution import strategies
 from keras_pipeline.models import frameworks
@@ -24,7 +24,7 @@ IMAGES = 70
 
 def main(normalized: Path, changes: dict[str, Any]) -> None:
     chosen = small.params({"normalize.training_images": IMAGES, **changes})
-    statistics = files.read_json(normalized / "statistics.json", "normalize")
+    statistics = json_files.parse_json((normalized / "statistics.json").read_bytes())
     splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
     few = [Split(split.inputs[:IMAGES], split.targets[:IMAGES]) for split in splits]
     plan = strategies.plan_training(chosen.train, {"train": IMAGES, "validation": len(few[1].targets)}, os.environ)

@@ -102,19 +102,22 @@ def record(params_file: Path, key: str = "a" * 32, **changes: Any) -> dict[str, 
             "images": SPLITS,
             "scaling": {"name": "standard", "offset": 33.5, "divisor": 78.25},
             "sha256": {
-                f"{split}_{kind}.npy": f"{number}{kind[0]}" + 62 * "0"
+                f"{split}_{kind}.npy": f"{number}{kind[0].encode().hex()}" + 61 * "0"
                 for number, split in enumerate(SPLITS)
                 for kind in ("images", "labels")
             },
         },
         "sha256": {"params": "1" * 64, "data": "2" * 64, "code": "3" * 64, "model": "4" * 64},
         "git": {"commit": "c" * 40, "dirty": False},
+        "machine": {},
         "versions": {"python": "3.11.7", "keras": "3.15.1"},
         "environment": ["keras==3.15.1", "numpy==2.4.6"],
         "strategy": {
             "name": "none",
+            "asked": "none",
             "backend": "tensorflow",
             "devices": ["/cpu:0"],
+            "workers": 1,
             "replicas": 1,
             "batch_per_replica": 256,
         },

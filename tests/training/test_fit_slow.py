@@ -23,9 +23,9 @@ def normalized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def splits(normalized: Path) -> dict[str, Split]:
-    from keras_pipeline.core import files
+    from keras_pipeline.core import json_files
 
-    statistics = files.read_json(normalized / "statistics.json", "normalize")
+    statistics = json_files.parse_json((normalized / "statistics.json").read_bytes())
     return {name: read_split(normalized, name, statistics) for name in ("train", "validation")}
 
 

@@ -1,8 +1,6 @@
 """Can a run be repeated? What it recorded against what is here, and its training made again from its commit."""
 
-import io
 import time
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,8 @@ from numpy.typing import NDArray
 from keras_pipeline.audit import checkout, differences
 from keras_pipeline.audit.differences import LOSS_COLUMNS, Difference
 from keras_pipeline.core import files
-from keras_pipeline.core.errors import BusyError, DownloadError, MachineError, ModelFileError, ParamsError
+from keras_pipeline.core.errors import BusyError, DownloadError, MachineError, ParamsError
+from keras_pipeline.models.weights_file import read_weights
 from keras_pipeline.records import record
 from keras_pipeline.records.git import describe_git
 from keras_pipeline.records.record import RunRecord, read_record
@@ -169,7 +168,7 @@ def compare_trainings(run: RunRecord, again: RunRecord, model: Path, new_model: 
     if same_model:
         figures.append("the same model.keras")
     elif model.is_file() and files.file_sha256(model) == run["sha256"]["model"]:
-        apart = _weights_apart(_weights(model), _weights(new_model))
+        apart = _weights_apart(read_weights(model), read_weights(new_model))
         figures.append("another network" if apart is None else f"of a weight {apart:.2g}")
     else:
         figures.append(f"another model.keras, and the recorded one is not in {model} to compare its weights")
@@ -198,26 +197,6 @@ def _histories(run: RunRecord, again: RunRecord) -> tuple[list[str], float | Non
             if row.get(name) != other[name]:
                 differing.append(f"epoch {row['epoch']} {name} {row.get(name)} there, {other[name]} here")
     return differing, largest
-
-
-def _weights(path: Path) -> dict[str, NDArray[Any]]:
-    """Every array in a .keras file by its name there; nothing else of the file is read, and no framework needed."""
-    import h5py  # type: ignore[import-untyped]
-
-    found: dict[str, NDArray[Any]] = {}
-
-    def keep(name: str, entry: Any) -> None:
-        if isinstance(entry, h5py.Dataset):
-            found[name] = np.asarray(entry)
-
-    try:
-        with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
-            weights.visititems(keep)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ModelFileError(
-            f"{path}: no .keras file with weights ({error}). The stage 'train' writes it: `dvc checkout`."
-        ) from None
-    return found
 
 
 def _weights_apart(recorded: dict[str, NDArray[Any]], repeated: dict[str, NDArray[Any]]) -> float | None:

@@ -226,7 +226,8 @@ def write_small_images(folder: Path) -> Path:
     pixels, labels = digits["train-images"], digits["train-labels"]
     scaling = fit_scaling("unit", [pixels])
     digests: dict[str, str] = {}
-    for name, part in (("train", slice(SMALL_IMAGES)), ("validation", slice(-SMALL_VALIDATION, None))):
+    parts = {"train": slice(SMALL_IMAGES)} | dict.fromkeys(("validation", "test"), slice(-SMALL_VALIDATION, None))
+    for name, part in parts.items():
         digests |= splits.write_split(folder, name, [pixels[part]], labels[part], scaling)
     names = list(DATASETS["digits"].class_names)
     statistics: Statistics = {
@@ -235,10 +236,12 @@ def write_small_images(folder: Path) -> Path:
         "task": "classes",
         "shape": list(DATASETS["digits"].shape),
         "class_names": names,
-        "scaling": vars(scaling),
+        "scaling": scaling.constants(),
         "target": None,
-        "images": {"train": SMALL_IMAGES, "validation": SMALL_VALIDATION},
-        "class_counts": {},
+        "images": {name: len(labels[part]) for name, part in parts.items()},
+        "class_counts": {
+            name: np.bincount(labels[part], minlength=len(names)).tolist() for name, part in parts.items()
+        },
         "test_images_also_in_train": 0,
         "sha256": digests,
     }

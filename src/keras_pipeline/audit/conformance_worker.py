@@ -16,6 +16,7 @@ from keras_pipeline.checks.params import CheckedParams
 from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.config.params import Params
 from keras_pipeline.core import files
+from keras_pipeline.core.json_files import parse_json
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.data.task_spec import TaskSpec
@@ -47,7 +48,7 @@ def train_jobs(folder: Path) -> None:
     `Results` are written by the chief alone. What the framework prints goes to a file log-RANK.txt there; the
     devices, once they are opened, to standard error.
     """
-    task = files.read_json(folder / "task.json", "conformance")
+    task = parse_json((folder / "task.json").read_bytes())  # of the process that began this one
     data = Path(task["data"])
     statistics = read_statistics(data)
     splits = [read_split(data, name, statistics) for name in ("train", "validation")]

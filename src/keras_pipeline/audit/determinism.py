@@ -22,6 +22,7 @@ from keras_pipeline.checks.params import load_params
 from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import MachineError, ParamsError
+from keras_pipeline.core.json_files import parse_json
 from keras_pipeline.data import splits
 from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.data.task_spec import TaskSpec
@@ -83,7 +84,7 @@ def measure_determinism(params_file: Path, runs: int, command: Sequence[str]) ->
 
 def train_repeatedly(folder: Path) -> None:
     """Train `folder`/task.json's job over and over in this process; the chief leaves digests.json."""
-    task = files.read_json(folder / "task.json", "determinism")
+    task = parse_json((folder / "task.json").read_bytes())
     job, data = TrainingJob(**task["job"]), Path(task["data"])
     chosen = job.params()
     statistics = read_statistics(data)
@@ -142,7 +143,7 @@ def _digests(
     code = conformance.run_placement(placement, [*command, str(folder)], environ)
     if code:
         raise MachineError(f"the process of {placement.name} ended with {code}; see its lines above.")
-    digests: list[str] = files.read_json(folder / "digests.json", "determinism")
+    digests: list[str] = parse_json((folder / "digests.json").read_bytes())
     return digests
 
 

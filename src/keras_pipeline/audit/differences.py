@@ -16,6 +16,7 @@ from keras_pipeline.data.statistics import describe_dataset, read_statistics
 from keras_pipeline.records import provenance, record
 from keras_pipeline.records.provenance import TRAINING
 from keras_pipeline.records.record import MACHINE_TITLES, RunRecord
+from keras_pipeline.sources.manifest import read_manifest
 
 LOSS_COLUMNS = ("train/loss", "val/loss")
 FRAMEWORKS = ("tensorflow", "jax", "torch")
@@ -86,9 +87,8 @@ def compare_files(run: RunRecord, models: Path, raw: Path, normalized: Path) -> 
     elif files.file_sha256(model) != run["sha256"]["model"]:
         yield Difference("fault", f"model: {model} is not the network that this run wrote (`dvc checkout`)")
     try:
-        fetched = files.read_json(raw / "dataset.json", written_by="fetch", keys=("files",))["files"]
-        expected = {raw / role: entry["sha256"] for role, entry in fetched.items()}
-    except (DataError, TypeError, KeyError, AttributeError):
+        expected = {raw / role: entry["sha256"] for role, entry in read_manifest(raw)["files"].items()}
+    except DataError:
         expected = {}
     statistics = normalized / "statistics.json"
     if statistics.is_file() and files.file_sha256(statistics) != run["sha256"]["data"]:

@@ -17,10 +17,11 @@ from keras_pipeline.checks.dvc_files import find_faults, find_torn_lock
 from keras_pipeline.checks.dvc_settings import ask_dvc, cache_folder, site_cache_fault
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.config.datasets import DATASETS
-from keras_pipeline.core import files, process
-from keras_pipeline.core.errors import MachineError, PipelineError, masked
+from keras_pipeline.core import process
+from keras_pipeline.core.errors import DataError, MachineError, PipelineError, masked
 from keras_pipeline.models import frameworks, settings
 from keras_pipeline.records.git import describe_git, git_state, is_unknown
+from keras_pipeline.sources.manifest import read_manifest
 from keras_pipeline.tracking import store
 from keras_pipeline.tracking.stores import address, connection, database, relocation
 from keras_pipeline.tracking.stores.address import Location
@@ -255,8 +256,13 @@ def _dataset(params_file: Path, raw: Path) -> Finding:
     if not DATASETS[name].files:
         return True, f"{name} comes with scikit-learn"
     manifest = raw / "dataset.json"
-    if manifest.is_file() and files.read_json(manifest, "fetch", keys=["name"])["name"] == name:
-        return True, f"{name} is in {raw}/"
+    if manifest.exists():
+        try:
+            there = read_manifest(raw)["name"]
+        except DataError as error:
+            return False, str(error)
+        if there == name:
+            return True, f"{name} is in {raw}/"
     for mirror in _mirrors(name):
         if _answers(mirror):
             return True, f"{name} can be fetched from {masked(mirror)}"

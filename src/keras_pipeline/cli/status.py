@@ -8,6 +8,7 @@ from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import format_headline, format_score
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
+from keras_pipeline.evaluation.predictions import read_scores
 from keras_pipeline.records import provenance
 from keras_pipeline.records.git import describe_git, git_state, is_unknown
 from keras_pipeline.records.provenance import TRAINING
@@ -29,7 +30,7 @@ def show_status(params: Params, normalized: Path, models: Path, reports: Path) -
     print(f"run:      {record['name']}, key {record['key']}")
     print(f"trained:  {trained}, {len(record['history'])} epochs, {record['train_seconds']:.0f} s, {commit}")
     if (reports / "metrics.json").is_file():
-        scores = files.read_json(reports / "metrics.json", written_by="evaluate")
+        scores = read_scores(reports / "metrics.json")
         result = f"{format_headline(scores)}, test/loss {format_score(scores['test/loss'])}"
         print(f"result:   {result}; figures in {reports / 'figures'}/")
     if is_unknown(here := git_state()):

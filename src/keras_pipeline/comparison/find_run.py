@@ -1,11 +1,8 @@
 """A finished run wherever its files are: a folder, a git revision or DVC experiment, or a store of runs."""
 
 import hashlib
-import io
-import math
 import re
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError, MachineError, ParamsError
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.evaluation.binary import class_shares
+from keras_pipeline.evaluation.predictions import read_reports
 from keras_pipeline.records.git import refusal, run_git
 from keras_pipeline.records.record import RunRecord, check_record, read_record
 
@@ -89,7 +87,7 @@ def find_run(requested_name: str, stored: Stored) -> FoundRun:
         own = Path(temporary)
         for commit, name in revisions.items():
             kind = "DVC experiment" if EXPERIMENT.fullmatch(name) else "git revision"
-            with _told_of(f"{kind} {requested_name}, commit {commit[:12]}") as location:
+            with _told_of(f"{kind} {requested_name}, commit {commit[:12]}", own) as location:
                 _check_out(commit, own)
                 return _read(requested_name, location, read_record(own / RECORD), own)
         try:
@@ -103,17 +101,18 @@ def find_run(requested_name: str, stored: Stored) -> FoundRun:
             # What git refuses may be there all the same: that is the machine's fault, and not a wrong name.
             kind = MachineError if refused and "not a git repository" not in refused else type(error)
             raise kind(f"'{requested_name}': no folder with models/ and reports/ in it, {in_git}.\n{error}") from None
-        with _told_of(f"MLflow's run {name}") as location:
+        with _told_of(f"MLflow's run {name}", own) as location:
             return _read(requested_name, location, record, own)
 
 
 @contextmanager
-def _told_of(location: str) -> Iterator[str]:
-    """Whatever is wrong with the data of a run, the message begins with where it was found."""
+def _told_of(location: str, temporary: Path = Path()) -> Iterator[str]:
+    """Whatever is wrong with the data of a run, the message begins with where it was found, and does not name the
+    temporary folder that they were brought to."""
     try:
         yield location
     except DataError as error:
-        raise DataError(f"{location}: {error}") from None
+        raise DataError(f"{location}: {str(error).replace(f'{temporary}/', '')}") from None
 
 
 def _revisions(requested_name: str) -> tuple[dict[str, str], str]:
@@ -190,48 +189,18 @@ def _check_evaluated(locked: Mapping[str, LockedStage], network: str | None) -> 
         raise DataError(STALE)
 
 
-def _read(requested_name: str, location: str, record: RunRecord, reports: Path, folder: Path | None = None) -> FoundRun:
-    """The run of this record with what is in the folder `reports`, as far as it belongs together."""
+def _read(requested_name: str, location: str, record: RunRecord, folder: Path, own: Path | None = None) -> FoundRun:
+    """The run of this record with the reports in `folder`, as far as it belongs together; `own`: the run's folder."""
     if "diverged" in record:
         raise DataError(f"the training diverged ({record['diverged']}), so there is no test result to compare.")
     check_record(record)
     dataset = record["dataset"]
-    classes = len(dataset["class_names"])
-    metric = "test/accuracy" if classes else "test/mean_absolute_error"
-    scores = files.read_json(reports / SCORES, written_by="evaluate", keys=(metric,))
-    outputs, labels = _predictions(reports / PREDICTIONS, "labels" if classes else "targets")
-    if not all(type(score) in (int, float) for score in scores.values()):
-        raise DataError(f"{SCORES} holds what is no number. The stage 'evaluate' writes it: run `dvc repro`.")
-    images = dataset["images"].get("test")
-    shape = (images, classes if classes > 2 else 1)
-    if outputs.shape != shape or labels.shape != (images,):
-        raise DataError(
-            f"{PREDICTIONS} has answers of shape {outputs.shape}; expected {shape} by its record. "
-            "They are of different runs: run `dvc repro`."
-        )
-    if not classes:
-        target = Scaling(**(dataset["target"] or {}))
+    scores, answers = read_reports(folder / "reports", dataset, record["sha256"]["model"])
+    outputs: NDArray[np.floating[Any]] = answers.outputs
+    labels = answers.targets
+    if dataset["target"]:
+        target = Scaling(**dataset["target"])
         outputs, labels = target.undo(outputs), target.undo(labels)
-        reached = float(np.abs(outputs[:, 0] - labels).mean())
-    else:
-        outputs = class_shares(outputs) if classes == 2 else outputs
-        reached = float((outputs.argmax(axis=1) == labels).mean())
-    if not math.isclose(reached, scores[metric], rel_tol=1e-9):
-        raise DataError(
-            f"{SCORES} says {metric} {scores[metric]}, {PREDICTIONS} gives {reached}: they are "
-            "of different runs, or one was changed. Run `dvc repro`."
-        )
-    return FoundRun(requested_name, location, record, scores, outputs, labels, folder)
-
-
-def _predictions(path: Path, labels: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    try:
-        # From memory: of a damaged archive NumPy leaves the file open.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as saved:
-            return saved["outputs"], saved[labels]
-    except FileNotFoundError:
-        raise DataError(f"there is no {PREDICTIONS}. The stage 'evaluate' writes it: run `dvc repro`.") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{PREDICTIONS} cannot be read ({error}). The stage 'evaluate' writes it: run `dvc repro`."
-        ) from None
+    elif outputs.shape[1] == 1:
+        outputs = class_shares(outputs)
+    return FoundRun(requested_name, location, record, scores, outputs, labels, own)

@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -74,29 +74,41 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path, written_by: str, keys: Iterable[str] = ()) -> Any:
-    """The JSON value in `path`, an object with these keys if any are named.
+LARGEST_BYTES = 2**28
+"""No file of JSON or CSV, or of a network's answers, is larger: they are read as a whole."""
+LARGEST_MODEL = 2**36
 
-    Raises DataError naming what writes it when the file is missing, damaged or without a key: `written_by` is a stage,
-    or two words of the command line such as "study run".
-    """
+
+def open_regular(path: Path, written_by: str) -> BinaryIO:
+    """The file, to read. Raises DataError, with the command that writes it, where it is missing, or a folder, a pipe or
+    a device, on which a reader would wait."""
     try:
-        value = json.loads(path.read_bytes())
-        if lacking := [key for key in keys if not isinstance(value, dict) or key not in value]:
-            raise ValueError(f"lacks {', '.join(lacking)}")
-        return value
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise DataError(f"{path}: not there. {_writer(written_by)}.") from None
-    except ValueError as error:
-        raise DataError(
-            f"{path}: not the JSON that it should be ({error}). {_writer(written_by, 'delete it and ')}."
-        ) from None
+        what = "a link to a file that is not there" if path.is_symlink() else "not there"
+        raise DataError(f"{path}: {what}. {remedy(written_by)}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        what = "a folder" if path.is_dir() else "a pipe or a device"
+        raise DataError(f"{path}: {what}. Expected: a file. {remedy(written_by, 'remove it and ')}")
+    return os.fdopen(descriptor, "rb")
 
 
-def _writer(written_by: str, first: str = "") -> str:
+def read_content(path: Path, written_by: str, most: int = LARGEST_BYTES) -> bytes:
+    """All bytes of a file. Raises DataError as `open_regular` does, and where there are more than `most`."""
+    with open_regular(path, written_by) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise DataError(f"{path}: {size} bytes. Expected: {most} at most. {remedy(written_by, 'delete it and ')}")
+        return file.read()
+
+
+def remedy(written_by: str, first: str = "") -> str:
+    """What writes a file anew: a stage of dvc.yaml, or words of the command line such as "study run"; `first` is what
+    is to be done before."""
     if " " in written_by:
-        return f"`keras-pipeline {written_by}` writes it: {first}run it again"
-    return f"The stage '{written_by}' writes it: {first}run `dvc repro {written_by}`"
+        return f"`keras-pipeline {written_by}` writes it: {first}run it again."
+    return f"The stage '{written_by}' writes it: {first}run `dvc repro {written_by}`."
 
 
 def clear_folder(folder: Path) -> None:
@@ -109,8 +121,10 @@ def clear_folder(folder: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes as 64 hexadecimal digits."""
-    with path.open("rb") as file:
+    """SHA-256 of a file's bytes as 64 hexadecimal digits. Raises OSError; a pipe or a device is no file."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "No file, but a pipe or a device", str(path))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

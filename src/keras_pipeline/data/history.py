@@ -2,11 +2,16 @@
 
 import csv
 import io
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+"""As programs write one: without spaces, lines below digits, or words."""
 
 
 def write_history(path: Path, rows: Sequence[dict[str, float]]) -> None:
@@ -19,18 +24,35 @@ def write_history(path: Path, rows: Sequence[dict[str, float]]) -> None:
     files.write_atomically(path, text.getvalue().encode())
 
 
-def read_history(path: Path) -> list[dict[str, float]]:
-    """The rows, at least one; `epoch` is an int. Raises DataError where the file is missing or none of ours."""
+def read_history(path: Path, written_by: str = "train") -> list[dict[str, float]]:
+    """The rows, at least one, their epochs counted from 1 as whole numbers.
+
+    Raises DataError, with the line, where the file is missing or none of ours.
+    """
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-        history: list[dict[str, float]] = [
-            {name: (int if name == "epoch" else float)(value) for name, value in row.items()} for row in rows
-        ]
-        if not history:
-            raise ValueError("it holds no epoch")
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(
-            f"{path}: cannot be read as a training history ({error}). "
-            "The stage 'train' writes it: run `dvc repro train`."
-        ) from None
-    return history
+        lines = list(csv.reader(io.StringIO(files.read_content(path, written_by).decode(), newline="")))
+        columns = lines[0] if lines else []
+        if len(columns) < 2 or columns[0] != "epoch" or len(set(columns)) < len(columns):
+            raise ValueError(f"line 1: got {', '.join(columns)[:80]!r}. Expected: epoch and what was measured in it")
+        rows = [_row(columns, cells, number) for number, cells in enumerate(lines[1:], 1)]
+        if not rows:
+            raise ValueError("got no epoch. Expected: a line for each")
+    except (ValueError, csv.Error) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: {error}. {files.remedy(written_by, 'delete it and ')}") from None
+    return rows
+
+
+def _row(columns: Sequence[str], cells: Sequence[str], epoch: int) -> dict[str, float]:
+    line = f"line {epoch + 1}"
+    if len(cells) != len(columns):
+        raise ValueError(f"{line}: got {len(cells)} values. Expected: {len(columns)}")
+    if cells[0] != str(epoch):
+        raise ValueError(f"{line}: epoch: got {cells[0][:40]!r}. Expected: {epoch}")
+    row: dict[str, float] = {"epoch": epoch}
+    for name, text in zip(columns[1:], cells[1:], strict=True):
+        if not NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+            raise ValueError(f"{line}: {ascii(name)[1:-1]}: got {text[:40]!r}. Expected: a finite number")
+        row[name] = float(text)
+    return row

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_pipeline.data.statistics import ScalingConstants
+
 Pixels = NDArray[np.uint8]
 
 
@@ -28,6 +30,15 @@ class Scaling:
         scaled -= np.float32(self.offset)
         scaled /= np.float32(self.divisor)
         return scaled
+
+    def constants(self) -> ScalingConstants:
+        """As they are recorded."""
+        return {"name": self.name, "offset": self.offset, "divisor": self.divisor}
+
+    def range(self) -> tuple[float, float]:
+        """The least and the greatest value that a pixel is scaled to."""
+        ends = self.apply(np.array([[[0, 255]]], np.uint8))
+        return float(ends.min()), float(ends.max())
 
     def undo(self, scaled: NDArray[Any]) -> NDArray[np.float64]:
         """What was raw, of a table, as float64."""

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_pipeline.core import files, process
+from keras_pipeline.core.array_files import Expected, map_array
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.data.scaling import Scaling
-from keras_pipeline.data.statistics import DatasetDescription
+from keras_pipeline.data.scaling import BLOCK, Scaling
+from keras_pipeline.data.statistics import DatasetDescription, Statistics
 
 Labels = NDArray[np.uint8]
+FINITE = (float(np.finfo(np.float32).min), float(np.finfo(np.float32).max))
 
 
 def stratified_split(labels: Labels, validation_share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -85,7 +87,7 @@ def write_split(
 
 def split_files(statistics: DatasetDescription, name: str) -> list[str]:
     """The names of a split's two files, the inputs first."""
-    return [file for file in statistics["sha256"] if file.startswith(f"{name}_")]
+    return sorted(file for file in statistics["sha256"] if file.startswith(f"{name}_"))
 
 
 def _write(path: Path, count: int, arrays: Iterator[NDArray[Any]]) -> str:
@@ -102,20 +104,46 @@ def _write(path: Path, count: int, arrays: Iterator[NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def read_split(folder: Path, name: str, statistics: DatasetDescription) -> Split:
+def read_split(folder: Path, name: str, statistics: Statistics) -> Split:
     """A split as `write_split` left it, its images left on disk and mapped into memory, whose pages the system
-    may share and take back; raises DataError when a file is not the one that `statistics` names."""
+    may share and take back.
+
+    Raises DataError when a file is not the one that `statistics` names, or holds what no scaling of its dataset gives:
+    another kind, shape or order, a number that is not finite or out of range, a label of no class, other counts.
+    """
     with process.time_part("data"):
-        images, labels = (_read(folder / file, statistics) for file in split_files(statistics, name))
-        return Split(images, np.array(labels))
+        of_inputs, of_targets = split_files(statistics, name)
+        count, classes = statistics["images"][name], len(statistics["class_names"])
+        inputs = _read(folder / of_inputs, Expected("<f4", (count, *statistics["shape"])), statistics)
+        targets = np.array(_read(folder / of_targets, Expected("<i8" if classes else "<f4", (count,)), statistics))
+        _check_range(folder / of_inputs, inputs, *(Scaling(**statistics["scaling"]).range() if classes else FINITE))
+        _check_range(folder / of_targets, targets, *((0, classes - 1) if classes else FINITE))
+        if classes and (counts := np.bincount(targets, minlength=classes).tolist()) != statistics["class_counts"][name]:
+            raise DataError(
+                f"{folder / of_targets}: got {counts} of the classes. Expected: {statistics['class_counts'][name]}, as "
+                f"statistics.json has it. {files.remedy('normalize')}"
+            )
+        return Split(inputs, targets)
 
 
-def _read(path: Path, statistics: DatasetDescription) -> NDArray[Any]:
-    expected = statistics["sha256"][path.name]
-    if not path.is_file() or files.file_sha256(path) != expected:
+def _read(path: Path, expected: Expected, statistics: DatasetDescription) -> NDArray[Any]:
+    digest = statistics["sha256"][path.name]
+    if not path.is_file() or files.file_sha256(path) != digest:
         raise DataError(
-            f"{path}: not the file that the stage 'normalize' wrote (its SHA-256 should be {expected[:12]}…). "
+            f"{path}: not the file that the stage 'normalize' wrote (its SHA-256 should be {digest[:12]}…). "
             "Run `dvc repro normalize` to have it written again."
         )
-    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
+    return map_array(path, expected, "normalize")
+
+
+def _check_range(path: Path, array: NDArray[Any], low: float, high: float) -> None:
+    """Raise DataError with the index of a value that is not finite, or not from `low` to `high`."""
+    for start in range(0, len(array), BLOCK):
+        block = array[start : start + BLOCK]
+        if not (low <= block.min() and block.max() <= high):  # not so with NaN either
+            first = np.argwhere(~((low <= block) & (block <= high)))[0]
+            index = [start + int(first[0]), *map(int, first[1:])]
+            raise DataError(
+                f"{path}{index}: got {block[tuple(first)]}. Expected: a number from {low:g} to {high:g}. "
+                f"{files.remedy('normalize')}"
+            )

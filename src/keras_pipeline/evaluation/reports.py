@@ -142,7 +142,8 @@ def _nothing_learned(
 def _regression(
     answers: Predictions, test: Split, statistics: DatasetDescription, settings: Evaluate, seed: int
 ) -> Report:
-    target = Scaling(**(statistics["target"] or {}))
+    constants: Any = statistics["target"]
+    target = Scaling(**constants)
     *features, name = DATASETS[statistics["dataset"]].columns
     predicted, true = target.undo(answers.outputs[:, 0]), target.undo(test.targets)
     found = regression.regression_scores(predicted, true)

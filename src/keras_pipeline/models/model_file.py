@@ -14,6 +14,7 @@ from keras_pipeline.core import files
 from keras_pipeline.core.errors import ModelFileError
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.models import frameworks
+from keras_pipeline.models.weights_file import REMEDY, read_weights
 
 
 def save_network(model: keras.Sequential, path: Path) -> None:
@@ -57,13 +58,15 @@ def load_weights(model: keras.Sequential, path: Path) -> None:
     Nothing but numbers is taken from the file: Keras' `load_model` would run code that a file can hold.
     Raises ModelFileError when the file is missing, damaged or of another network.
     """
+    for name, array in read_weights(path).items():
+        if not np.isfinite(array).all():
+            raise ModelFileError(f"{path}: {name}: got NaN. Expected: finite numbers. {REMEDY.format(path=path)}")
     try:
         model.load_weights(path)
-    except Exception as error:  # Keras, h5py and zipfile raise many kinds for a damaged file
-        reason = "not there" if isinstance(error, FileNotFoundError) else str(error).strip().split("\n")[0]
+    except Exception as error:  # Keras raises many kinds
+        reason = str(error).strip().split("\n")[0]
         raise ModelFileError(
-            f"{path}: cannot be loaded into the network of params.yaml: {reason}. "
-            "The stage 'train' writes it: run `dvc repro train`, or `dvc checkout` to get the old one back."
+            f"{path}: cannot be loaded into the network of params.yaml: {reason}. {REMEDY.format(path=path)}"
         ) from error
 
 

@@ -7,17 +7,18 @@ import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Annotated, Any, NotRequired
 
-from pydantic import FiniteFloat, TypeAdapter, ValidationError
+from pydantic import Field, FiniteFloat, TypeAdapter
 from typing_extensions import TypedDict
 
 from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.config.params import Params
 from keras_pipeline.core import files
-from keras_pipeline.core.errors import DataError
-from keras_pipeline.data.statistics import DatasetDescription, describe_dataset
-from keras_pipeline.distribution.strategies import OpenedStrategy, Plan
+from keras_pipeline.core.errors import DataError, ModelFileError
+from keras_pipeline.core.json_files import Count, Digest, Key, Line, Moment, Scalar, Seconds, Size, read_json, refuse
+from keras_pipeline.data.history import read_history
+from keras_pipeline.data.statistics import DatasetDescription, check_description, describe_dataset
 from keras_pipeline.models import settings
 from keras_pipeline.records import provenance
 from keras_pipeline.records.git import Git, git_state
@@ -40,14 +41,14 @@ SETTINGS = {
 class StrategyRecord(TypedDict):
     """Where and how a training really computed; `asked`: the strategy of the params."""
 
-    name: str
-    asked: str
-    backend: str
-    devices: list[str]
-    workers: int
-    replicas: int
-    batch_per_replica: NotRequired[int]
-    batch_statistics: NotRequired[str]
+    name: Line
+    asked: Line
+    backend: Line
+    devices: Annotated[list[Line], Field(min_length=1)]
+    workers: Size
+    replicas: Size
+    batch_per_replica: NotRequired[Size]
+    batch_statistics: NotRequired[Line]
     fused: NotRequired[bool]
 
 
@@ -63,30 +64,30 @@ class RunRecord(TypedDict):
     """
 
     format: NotRequired[int]
-    key: str
-    name: str
-    started: float
-    ended: NotRequired[float]
-    train_seconds: NotRequired[float]
-    resumed: list[str]
-    params: dict[str, bool | int | float | str]
+    key: Key
+    name: Line
+    started: Moment
+    ended: NotRequired[Moment]
+    train_seconds: NotRequired[Seconds]
+    resumed: list[Line]
+    params: dict[str, Scalar]
     dataset: DatasetDescription
-    sha256: dict[str, str]
+    sha256: dict[str, Digest]
     git: Git
-    host: NotRequired[str]
-    machine: dict[str, str]
-    versions: dict[str, str]
-    environment: list[str]
+    host: NotRequired[Line]
+    machine: dict[str, Line]
+    versions: dict[str, Line]
+    environment: list[Line]
     strategy: NotRequired[StrategyRecord]
-    weights: NotRequired[int]
-    reproducibility: str
+    weights: NotRequired[Count]
+    reproducibility: Line
     history: list[dict[str, FiniteFloat]]
-    best_epoch: NotRequired[int | None]
-    seconds: NotRequired[dict[str, float]]
+    best_epoch: NotRequired[Size | None]
+    seconds: NotRequired[dict[str, FiniteFloat]]
     diverged: NotRequired[str]
     pruned: NotRequired[str]
-    together: NotRequired[int]
-    debug: NotRequired[str]
+    together: NotRequired[Size]
+    debug: NotRequired[Line]
     trace: NotRequired[str]
 
 
@@ -97,21 +98,81 @@ IN_EVERY_FILE = (
 """What every reader of models/run.json relies on."""
 
 
+RECORD = TypeAdapter(RunRecord)
+
+
 def read_record(path: Path, written_by: str = "train") -> RunRecord:
     """The record in a file, of this version or an earlier one; `written_by`: the command that would write it again.
 
-    Raises DataError where the file is missing, damaged, or of a newer version.
+    Raises DataError where the file is missing, damaged, contradicts itself, or is of a newer version.
     """
-    record: RunRecord = files.read_json(path, written_by, IN_EVERY_FILE)
-    if (found := record.get("format", 1)) not in range(1, FORMAT + 1):
-        raise DataError(
-            f"{path}: a record of format {found}, which a newer version wrote. Expected: {FORMAT} at most. Read it "
-            "with that version."
+
+    def upgraded(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if (found := value.get("format", 1)) not in range(1, FORMAT + 1):
+            raise DataError(
+                f"{path}: a record of format {found}, which a newer version wrote. Expected: {FORMAT} at most. Read it "
+                "with that version."
+            )
+        if isinstance(value.get("dataset"), dict) and found == 1:  # it knew one task
+            first = {"task": "classes", "shape": list(IMAGE_SHAPE), "target": None}
+            value["dataset"] = {**first, **value["dataset"]}
+        return value
+
+    return read_json(path, RECORD, written_by, upgrade=upgraded, check=_check_whole)
+
+
+def _check_whole(record: RunRecord) -> None:
+    """Raise ValueError where a record lacks what every reader relies on, or contradicts itself."""
+    for key in IN_EVERY_FILE:
+        if key not in record:
+            raise ValueError(f"{key} is missing.")
+    check_description(record["dataset"], "dataset.")
+    networkless = bool(record.keys() & {"diverged", "pruned"})
+    for name in ("params", "data", "code", *(() if networkless else ("model",))):
+        if name not in record["sha256"]:
+            raise ValueError(f"sha256.{name} is missing.")
+    history, best = record["history"], record["best_epoch"]
+    if (best is None) != networkless or (best or 0) > len(history):
+        refuse("best_epoch", best, "null without a network" if networkless else f"an epoch, 1 to {len(history)}")
+    for number, row in enumerate(history):
+        if row.get("epoch") != number + 1 or not isinstance(row["epoch"], int):
+            refuse(f"history[{number}].epoch", row.get("epoch"), f"{number + 1}")
+        if lacking := {*history[0], "train/loss", "val/loss"} - set(row):
+            raise ValueError(f"history[{number}].{min(lacking)} is missing.")
+
+
+def check_model(record: RunRecord, model: Path) -> None:
+    """Raise ModelFileError where the file is there and not the network that the run wrote."""
+    expected = record["sha256"].get("model", "none")
+    if model.is_file() and (found := files.file_sha256(model)) != expected:
+        raise ModelFileError(
+            f"{model}: got the network {found[:12]}…. Expected: {expected[:12]}, which the run's "
+            "record run.json names: one of them was exchanged. `dvc checkout --force` gets back those that belong "
+            "together, `dvc repro train` makes them anew."
         )
-    if isinstance(record["dataset"], dict):  # the first versions knew one task
-        first = {"task": "classes", "shape": list(IMAGE_SHAPE), "target": None}
-        record["dataset"] = {**first, **record["dataset"]}  # type: ignore[typeddict-item]
-    return record
+
+
+def check_belongings(models: Path, normalized: Path) -> None:
+    """Raise DataError or ModelFileError where the network, its history or the data are not those of the record beside
+    the network; where there is none, nothing is known of them."""
+    path = models / "run.json"
+    if not path.exists():
+        return
+    record = read_record(path)
+    check_model(record, models / "model.keras")
+    if files.file_sha256(normalized / "statistics.json") != record["sha256"]["data"]:
+        raise DataError(
+            f"{normalized}: not the data that {path} names, on which the network was trained. Run `dvc repro`, which "
+            "makes the data and trains."
+        )
+    rows = [{name: value for name, value in row.items() if name != "time"} for row in record["history"]]
+    if read_history(models / "history.csv") != rows:
+        raise DataError(
+            f"{models / 'history.csv'}: not the epochs that {path} has: one of them was exchanged. "
+            "`dvc checkout --force` gets back those that belong together, `dvc repro train` makes them anew."
+        )
 
 
 def write_record(path: Path, record: RunRecord) -> None:
@@ -224,22 +285,6 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def describe_strategy(plan: Plan, strategy: OpenedStrategy, *, statistics: bool, fused: bool) -> StrategyRecord:
-    """Where and how the training really computes. `statistics`: whether the network has a BatchNormalization;
-    `fused`: whether many steps run as one program."""
-    return {
-        "name": strategy.name,
-        "asked": strategy.requested or strategy.name,
-        "backend": plan.train.computed_by,
-        "devices": list(strategy.devices),
-        "workers": strategy.workers,
-        "replicas": strategy.replicas,
-        "batch_per_replica": plan.batch_size // strategy.replicas,
-        "batch_statistics": plan.train.batch_statistics if statistics and strategy.replicas > 1 else "one device",
-        "fused": fused,
-    }
-
-
 SETTING_TITLES = {
     "onednn": "oneDNN",
     "intra_op_threads": "threads",
@@ -256,24 +301,16 @@ MACHINE_TITLES = {
 
 
 COMPARED: dict[str, set[str]] = {
-    "sha256": {"params", "data", "code", "model"},
     "machine": {"processor", "cores", "onednn", "threads"},
-    "strategy": {"name"},
+    "sha256": {"model"},
 }
-"""What two runs are compared by, beyond what `RunRecord` requires."""
+"""What two runs are compared by, beyond what every record has."""
 
 
 def check_record(record: RunRecord) -> None:
     """Raise DataError naming what a record of a run with a network lacks of all that two runs are compared by."""
-    try:
-        TypeAdapter(RunRecord).validate_python(record, strict=True)
-        values: Mapping[str, Any] = record
-        lacking = {name: None for name, keys in COMPARED.items() if not keys <= set(values.get(name, ()))}
-        if not all(set(row) >= {"epoch", "train/loss", "val/loss"} for row in record["history"] or [{}]):
-            lacking["history"] = None
-    except ValidationError as error:
-        lacking = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors())
-    if lacking:
+    values: Mapping[str, Any] = record
+    if lacking := [name for name, keys in COMPARED.items() if not keys <= set(values[name])]:
         raise DataError(
             f"the run's record (run.json) lacks what is needed of {', '.join(lacking)}: an older version wrote it, or "
             "it was damaged. Expected: a record as this version's train writes it. Train again, and take that run."

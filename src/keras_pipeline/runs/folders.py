@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
 from keras_pipeline.config.params import Params
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
+from keras_pipeline.core.json_files import Digest, read_json
+from keras_pipeline.evaluation.predictions import PREDICTIONS, SCORES, read_scores
 from keras_pipeline.records import provenance
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.records.provenance import TRAINING
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 
 
 TRAININGS = (TRAINING, "keras_pipeline.runs.together")
+DIGESTS = TypeAdapter(dict[str, Digest])
 EVALUATION = "keras_pipeline.stages.evaluate"
 DATA = ("keras_pipeline.stages.fetch", "keras_pipeline.stages.normalize")
 PRUNED = "pruned"
@@ -55,7 +60,7 @@ def is_data_made(folders: Folders, params: Params) -> bool:
     """Whether the arrays are there, made by this code."""
     normalized = folders.normalized(params)
     with suppress(DataError):
-        made = files.read_json(normalized / "made.json", written_by="study run")
+        made = read_json(normalized / "made.json", DIGESTS, "study run")
         return bool(made == _code(*DATA)) and (normalized / "statistics.json").is_file()
     return False
 
@@ -98,16 +103,19 @@ class ResultCache:
         """Whether the reports in `run_folder` are of this training and this code; a training that diverged has none."""
         if "diverged" in record:
             return True
-        with suppress(DataError):
-            return bool(files.read_json(run_folder / "evaluated.json", "study run") == self._evaluation(record))
+        with suppress(DataError, OSError):
+            return read_json(run_folder / "evaluated.json", DIGESTS, "study run") == self._evaluation(
+                run_folder, record
+            )
         return False
 
     def keep_evaluated(self, run_folder: Path, record: RunRecord) -> None:
         """Say that the reports in `run_folder` are of this training."""
-        files.write_json(run_folder / "evaluated.json", self._evaluation(record))
+        files.write_json(run_folder / "evaluated.json", self._evaluation(run_folder, record))
 
-    def _evaluation(self, record: RunRecord) -> dict[str, str]:
-        return {"model": record["sha256"]["model"], "code": self.code[EVALUATION]}
+    def _evaluation(self, run_folder: Path, record: RunRecord) -> dict[str, str]:
+        reports = {name: files.file_sha256(run_folder / "reports" / name) for name in (SCORES, PREDICTIONS)}
+        return {"model": record["sha256"]["model"], "code": self.code[EVALUATION], **reports}
 
     def _data(self, normalized: Path) -> str:
         if normalized not in self.data:
@@ -126,7 +134,7 @@ class FailureRecorder(Observer):
         """Write the record where there is no network, and take away what an earlier training left."""
         word = self.models.parent / PRUNED
         if status == "KILLED" and word.is_file():
-            run["pruned"] = word.read_text(encoding="utf-8")
+            run["pruned"] = word.read_text(encoding="utf-8", errors="replace")
         if run.keys() & {"diverged", "pruned"}:
             for stale in (self.models / "model.keras", *([] if run["history"] else [self.models / "history.csv"])):
                 stale.unlink(missing_ok=True)
@@ -134,10 +142,7 @@ class FailureRecorder(Observer):
             write_record(self.models / "run.json", {**run, "best_epoch": None})
 
 
-def read_scores(run_folder: Path) -> dict[str, float]:
+def read_run_scores(run_folder: Path) -> dict[str, float]:
     """reports/metrics.json of the run in a folder, of classes; empty where its training diverged."""
-    path = run_folder / "reports" / "metrics.json"
-    if not path.is_file():
-        return {}
-    scores: dict[str, float] = files.read_json(path, written_by="evaluate", keys=("test/accuracy",))
-    return scores
+    path = run_folder / "reports" / SCORES
+    return read_scores(path, "study run") if path.is_file() else {}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from keras_pipeline.config.tasks import describe_useless
 from keras_pipeline.core import files
 from keras_pipeline.runs.executor import Executor, Job
-from keras_pipeline.runs.folders import SECONDS, Folders, read_scores
+from keras_pipeline.runs.folders import SECONDS, Folders, read_run_scores
 from keras_pipeline.runs.run import Run
 
 LOOK_SECONDS = 0.05
@@ -119,7 +119,7 @@ class Queue(Work):
         self.done += len(job.runs)
         left = format_duration((time.monotonic() - self.began) / self.done * (self.total - self.done))
         took = format_duration(record_seconds(self.folders, job))
-        scores = [score for run in job.runs if (score := read_scores(self.folders.run(run)))]
+        scores = [score for run in job.runs if (score := read_run_scores(self.folders.run(run)))]
         average = " on average" if len(job.runs) > 1 else ""
         mean = sum(score["test/accuracy"] for score in scores) / max(1, len(scores))
         result = f"test/accuracy {mean:.4f}{average}{describe_useless(scores)}" if scores else "diverged"

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.config.tasks import describe_useless
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import BusyError, DataError, ParamsError
+from keras_pipeline.core.json_files import Seconds, read_json
 from keras_pipeline.data.history import read_history
 from keras_pipeline.records.provenance import TRAINING
 from keras_pipeline.records.record import best_row, read_record
 from keras_pipeline.runs.executor import Executor, Job
-from keras_pipeline.runs.folders import PRUNED, SECONDS, Folders, ResultCache, read_scores
+from keras_pipeline.runs.folders import PRUNED, SECONDS, Folders, ResultCache, read_run_scores
 from keras_pipeline.runs.pool import LOOK_SECONDS, STOP_SECONDS, Work, format_duration, record_seconds
 from keras_pipeline.runs.run import Run, find_file
 from keras_pipeline.searches.search import WINNER, Search, describe_values, load_search
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 
 HISTORY = Path("models", "history.csv")
+SECONDS_FILE = TypeAdapter(Seconds)
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,14 @@ def known_seconds(search: Search, folders: Folders, trial_results: Sequence[Tria
     found = []
     for path in (folders.studies / "runs").glob(f"*/{SECONDS}"):
         try:
-            seconds = files.read_json(path, written_by="study run")
+            seconds = read_json(path, SECONDS_FILE, "study run")
             record = read_record(path.parent / "models" / "run.json", "study run")
         except DataError:
             continue
         values = record["params"]
         like = all(values.get(key) == wanted.get(key) for key in values.keys() | wanted.keys() if key not in apart)
         if like and not record.keys() & {"diverged", "pruned"}:
-            found.append(float(seconds))
+            found.append(seconds)
     return found
 
 
@@ -137,7 +141,7 @@ class _Active:
         history = self.own / HISTORY
         if _stamp(history) == self.stamp:
             return []
-        rows = read_history(history)
+        rows = read_history(history, "search run")
         new, self.rows = rows[self.rows :], max(self.rows, len(rows))
         return new
 
@@ -247,7 +251,7 @@ class Searcher(Work):
         else:
             value = best_row(record)[metric]
             self.trials.complete(trial, value, self.took[-1] if job and job.fresh else None)
-            scores = read_scores(run_folder)
+            scores = read_run_scores(run_folder)
             came = f"{metric} {value:.4f}{describe_useless([scores])}"
         took = format_duration(self.took[-1]) if job else "known already"
         total = self.search.settings.trials

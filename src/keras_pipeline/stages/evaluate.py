@@ -2,22 +2,24 @@
 
 import csv
 import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.config.layers import Flatten
 from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import TASKS
 from keras_pipeline.core import files, process
-from keras_pipeline.core.errors import DivergedError
+from keras_pipeline.core.errors import DataError, DivergedError
 from keras_pipeline.data.history import read_history
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.data.statistics import DatasetDescription, read_statistics
 from keras_pipeline.data.task_spec import TaskSpec, make_targets, task_spec_from
+from keras_pipeline.evaluation.predictions import Answers, read_answers, write_answers
 from keras_pipeline.models import architectures, frameworks
+from keras_pipeline.records.record import check_belongings
 
 PREDICTION_BATCH = 1000
 PREDICTED_TOGETHER = 20 * PREDICTION_BATCH
@@ -26,17 +28,22 @@ PREDICTED_TOGETHER = 20 * PREDICTION_BATCH
 def evaluate_network(params: Params, normalized: Path, models: Path, reports: Path) -> None:
     """Write predictions.npz, then everything that is computed from it: metrics.json, intervals.json, tables, figures.
 
-    predictions.npz: outputs float32 (n, outputs) as the network gave them, labels int64 (n,), in test order, or targets
-    float32 (n,), scaled; loss float64 (), the training loss of them all with the L2 penalty, as Keras reports it; of a
-    linear network for numbers coefficients float32 (features + 1,), its weights and bias. Raises DivergedError where
-    the loss is no finite number.
+    Raises DataError or ModelFileError where a file is missing or damaged, or the network, its history and the data are
+    not those of one run, as far as its record is there; DivergedError where the loss is no finite number.
     """
     with files.lock_folder(reports):
         statistics = read_statistics(normalized)
+        if statistics["dataset"] not in DATASETS:
+            raise DataError(
+                f"{normalized}: of the dataset {statistics['dataset']}. Expected: one of {', '.join(DATASETS)}. "
+                f"{files.remedy('normalize')}"
+            )
+        check_belongings(models, normalized)
         test = read_split(normalized, "test", statistics)
         history = read_history(models / "history.csv")
-        predictions = _predict(params, models / "model.keras", test, task_spec_from(statistics))
-        _write_npz(reports / "predictions.npz", predictions)
+        write_answers(
+            reports / "predictions.npz", _predict(params, models / "model.keras", test, task_spec_from(statistics))
+        )
         write_reports(params, reports, test, statistics, history)
 
 
@@ -48,11 +55,9 @@ def write_reports(
         from keras_pipeline.evaluation import figures
         from keras_pipeline.evaluation.reports import Predictions, make_report
 
-    with np.load(reports / "predictions.npz", allow_pickle=False) as saved:
-        labels = saved["targets" if "targets" in saved else "labels"]
-        coefficients = saved.get("coefficients")
-        answers = Predictions(saved["outputs"], float(saved["loss"]), coefficients)
-    made = make_report(answers, Split(test.inputs, labels), statistics, params.evaluate, params.seed)
+    saved = read_answers(reports / "predictions.npz", statistics)
+    answers = Predictions(saved.outputs, saved.loss, saved.coefficients)
+    made = make_report(answers, Split(test.inputs, saved.targets), statistics, params.evaluate, params.seed)
 
     files.write_json(reports / "metrics.json", made.scores)
     files.write_json(reports / "intervals.json", made.intervals)
@@ -70,8 +75,8 @@ def write_reports(
         print(f"evaluate: {line}")
 
 
-def _predict(params: Params, path: Path, test: Split, task_spec: TaskSpec) -> dict[str, Any]:
-    """What predictions.npz holds, of the network of the params with the weights in `path`."""
+def _predict(params: Params, path: Path, test: Split, task_spec: TaskSpec) -> Answers:
+    """Those of the network of the params with the weights in `path`."""
     frameworks.start_framework()
     from keras_pipeline.models import losses, model_file
 
@@ -91,20 +96,16 @@ def _predict(params: Params, path: Path, test: Split, task_spec: TaskSpec) -> di
             of_each.append(
                 losses.loss_of_each(params.train.loss, params.model.output_activation, logits, targets[some])
             )
-    loss = np.float64(np.concatenate(of_each).mean() + penalty)
+    loss = float(np.concatenate(of_each).mean() + penalty)
     if not np.isfinite(loss):
         raise DivergedError(
             f"{path}: the loss on the test {TASKS[task_spec.task].things} is {loss}; expected a finite number. The "
             "network has diverged: train it again with a lower learning rate."
         )
-    predictions = {
-        "outputs": np.concatenate(outputs),
-        "targets" if task_spec.target else "labels": test.targets,
-        "loss": loss,
-    }
+    coefficients = None
     if task_spec.target and all(isinstance(layer, Flatten) for layer in architectures.hidden_layers(params.model)):
-        predictions["coefficients"] = np.concatenate([one.ravel() for one in model.layers[-1].get_weights()])
-    return predictions
+        coefficients = np.concatenate([one.ravel() for one in model.layers[-1].get_weights()])
+    return Answers(np.concatenate(outputs), test.targets, loss, coefficients, files.file_sha256(path))
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -113,14 +114,3 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     files.write_atomically(path, text.getvalue().encode())
-
-
-def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
-    """As numpy.savez, without the time of writing in the archive: the same arrays give the same bytes."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name, array in arrays.items():
-            member = io.BytesIO()
-            np.save(member, array, allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
-    files.write_atomically(path, content.getbuffer())

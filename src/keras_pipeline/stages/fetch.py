@@ -12,13 +12,10 @@ from keras_pipeline.core.errors import DataError
 from keras_pipeline.sources import formats
 from keras_pipeline.sources.download import download_dataset
 from keras_pipeline.sources.made import MADE
+from keras_pipeline.sources.manifest import IMAGES, TABLES, read_manifest, roles
 
 if TYPE_CHECKING:
     from keras_pipeline.config.params import Params
-
-
-_IMAGES = ("train-images", "train-labels", "test-images", "test-labels")
-_TABLES = ("train.csv", "test.csv")
 
 
 def fetch_dataset(params: "Params", raw: Path, downloads: Path) -> None:
@@ -53,10 +50,6 @@ def download_only(params: "Params", raw: Path, downloads: Path) -> None:
     with files.lock_folder(raw.parent):
         if dataset.files and not _in_place(dataset, raw):
             _payloads(dataset, downloads)
-
-
-def _roles(dataset: Dataset) -> tuple[str, ...]:
-    return _TABLES if dataset.columns else _IMAGES
 
 
 def _payloads(dataset: Dataset, downloads: Path) -> dict[str, bytes]:
@@ -105,17 +98,17 @@ def _description(dataset: Dataset, raw_files: Mapping[str, tuple[str, int]]) -> 
 
 
 def _in_place(dataset: Dataset, raw: Path) -> bool:
-    if not all((raw / role).is_file() for role in _roles(dataset)):
+    if not all((raw / role).is_file() for role in roles(dataset)):
         return False
     try:
-        recorded = files.read_json(raw / "dataset.json", written_by="fetch")
-        raw_files = {role: (files.file_sha256(raw / role), (raw / role).stat().st_size) for role in _roles(dataset)}
+        recorded = read_manifest(raw)
+        raw_files = {role: (files.file_sha256(raw / role), (raw / role).stat().st_size) for role in roles(dataset)}
     except DataError:
         return False
     expected = _description(dataset, raw_files)
     if recorded == expected:
         return True
-    if isinstance(recorded, dict) and recorded.get("name") == dataset.name:
+    if recorded["name"] == dataset.name:
         changed = [role for role, (digest, _) in raw_files.items() if digest not in str(recorded)]
         print(f"{raw}/: not as fetch wrote it ({', '.join(changed) or 'dataset.json'}). It is made anew.")
     return False
@@ -124,9 +117,9 @@ def _in_place(dataset: Dataset, raw: Path) -> bool:
 def _write(dataset: Dataset, payloads: Mapping[str, bytes], raw: Path) -> None:
     # Without dataset.json nobody takes a half-written set for a whole one.
     (raw / "dataset.json").unlink(missing_ok=True)
-    for name in {*_IMAGES, *_TABLES}.difference(_roles(dataset)):
+    for name in {*IMAGES, *TABLES}.difference(roles(dataset)):
         (raw / name).unlink(missing_ok=True)
-    for role in _roles(dataset):
+    for role in roles(dataset):
         files.write_atomically(raw / role, payloads[role])
-    raw_files = {role: (hashlib.sha256(payloads[role]).hexdigest(), len(payloads[role])) for role in _roles(dataset)}
+    raw_files = {role: (hashlib.sha256(payloads[role]).hexdigest(), len(payloads[role])) for role in roles(dataset)}
     files.write_json(raw / "dataset.json", _description(dataset, raw_files))

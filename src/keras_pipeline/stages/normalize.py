@@ -2,7 +2,7 @@
 
 import mmap
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from keras_pipeline.data.scaling import Scaling, fit_columns, fit_scaling, read_
 from keras_pipeline.data.splits import count_overlap, stratified_part, stratified_split, write_split
 from keras_pipeline.data.statistics import Statistics, write_statistics
 from keras_pipeline.sources import formats
+from keras_pipeline.sources.manifest import read_manifest
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
     the params say, ParamsError where more is asked for than there is.
     """
     with files.lock_folder(normalized.parent):
-        recorded = files.read_json(raw / "dataset.json", written_by="fetch", keys=("name", "files"))
+        recorded = read_manifest(raw)
         if recorded["name"] != params.fetch.dataset:
             raise DataError(
                 f"{raw}: holds the dataset {recorded['name']}, the params say fetch.dataset: {params.fetch.dataset}. "
@@ -66,8 +67,8 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
             "task": task.name,
             "shape": list(dataset.shape),
             "class_names": data.class_names,
-            "scaling": asdict(data.scaling),
-            "target": asdict(data.target) if data.target else None,
+            "scaling": data.scaling.constants(),
+            "target": data.target.constants() if data.target else None,
             "images": {split: len(chosen) for split, chosen in data.chosen.items()},
             "class_counts": _class_counts(data),
             "test_images_also_in_train": duplicates,

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from keras_pipeline.config.params import Params
+from keras_pipeline.evaluation.predictions import read_reports
 from keras_pipeline.records.observer import ChildRun
-from keras_pipeline.records.record import RunRecord, read_record
+from keras_pipeline.records.record import RunRecord, check_model, read_record
 from keras_pipeline.tracking import live_run, lookup, mirror, runs
 from keras_pipeline.tracking.stores import address, connection
 from keras_pipeline.tracking.stores.address import Location
@@ -37,6 +38,7 @@ def track_run(
         if closed := live_run.close_dead_runs(location):
             yield f"track: {closed} unfinished run(s) of ended processes closed"
         record = _record(models, child_run)
+        _check_belongings(record, models, reports)
         remove_checkpoints(checkpoints, record["key"])
         state = mirror.mirror_state(location, experiment, params_file, models / "run.json", reports)
         if not again and mirror.is_mirrored(location, experiment, record["key"], state):
@@ -100,6 +102,13 @@ def track_comparison(params: Params, key: str, paths: Sequence[Path], folder: st
 def _experiment(params: Params, child_run: ChildRun | None) -> str:
     name = params.tracking.experiment
     return runs.parent_experiment(name, child_run.kind, child_run.parent_name) if child_run else name
+
+
+def _check_belongings(record: RunRecord, models: Path, reports: Path) -> None:
+    """Raise DataError or ModelFileError where the network or the reports are not those of the record."""
+    if not record.keys() & {"diverged", "pruned"}:
+        check_model(record, models / "model.keras")
+        read_reports(reports, record["dataset"], record["sha256"]["model"])
 
 
 def _record(models: Path, child_run: ChildRun | None) -> RunRecord:

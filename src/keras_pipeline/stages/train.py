@@ -33,7 +33,7 @@ def launch_training(params: Params, normalized: Path, models: Path, checkpoints:
     with files.lock_folder(models):
         code = launcher.launch_workers(command, params.train.workers, params.train.strategy, os.environ)
         if not code:
-            _forget(checkpoints, files.read_json(models / "run.json", written_by="train"))
+            _forget(checkpoints, record.read_record(models / "run.json"))
         return code
 
 

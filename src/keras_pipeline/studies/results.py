@@ -12,10 +12,9 @@ from scipy import stats
 
 from keras_pipeline.comparison.statistics import Comparison, Scores, compare_settings, holm_adjusted
 from keras_pipeline.config.tasks import NO_BETTER, is_no_better_than_constant
-from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.data.history import read_history
 from keras_pipeline.data.task_spec import predicted_classes
+from keras_pipeline.evaluation.predictions import PREDICTIONS, SCORES, read_answers, read_scores
 from keras_pipeline.records.record import RunRecord, read_record
 from keras_pipeline.runs.run import Run
 
@@ -50,8 +49,7 @@ class RunResult:
     @property
     def scores(self) -> dict[str, float]:
         """reports/metrics.json."""
-        values: dict[str, float] = files.read_json(self.folder / "reports" / "metrics.json", written_by="evaluate")
-        return values
+        return read_scores(self.folder / "reports" / SCORES, "study run")
 
     @property
     def best_validation(self) -> float:
@@ -61,16 +59,13 @@ class RunResult:
 
     def right(self) -> Scores:
         """Of each test image whether the network has it right: bool (images,)."""
-        with np.load(self.folder / "reports" / "predictions.npz", allow_pickle=False) as saved:
-            right: Scores = predicted_classes(saved["outputs"]) == saved["labels"]
+        answers = read_answers(self.folder / "reports" / PREDICTIONS, self.record["dataset"], "study run")
+        right: Scores = predicted_classes(answers.outputs) == answers.targets
         return right
 
     def history(self) -> list[dict[str, float]]:
-        """models/history.csv, a row an epoch; none where it diverged in the first."""
-        path = self.folder / "models" / "history.csv"
-        if not path.is_file():
-            return []
-        return read_history(path)
+        """A row an epoch; none where it diverged in the first."""
+        return self.record["history"]
 
 
 @dataclass(frozen=True)

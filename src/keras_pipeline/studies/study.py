@@ -15,7 +15,7 @@ from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import describe_useless
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.records.observer import ChildRun
-from keras_pipeline.runs.folders import Folders, ResultCache, read_scores
+from keras_pipeline.runs.folders import Folders, ResultCache, read_run_scores
 from keras_pipeline.runs.run import Run, Values, check_name, find_file, short_value, why_unsuitable
 from keras_pipeline.strict_yaml import reader
 from keras_pipeline.strict_yaml.faults import Block, KeyedError
@@ -223,7 +223,7 @@ def variant_lines(study: Study, result_cache: ResultCache) -> Iterator[str]:
         known = [(run, record) for run in runs if (record := result_cache.record(run))]
         diverged = sum("diverged" in record for _, record in known)
         good = [run for run, record in known if result_cache.evaluated(result_cache.folders.run(run), record)]
-        scores = [score for run in good if (score := read_scores(result_cache.folders.run(run)))]
+        scores = [score for run in good if (score := read_run_scores(result_cache.folders.run(run)))]
         shown = f"{mean(score['test/accuracy'] for score in scores):.4f}" if scores else "–"
         useless = describe_useless(scores)
         yield f"{name:{width}}  {len(known):3} of {len(runs):3}  {diverged:8}  {shown:>13}{useless}"

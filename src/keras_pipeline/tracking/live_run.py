@@ -1,9 +1,9 @@
 """What MLflow learns while a network trains. Nothing here can stop or spoil a training."""
 
 import copy
-import json
 import os
 import queue
+import re
 import socket
 import sys
 import threading
@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import psutil
+from pydantic import StringConstraints, TypeAdapter
+from typing_extensions import TypedDict
 
 from keras_pipeline.core import files, process
-from keras_pipeline.core.errors import PipelineError, keep_traceback, masked
+from keras_pipeline.core.errors import DataError, PipelineError, keep_traceback, masked
+from keras_pipeline.core.json_files import Line, Moment, Size, read_json
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.records.record import RunRecord
 from keras_pipeline.tracking import runs
@@ -35,6 +38,19 @@ PATIENCE_SECONDS = 4.5
 SYSTEM_METRICS_SECONDS = 2
 CLOCK_SECONDS = 2
 """How far two readings of one process's start may lie apart: the kernel derives it from the clock of the day."""
+
+
+class Mark(TypedDict):
+    """Which process trains a run, and what it said last of how that ended."""
+
+    experiment: Line
+    status: Annotated[str, StringConstraints(pattern="^(RUNNING|FINISHED|FAILED|KILLED)$")]
+    pid: Size
+    process_started: Moment
+    host: Line
+
+
+MARK = TypeAdapter(Mark)
 
 
 class LiveTracker(Observer):
@@ -218,7 +234,7 @@ def close_dead_runs(location: Location) -> int:
     return closed
 
 
-def _close(location: Location, key: str, mark: dict[str, Any]) -> bool:
+def _close(location: Location, key: str, mark: Mark) -> bool:
     """Whether the run was there, and open until now."""
     try:
         store = connect_store(location, mark["experiment"])
@@ -237,7 +253,7 @@ def _marker(location: Location, key: str) -> Path:
 
 def _mark(location: Location, key: str, experiment: str, status: str) -> None:
     process = psutil.Process()
-    mark = {
+    mark: Mark = {
         "experiment": experiment,
         "status": status,
         "pid": process.pid,
@@ -247,15 +263,12 @@ def _mark(location: Location, key: str, experiment: str, status: str) -> None:
     files.write_json(_marker(location, key), mark)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Mark | None:
     """What `_mark` wrote; None where a file is torn or somebody else's."""
     try:
-        mark = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path, MARK, "train") if re.fullmatch("[0-9a-f]{32}", path.stem) else None
+    except (OSError, DataError):
         return None
-    expected = {"experiment": str, "status": str, "pid": int, "process_started": float, "host": str}
-    whole = isinstance(mark, dict) and all(isinstance(mark.get(key), kind) for key, kind in expected.items())
-    return mark if whole else None
 
 
 def _alive(path: Path) -> bool:

@@ -4,10 +4,16 @@ import hashlib
 import json
 from pathlib import Path
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
 from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import metric_beside_loss
 from keras_pipeline.core import files
+from keras_pipeline.core.errors import DataError
+from keras_pipeline.core.json_files import read_json
 from keras_pipeline.data.task_spec import task_spec_from
+from keras_pipeline.evaluation.predictions import read_scores
 from keras_pipeline.models import architectures, frameworks
 from keras_pipeline.records.observer import ChildRun
 from keras_pipeline.records.record import RunRecord, best_row
@@ -17,6 +23,15 @@ from keras_pipeline.tracking.store import Store, connect_store, prepare_table
 from keras_pipeline.tracking.stores.address import Location
 from keras_pipeline.tracking.tags import dvc_experiment, file_tags
 
+
+class Sent(TypedDict):
+    """What the store was told last of a run: the digest of it, and by which experiment of DVC."""
+
+    state: str
+    experiment: str | None
+
+
+SENT = TypeAdapter(Sent)
 PICTURES = ("confusion_matrix", "predicted")
 """Which figure stands in the chart view: the first of these that the task has."""
 
@@ -34,10 +49,10 @@ def is_mirrored(location: Location, experiment: str, key: str, state: str) -> bo
     Whether it still has the run is looked up in a local one; a server is believed (`track --again`).
     """
     try:
-        stamp = json.loads(_stamp(location, experiment, key).read_text(encoding="utf-8"))
-        mirrored = stamp["state"] == state and dvc_experiment() in (None, stamp["experiment"])
-    except (OSError, ValueError, KeyError, TypeError):
+        stamp = read_json(_stamp(location, experiment, key), SENT, "track")
+    except (OSError, DataError):
         return False
+    mirrored = stamp["state"] == state and dvc_experiment() in (None, stamp["experiment"])
     return mirrored and (location.database is None or runs.is_stored(location.database, key))
 
 
@@ -59,7 +74,7 @@ def synchronise(
     always right.
     """
     status = "FAILED" if "diverged" in record else "KILLED" if "pruned" in record else "FINISHED"
-    scores = {} if status != "FINISHED" else files.read_json(reports / "metrics.json", written_by="evaluate")
+    scores = {} if status != "FINISHED" else read_scores(reports / "metrics.json")
     store = connect_store(location, experiment)
     run_id = runs.ensure_run(store, record, dvc_experiment())
     run = store.client.get_run(run_id)

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.config.params import Augmentation
+from keras_pipeline.data.scaling import Scaling
+from keras_pipeline.data.statistics import ScalingConstants
 
 HEIGHT, WIDTH, _ = IMAGE_SHAPE
 KEPT_VARIANCE = 0.999
@@ -104,9 +106,10 @@ class Deformation:
         return lambda images, factors: self.apply(ops.convert_to_tensor(images), ops.convert_to_tensor(factors))
 
 
-def deformation_for(knobs: Augmentation, seed: int, scaling: dict[str, Any]) -> Deformation | None:
+def deformation_for(knobs: Augmentation, seed: int, scaling: ScalingConstants) -> Deformation | None:
     """The deformation that the params ask for, of images on a black background, scaled as statistics.json says."""
-    return Deformation(knobs, seed, -scaling["offset"] / scaling["divisor"]) if knobs.on else None
+    of_pixels = Scaling(**scaling)
+    return Deformation(knobs, seed, -of_pixels.offset / of_pixels.divisor) if knobs.on else None
 
 
 def _components(size: int, smoothness: float) -> NDArray[np.float64]:

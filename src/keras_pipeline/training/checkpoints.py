@@ -23,13 +23,29 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from keras_pipeline.core import files
+from keras_pipeline.core.errors import DataError
+from keras_pipeline.core.json_files import Key, Line, Moment, read_json
 
 FORMAT = 1
 GENERATIONS = 2
 KEPT_TRAININGS = 4
 RUN_FILE = "run.json"
+
+
+class Begun(TypedDict):
+    """What is kept of a training before it has any checkpoint: of its record, and on which devices it may go on."""
+
+    key: Key
+    started: Moment
+    resumed: list[Line]
+    devices: list[Line]
+
+
+BEGUN = TypeAdapter(Begun)
 
 
 class Checkpoints:
@@ -52,9 +68,9 @@ class Checkpoints:
     def begun(self) -> dict[str, Any] | None:
         """What `begin` was told of a training that ended before its first checkpoint; None for any other."""
         if not _newest_first(self.own):
-            with suppress(OSError, ValueError):
-                run: dict[str, Any] = json.loads((self.own / RUN_FILE).read_bytes())
-                return run
+            with suppress(OSError, DataError):
+                begun = read_json(self.own / RUN_FILE, BEGUN, "train")
+                return {**begun}
         return None
 
     def save(self, arrays: Mapping[str, NDArray[Any]], progress: Mapping[str, Any]) -> None:
@@ -156,9 +172,9 @@ def remove_checkpoints(folder: Path, key: str) -> None:
     it is kept elsewhere. One that cannot be removed is said in a line on standard error."""
     for path in folder.glob(f"{'[0-9a-f]' * 16}/{RUN_FILE}"):
         try:
-            if json.loads(path.read_bytes())["key"] == key:
+            if read_json(path, BEGUN, "train")["key"] == key:
                 _remove(path.parent)
-        except ValueError:
+        except DataError:
             continue  # torn: nobody's
         except OSError as error:
             print(f"{path.parent}: cannot be removed ({error.strerror}); it is of no more use", file=sys.stderr)

@@ -12,16 +12,17 @@ from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import TASKS
 from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import DataError, DivergedError, MachineError
+from keras_pipeline.core.json_files import Scalar
 from keras_pipeline.data.splits import Split
 from keras_pipeline.data.statistics import Statistics, read_statistics
 from keras_pipeline.data.task_spec import task_spec_from
 from keras_pipeline.distribution import strategies
 from keras_pipeline.distribution.strategies import OpenedStrategy, Plan
 from keras_pipeline.models import architectures, frameworks
-from keras_pipeline.records import provenance, record
+from keras_pipeline.records import provenance
 from keras_pipeline.records.git import describe_git
 from keras_pipeline.records.observer import Observer
-from keras_pipeline.records.record import RunRecord, write_record
+from keras_pipeline.records.record import RunRecord, StrategyRecord, write_record
 from keras_pipeline.training.checkpoints import Checkpoints
 from keras_pipeline.training.training import Training, prepare_training
 
@@ -58,7 +59,7 @@ def check_training(params: Params, normalized: Path) -> tuple[Plan, Statistics]:
 
 
 def _made_with(params: Params, statistics: Statistics, normalized: Path) -> None:
-    made = {"fetch.dataset": statistics["dataset"]}
+    made: dict[str, Scalar] = {"fetch.dataset": statistics["dataset"]}
     made |= {f"normalize.{key}": value for key, value in statistics["normalize"].items()}
     wanted = provenance.flat_params({"fetch": params.fetch, "normalize": params.normalize})
     for key, value in wanted.items():
@@ -185,7 +186,7 @@ def prepare_recorded_training(
 
     dataset = run["dataset"]
     training = prepare_training(params, plan, strategy, splits, task_spec_from(dataset), dataset["scaling"])
-    run["strategy"] = record.describe_strategy(
+    run["strategy"] = describe_strategy(
         plan,
         strategy,
         statistics=architectures.has_batch_normalization(params.model),
@@ -193,3 +194,19 @@ def prepare_recorded_training(
     )
     run["weights"] = training.model.count_params()
     return RecordedTraining(**vars(training), run=run)
+
+
+def describe_strategy(plan: Plan, strategy: OpenedStrategy, *, statistics: bool, fused: bool) -> StrategyRecord:
+    """Where and how the training really computes. `statistics`: whether the network has a BatchNormalization;
+    `fused`: whether many steps run as one program."""
+    return {
+        "name": strategy.name,
+        "asked": strategy.requested or strategy.name,
+        "backend": plan.train.computed_by,
+        "devices": list(strategy.devices),
+        "workers": strategy.workers,
+        "replicas": strategy.replicas,
+        "batch_per_replica": plan.batch_size // strategy.replicas,
+        "batch_statistics": plan.train.batch_statistics if statistics and strategy.replicas > 1 else "one device",
+        "fused": fused,
+    }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from keras_pipeline.config.params import Params
 from keras_pipeline.core import process
 from keras_pipeline.data.splits import Split
+from keras_pipeline.data.statistics import ScalingConstants
 from keras_pipeline.data.task_spec import TaskSpec
 from keras_pipeline.distribution.strategies import OpenedStrategy, Plan
 
@@ -44,7 +45,7 @@ def prepare_training(
     strategy: OpenedStrategy,
     splits: Sequence[Split],
     task_spec: TaskSpec,
-    scaling: dict[str, Any],
+    scaling: ScalingConstants,
 ) -> Training:
     """The network with its first weights on the opened strategy, and the batches of the `splits`, training and
     validation, whose images are scaled as `scaling` says: the fields of a `Scaling`."""

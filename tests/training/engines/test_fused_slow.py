@@ -8,7 +8,7 @@ import pytest
 
 import small
 from keras_pipeline.config.datasets import IMAGE_SHAPE
-from keras_pipeline.core import files
+from keras_pipeline.core import json_files
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.models import architectures
 
@@ -20,7 +20,7 @@ ROW = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learni
 @pytest.fixture(scope="module")
 def splits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Split]:
     folder = small.normalized_digits(tmp_path_factory.mktemp("fused"))
-    statistics = files.read_json(folder / "statistics.json", "normalize")
+    statistics = json_files.parse_json((folder / "statistics.json").read_bytes())
     return {name: read_split(folder, name, statistics) for name in ("train", "validation")}
 
 

@@ -32,12 +32,12 @@ class Trained:
     """A network trained in this process, with its rows and the weights after every step."""
 
     def __init__(self, normalized: Path, changes: dict[str, Any]) -> None:
-        from keras_pipeline.core import files
+        from keras_pipeline.core import json_files
         from keras_pipeline.data.splits import read_split
         from keras_pipeline.training import fit
 
         chosen = small.params({**PLAIN, "train.checkpoint_steps": 1, "train.batch_size": 32, **changes})
-        statistics = files.read_json(normalized / "statistics.json", "normalize")
+        statistics = json_files.parse_json((normalized / "statistics.json").read_bytes())
         splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
         training, progress, keeper = small.training(chosen, splits), fit.Progress(), small.Keeper()
         fit.fit_network(training, progress, observers=[keeper], quiet=True)
