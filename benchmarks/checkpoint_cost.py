@@ -13,8 +13,8 @@ from typing import Any
 
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.config.datasets import IMAGE_SHAPE
-from keras_pipeline.core import files
 from keras_pipeline.data.splits import read_split
+from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.data.task_spec import TaskSpec
 from keras_pipeline.distribution import strategies
 from keras_pipeline.records.observer import Observer
@@ -30,7 +30,7 @@ def main() -> None:
     chosen = parser.parse_args()
     values = load_params(Path("params.yaml"))
     params = values.model_copy(update={"train": values.train.model_copy(update={"epochs": chosen.epochs})})
-    statistics_of_data = files.read_json(chosen.normalized / "statistics.json", "normalize")
+    statistics_of_data = read_statistics(chosen.normalized)
     splits = [read_split(chosen.normalized, name, statistics_of_data) for name in ("train", "validation")]
     plan = strategies.plan_training(params.train, statistics_of_data["images"], os.environ)
     ratios, shares = [], []

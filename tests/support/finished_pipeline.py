@@ -12,6 +12,7 @@ import numpy as np
 
 import small
 from keras_pipeline.core import files
+from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.records import record
 from keras_pipeline.records.provenance import TRAINING
 from keras_pipeline.stages import fetch, normalize
@@ -46,7 +47,7 @@ def by_hand(root: Path) -> None:
     """All of it, without a framework: the network is no trained one, and the store is not there."""
     with_data(root)
     normalized, models, reports = root / "data" / "normalized", root / "models", root / "reports"
-    statistics = files.read_json(normalized / "statistics.json", "normalize")
+    statistics = read_statistics(normalized)
     run: dict[str, Any] = record.begin_record(small.params(PARAMS), normalized, statistics, TRAINING)
     _write_network(models / "model.keras")
     run["sha256"]["model"] = files.file_sha256(models / "model.keras")
@@ -75,7 +76,8 @@ def _write_network(path: Path) -> None:
         weights["layers/dense/vars/0"] = np.zeros(3, np.float32)
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("config.json"), "{}")
+        for name in ("config.json", "metadata.json"):
+            archive.writestr(zipfile.ZipInfo(name), "{}")
         archive.writestr(zipfile.ZipInfo("model.weights.h5"), content.getvalue())
 
 

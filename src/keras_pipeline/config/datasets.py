@@ -3,9 +3,11 @@
 Adding a dataset of IDX files, of images of 28 x 28, is adding a row: its classes, counts, files and mirrors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from keras_pipeline.core.errors import DataError
 
 IMAGE_SHAPE = (28, 28, 1)
 """Of every dataset of images: height, width, channels."""
@@ -173,3 +175,12 @@ _ROWS = (
 )
 DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
 """The rows by name, which is the value of `fetch.dataset` in params.yaml."""
+
+
+def check_dataset(name: str, shape: Sequence[int], place: str) -> None:
+    """Raise DataError, beginning with `place`, where no dataset has this name and inputs of this shape."""
+    if name not in DATASETS or tuple(shape) != DATASETS[name].shape:
+        raise DataError(
+            f"{place}: of the dataset {name}, {' × '.join(map(str, shape))}. Expected: one of {', '.join(DATASETS)}, "
+            "and its shape. The stage 'normalize' writes it: run `dvc repro normalize`."
+        )

@@ -31,7 +31,7 @@ Size = Annotated[int, Field(ge=1)]
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Moment = Annotated[FiniteFloat, Field(ge=0, lt=253_402_300_800)]
 """Seconds since 1970, before the year 10000."""
-Scalar = bool | int | FiniteFloat | str
+Scalar = bool | int | FiniteFloat | Line
 """A value of params.yaml as it is recorded."""
 
 
@@ -56,6 +56,8 @@ def read_json(
         check_type(value, kind)
         if check:
             check(value)
+    except DataError:
+        raise
     except ValueError as fault:
         raise DataError(f"{path}: {fault} {files.remedy(written_by, 'delete it and ')}") from None
     typed: Read = value

@@ -69,7 +69,7 @@ def read_statistics(folder: Path, written_by: str = "normalize") -> Statistics:
     def known(value: Any) -> Any:
         if isinstance(value, dict) and value.get("format", FORMAT) not in range(1, FORMAT + 1):
             raise DataError(
-                f"{path}: of format {value['format']}, which a newer version wrote. Expected: {FORMAT} at most. Run "
+                f"{path}: of format {value['format']!a}, which a newer version wrote. Expected: {FORMAT} at most. Run "
                 "`dvc repro` to have it written again."
             )
         return value

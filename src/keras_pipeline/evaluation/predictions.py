@@ -20,6 +20,7 @@ from keras_pipeline.data.statistics import DatasetDescription
 
 PREDICTIONS, SCORES = "predictions.npz", "metrics.json"
 VALUES = TypeAdapter(dict[str, FiniteFloat])
+BACK = "`dvc checkout --force` gets back what belongs together."
 OPTIONAL = ("coefficients", "loss", "model", "penalty")
 """Only of a linear network for numbers; not of the first versions."""
 
@@ -107,7 +108,12 @@ def read_reports(
     Raises DataError where one cannot be read, or was exchanged for another run's.
     """
     scores = read_scores(reports / SCORES, written_by)
-    answers = read_answers(reports / PREDICTIONS, dataset, written_by)
+    try:
+        answers = read_answers(reports / PREDICTIONS, dataset, written_by)
+    except DataError as fault:
+        raise DataError(
+            f"{fault} If that changes nothing, the run's record models/run.json was edited: {BACK}"
+        ) from None
     if model and answers.model not in (None, model):
         raise DataError(
             f"{reports / PREDICTIONS}: the answers of the network {str(answers.model)[:12]}…. Expected: those of "

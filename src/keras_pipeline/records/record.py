@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
-from pydantic import Field, FiniteFloat, TypeAdapter
+from pydantic import Field, FiniteFloat, StringConstraints, TypeAdapter
 from typing_extensions import TypedDict
 
 from keras_pipeline.config.datasets import IMAGE_SHAPE
@@ -36,6 +36,10 @@ SETTINGS = {
     "xla": "XLA_FLAGS",
 }
 """The environment variables that most often change the last bits of a result; the others are together `settings`."""
+
+
+Requirement = Annotated[Line, StringConstraints(pattern="^[^=]+==.")]
+"""An installed package, as pip's requirements are written."""
 
 
 class StrategyRecord(TypedDict):
@@ -77,7 +81,7 @@ class RunRecord(TypedDict):
     host: NotRequired[Line]
     machine: dict[str, Line]
     versions: dict[str, Line]
-    environment: list[Line]
+    environment: list[Requirement]
     strategy: NotRequired[StrategyRecord]
     weights: NotRequired[Count]
     reproducibility: Line
@@ -112,8 +116,8 @@ def read_record(path: Path, written_by: str = "train") -> RunRecord:
             return value
         if (found := value.get("format", 1)) not in range(1, FORMAT + 1):
             raise DataError(
-                f"{path}: a record of format {found}, which a newer version wrote. Expected: {FORMAT} at most. Read it "
-                "with that version."
+                f"{path}: a record of format {found!a}, which a newer version wrote. Expected: {FORMAT} at most. Read "
+                "it with that version, or run `dvc repro train`."
             )
         if isinstance(value.get("dataset"), dict) and found == 1:  # it knew one task
             first = {"task": "classes", "shape": list(IMAGE_SHAPE), "target": None}

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_pipeline.config.datasets import DATASETS
+from keras_pipeline.config.datasets import check_dataset
 from keras_pipeline.config.layers import Flatten
 from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import TASKS
 from keras_pipeline.core import files, process
-from keras_pipeline.core.errors import DataError, DivergedError
+from keras_pipeline.core.errors import DivergedError
 from keras_pipeline.data.history import read_history
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.data.statistics import DatasetDescription, read_statistics
@@ -33,11 +33,7 @@ def evaluate_network(params: Params, normalized: Path, models: Path, reports: Pa
     """
     with files.lock_folder(reports):
         statistics = read_statistics(normalized)
-        if statistics["dataset"] not in DATASETS:
-            raise DataError(
-                f"{normalized}: of the dataset {statistics['dataset']}. Expected: one of {', '.join(DATASETS)}. "
-                f"{files.remedy('normalize')}"
-            )
+        check_dataset(statistics["dataset"], statistics["shape"], str(normalized))
         check_belongings(models, normalized)
         test = read_split(normalized, "test", statistics)
         history = read_history(models / "history.csv")

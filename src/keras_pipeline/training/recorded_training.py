@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_pipeline.config import layers
+from keras_pipeline.config.datasets import check_dataset
 from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import TASKS
 from keras_pipeline.core import files, process
@@ -59,6 +60,7 @@ def check_training(params: Params, normalized: Path) -> tuple[Plan, Statistics]:
 
 
 def _made_with(params: Params, statistics: Statistics, normalized: Path) -> None:
+    check_dataset(statistics["dataset"], statistics["shape"], str(normalized))
     made: dict[str, Scalar] = {"fetch.dataset": statistics["dataset"]}
     made |= {f"normalize.{key}": value for key, value in statistics["normalize"].items()}
     wanted = provenance.flat_params({"fetch": params.fetch, "normalize": params.normalize})
