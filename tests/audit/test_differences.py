@@ -314,7 +314,7 @@ def test_a_record_of_the_first_versions_is_read_and_one_of_a_later_version_refus
     assert not [one for one in differences.compare_machine(read) if "XLA" in one.text]
     for number in (record.FORMAT + 1, "new"):
         files.write_json(path, {**old, "format": number})
-        with pytest.raises(DataError, match=rf"run\.json: a record of format {number}, which a newer version wrote"):
+        with pytest.raises(DataError, match=rf"run\.json: a record of format {number!r}, which a newer version wrote"):
             record.read_record(path)
 
 

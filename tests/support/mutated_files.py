@@ -296,7 +296,7 @@ class Bench:
         return code, output.getvalue()
 
     def check(self, mutant: Mutant, verbs: Sequence[Sequence[str]] = ()) -> Counter[int]:
-        """How often each exit code came of the verbs that read it; raises ProblemError with what should not have come."""
+        """How often each exit code came of the verbs that read it. Raises ProblemError for what should not come."""
         path = self.root / mutant.path
         kept, codes = path.read_bytes(), Counter[int]()
         path.write_bytes(mutant.content)
