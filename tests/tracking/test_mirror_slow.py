@@ -80,6 +80,7 @@ def test_everything_arrives(stored: Checkout, capsys: pytest.CaptureFixture[str]
         "reports/figures/confusion_matrix.png",
         "reports/figures/reliability.png",
         "reports/metrics.json",
+        "reports/predictions.npz",
         "reports/tables/per_class.csv",
         "run.json",
     ]

@@ -6,8 +6,9 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Annotated, Any, NotRequired
 
+from pydantic import StringConstraints
 from typing_extensions import TypedDict
 
 from keras_pipeline.core.errors import MachineError, masked
@@ -73,11 +74,14 @@ def refusal(errors: str) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
+Commit = Annotated[str, StringConstraints(pattern="^[0-9a-f]{40}([0-9a-f]{24})?$")]
+
+
 class Git(TypedDict):
     """The commit, or None; whether tracked files differ from it, None where git could not be asked; and why one of
     them is None: NO_REPOSITORY, NO_COMMIT, or UNKNOWN with git's words. Earlier records have no `reason`."""
 
-    commit: str | None
+    commit: Commit | None
     dirty: bool | None
     reason: NotRequired[str]
 

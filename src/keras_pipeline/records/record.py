@@ -79,7 +79,7 @@ class RunRecord(TypedDict):
     sha256: dict[str, Digest]
     git: Git
     host: NotRequired[Line]
-    machine: dict[str, Line]
+    machine: dict[str, str]
     versions: dict[str, Line]
     environment: list[Requirement]
     strategy: NotRequired[StrategyRecord]
