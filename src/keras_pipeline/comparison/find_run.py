@@ -99,8 +99,8 @@ def find_run(requested_name: str, stored: Stored) -> FoundRun:
                 else "no revision of this folder's git repository and no DVC experiment in it"
             )
             # What git refuses may be there all the same: that is the machine's fault, and not a wrong name.
-            kind = MachineError if refused and "not a git repository" not in refused else type(error)
-            raise kind(f"'{requested_name}': no folder with models/ and reports/ in it, {in_git}.\n{error}") from None
+            fault = MachineError if refused and "not a git repository" not in refused else type(error)
+            raise fault(f"'{requested_name}': no folder with models/ and reports/ in it, {in_git}.\n{error}") from None
         with _told_of(f"MLflow's run {name}", own) as location:
             return _read(requested_name, location, record, own)
 
