@@ -227,23 +227,6 @@ def test_a_file_system_that_cannot_lock_is_not_called_busy(tmp_path: Path, monke
         pass
 
 
-@pytest.mark.parametrize(
-    ("content", "fault"),
-    [
-        ('{"a": 1}', "not the JSON that it should be (lacks b, c). The stage 'train' writes it: delete it and run"),
-        ('["a", "b", "c"]', "not the JSON that it should be (lacks a, b, c). The stage 'train' writes it: delete it"),
-    ],
-)
-def test_json_without_its_keys_is_refused(content: str, fault: str, tmp_path: Path) -> None:
-    (tmp_path / "file.json").write_text(content)
-    with pytest.raises(DataError, match=re.escape(f"file.json: {fault}")):
-        files.read_json(tmp_path / "file.json", "train", ("a", "b", "c"))
-    with pytest.raises(DataError, match="`keras-pipeline study run` writes it: delete it and run it again"):
-        files.read_json(tmp_path / "file.json", "study run", ("b",))
-    (tmp_path / "file.json").write_text('{"c": 3, "a": 1, "b": 2, "more": 4}')
-    assert files.read_json(tmp_path / "file.json", "train", ("a", "b", "c"))["more"] == 4
-
-
 def test_a_cleared_folder_keeps_its_lock_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "inner" / "deep").mkdir(parents=True)
     (tmp_path / "file").touch()

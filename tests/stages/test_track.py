@@ -77,7 +77,10 @@ def test_each_fault_has_its_own_exit_code(
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda root: (root / "models" / "run.json").write_text("{"), r"models/run\.json: line 1 column 2: .* Expected: JSON"),
+        (
+            lambda root: (root / "models" / "run.json").write_text("{"),
+            r"models/run\.json: line 1 column 2: .* Expected: JSON",
+        ),
         (lambda root: (root / "models" / "run.json").unlink(), r"models/run\.json: not there"),
     ],
 )
