@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from keras_pipeline.checks import dvc_settings
+from keras_pipeline.core.errors import MachineError
 from places import ROOT
 
 pytestmark = pytest.mark.slow
@@ -37,3 +40,16 @@ def test_nobody_is_told() -> None:
         check=True,
     )
     assert done.stdout == "MLflow True\nDVC True\n"
+
+
+def test_dvc_is_asked_in_silence_outside_of_a_project_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it would send it keeps in the folder for temporary files first."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("DVC_NO_ANALYTICS", "DVC_TEST", "CI"):
+        monkeypatch.delenv(name, raising=False)
+    for folder in ("temporary", "home", "here"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(MachineError, match="DVC refuses"):
+        dvc_settings.ask_dvc(tmp_path / "here", "cache", "dir")
+    assert list((tmp_path / "temporary").iterdir()) == []
