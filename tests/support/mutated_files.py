@@ -34,7 +34,7 @@ from keras_pipeline.core import files
 from keras_pipeline.core.errors import StoppedError
 from keras_pipeline.distribution import strategies
 from keras_pipeline.models import frameworks
-from keras_pipeline.records import provenance, record
+from keras_pipeline.records import git, provenance, record
 from keras_pipeline.tracking import mirror
 
 REFUSED = (2, 3, 7)
@@ -272,12 +272,12 @@ class Bench:
         for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_"))]:
             patch.delenv(name)
         run = json.loads((self.root / "models" / "run.json").read_bytes())
-        run |= {"environment": run["environment"][:2], "git": provenance.git_state()}
+        run |= {"environment": run["environment"][:2], "git": git.git_state()}
         files.write_json(self.root / "models" / "run.json", run)
         # What takes time and reads none of these files; and where a framework would begin, a verb ends.
         for module, name in (
             (provenance, "code_digest"), (provenance, "library_versions"), (provenance, "installed_packages"),
-            (record, "describe_machine"), (params_checks, "load_params"), (provenance, "git_state"),
+            (record, "describe_machine"), (params_checks, "load_params"), (git, "git_state"), (record, "git_state"),
         ):  # fmt: skip
             patch.setattr(module, name, functools.cache(getattr(module, name)))
         patch.setattr(two_runs, "compare_answers", _would_go_on)
