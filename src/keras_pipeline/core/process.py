@@ -42,7 +42,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def requests_to_end(came: list[int]) -> Iterator[None]:
-    """Within, a request to end raises `Terminated`; behind it, one ends this process at once, without a word.
+    """Within, a request to end raises `Terminated`; behind it, one does what it did before.
 
     Adds to `came` the signals that came: whatever is raised from then on, by libraries that were disturbed in their
     work, the process was asked to end. One that vanished where Python can raise nothing is raised again.
@@ -73,16 +73,15 @@ def requests_to_end(came: list[int]) -> Iterator[None]:
     if allowed[1] != resource.RLIM_INFINITY and allowed[0] == allowed[1]:  # else SIGKILL would come at once
         resource.setrlimit(resource.RLIMIT_CPU, (max(1, allowed[1] - LAST_SECONDS), allowed[1]))
     handled = [one for one in REQUESTS if signal.getsignal(one) != signal.SIG_IGN]  # ignored on purpose: nohup
-    for request in handled:
-        signal.signal(request, end)
-    signal.signal(signal.SIGALRM, raise_again)
+    before = {one: signal.signal(one, end) for one in handled}
+    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, raise_again)
     hooks = sys.unraisablehook, threading.excepthook
     sys.unraisablehook, threading.excepthook = vanished, in_thread
     try:
         yield
     finally:
-        for request in handled:
-            signal.signal(request, signal.SIG_DFL)
+        for request, handler in before.items():
+            signal.signal(request, handler)
         if not came:
             sys.unraisablehook, threading.excepthook = hooks
 
