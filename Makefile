@@ -8,6 +8,10 @@ SBOM := .venv-sbom
 IN := PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH"
 # Packages are compiled by all cores after their installation: pip uses one. Some have files for other Pythons only.
 COMPILE := $(ENVIRONMENT)/bin/python -m compileall -qq -j 0 $(ENVIRONMENT)/lib || true
+# DVC runs what it finds in its site cache: nobody else may write there. An absolute path, as `dvc exp run --temp` and a
+# call in a subfolder need; so it is not in .dvc/config.
+OWN_SITE_CACHE := mkdir -p .dvc-site-cache/repo && chmod 700 .dvc-site-cache \
+	&& $(ENVIRONMENT)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc-site-cache"
 
 .DEFAULT_GOAL := help
 
@@ -27,16 +31,14 @@ $(READY): requirements.lock pyproject.toml
 	@$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(COMPILE)
+	@$(OWN_SITE_CACHE)
 	@touch $@
 
 .PHONY: run
 run: $(READY)  ## fetch, normalize, train, evaluate and track with params.yaml; ends with the result
 # First, since DVC reads files that may never end.
 	@$(IN) keras-pipeline params check
-# DVC runs what it finds in its site cache: nobody else may write there.
-# An absolute path, as `dvc exp run --temp` and a call in a subfolder need; so it is not in .dvc/config.
-	@mkdir -p .dvc-site-cache/repo && chmod 700 .dvc-site-cache
-	@$(IN) dvc config --local core.site_cache_dir "$(CURDIR)/.dvc-site-cache"
+	@$(OWN_SITE_CACHE)
 	@$(IN) keras-pipeline fetch --download-only; code=$$?; case $$code in \
 	0) $(IN) dvc repro;; \
 	4) printf '\n%s\n' \

@@ -25,10 +25,12 @@ PARAMS_MODULES = {
 
 
 def test_imports_are_followed_to_the_end() -> None:
-    assert provenance.imported_modules("keras_pipeline.core.errors") == {"keras_pipeline.core.errors"}
+    assert provenance.imported_modules("keras_pipeline.core.temporary") == {"keras_pipeline.core.temporary"}
     assert provenance.imported_modules("keras_pipeline.core.files") == {
         "keras_pipeline.core.files",
         "keras_pipeline.core.errors",
+        "keras_pipeline.core.limits",
+        "keras_pipeline.core.temporary",
     }
     assert provenance.imported_modules("keras_pipeline.config.params") == PARAMS_MODULES
 
