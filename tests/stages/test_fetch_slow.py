@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import small
-from keras_pipeline.sources import formats
+from keras_pipeline.sources import formats, manifest
 from keras_pipeline.stages import fetch
 from small_tasks import LINE
 from tiny_mirror import snapshot
@@ -50,7 +50,7 @@ def test_the_real_mnist_needs_no_heavy_import(tmp_path: Path) -> None:
 def test_another_dataset_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
     for changes, names in (
         (LINE, {"train.csv", "test.csv"}),
-        ({}, {*fetch._IMAGES}),
+        ({}, {*manifest.IMAGES}),
         (LINE, {"train.csv", "test.csv"}),
     ):
         fetch.fetch_dataset(small.params(changes), tmp_path / "raw", tmp_path / "downloads")

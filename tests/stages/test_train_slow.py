@@ -126,10 +126,18 @@ def many_digits(folder: Path, counts: dict[str, int]) -> int:
         chosen = np.arange(count) % len(labels)
         parts = read_blocks(pixels, chosen)
         digests |= splits.write_split(folder, name, parts, labels[chosen], scaling)
-    statistics = {"dataset": "digits", "class_names": list("0123456789"), "scaling": vars(scaling), "images": counts}
-    statistics |= {"task": "classes", "shape": [28, 28, 1], "target": None}
-    made = small.params().normalize.model_dump()
-    files.write_json(folder / "statistics.json", {**statistics, "normalize": made, "sha256": digests})
+    of_classes = {
+        name: np.bincount(labels[np.arange(count) % len(labels)], minlength=10).tolist()
+        for name, count in counts.items()
+    }
+    statistics = small.statistics(
+        counts,
+        scaling=scaling.constants(),
+        class_counts=of_classes,
+        normalize=small.params().normalize.model_dump(),
+        sha256=digests,
+    )
+    files.write_json(folder / "statistics.json", statistics)
     return (folder / "train_images.npy").stat().st_size
 
 

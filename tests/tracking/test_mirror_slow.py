@@ -70,7 +70,7 @@ def test_everything_arrives(stored: Checkout, capsys: pytest.CaptureFixture[str]
     assert f"`git checkout {'c' * 12}`, params.yaml" in note
     datasets = {one.dataset.name: one for one in run.inputs.dataset_inputs}
     assert [datasets[f"digits {split}"].dataset.digest for split in tracking_fixtures.SPLITS] == [
-        f"{number}i0000000000" for number in range(3)
+        f"{number}69000000000" for number in range(3)
     ]
     assert json.loads(datasets["digits train"].dataset.profile) == {"num_rows": 90, "scaling": "standard"}
     assert datasets["digits test"].tags[0].value == "testing"

@@ -31,8 +31,8 @@ Size = Annotated[int, Field(ge=1)]
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Moment = Annotated[FiniteFloat, Field(ge=0, lt=253_402_300_800)]
 """Seconds since 1970, before the year 10000."""
-Scalar = bool | int | FiniteFloat | Line
-"""A value of params.yaml as it is recorded."""
+Scalar = bool | int | FiniteFloat | Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+"""A value of params.yaml as it is recorded, a list as JSON of any length."""
 
 
 def read_json(
