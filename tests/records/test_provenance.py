@@ -19,7 +19,7 @@ PARAMS_MODULES = {
     f"keras_pipeline.{name}"
     for name in (
         "config.datasets", "config.layers", "config.optimizers", "config.params", "config.tasks", "core.errors",
-        "strict_yaml.faults", "strict_yaml.nodes",
+        "core.temporary", "core.terminal", "strict_yaml.faults", "strict_yaml.nodes",
     )
 }  # fmt: skip
 
