@@ -108,7 +108,7 @@ class Pipeline:
         x_train, y_train, x_test, y_test = self.images
         splits = [Split(x_train[:count], y_train[:count]), Split(x_test, y_test)]
         plan = strategies.plan_training(params.train, {"train": len(splits[0].targets), "validation": len(y_test)}, {})
-        unit, ten_classes = {"offset": 0.0, "divisor": 255.0}, TaskSpec("classes", IMAGE_SHAPE, 10)
+        unit, ten_classes = {"name": "unit", "offset": 0.0, "divisor": 255.0}, TaskSpec("classes", IMAGE_SHAPE, 10)
         return prepare_training(params, plan, self.strategy, splits, ten_classes, unit)
 
 

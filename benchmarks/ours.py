@@ -70,7 +70,7 @@ class Keeper(Observer):
 params = shipped.model_copy(update={"seed": 1, "model": model, "train": train})
 plan = strategies.plan_training(train, {"train": len(y_train), "validation": len(validation.targets)}, os.environ)
 with strategies.open_strategy(plan) as strategy, tempfile.TemporaryDirectory(dir=".") as folder:
-    unit, ten_classes = {"offset": 0.0, "divisor": 255.0}, TaskSpec("classes", IMAGE_SHAPE, 10)
+    unit, ten_classes = {"name": "unit", "offset": 0.0, "divisor": 255.0}, TaskSpec("classes", IMAGE_SHAPE, 10)
     training = prepare_training(params, plan, strategy, [training_split, validation], ten_classes, unit)
     fit.fit_network(training, fit.Progress(), observers=[Keeper(folder)], quiet=True)
 accuracy = (training.model.predict(x_test, batch_size=1000, verbose=0).argmax(1) == y_test).mean()

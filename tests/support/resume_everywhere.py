@@ -29,7 +29,7 @@ def main(normalized: Path, changes: dict[str, Any]) -> None:
     few = [Split(split.inputs[:IMAGES], split.targets[:IMAGES]) for split in splits]
     plan = strategies.plan_training(chosen.train, {"train": IMAGES, "validation": len(few[1].targets)}, os.environ)
     with strategies.open_strategy(plan) as strategy:
-        unit = {"offset": 0.0, "divisor": 255.0}
+        unit = {"name": "unit", "offset": 0.0, "divisor": 255.0}
         repeat(prepare_training(chosen, plan, strategy, few, small.TEN_CLASSES, unit))
 
 

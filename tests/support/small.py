@@ -78,7 +78,7 @@ def training(chosen: Params, splits: Sequence[Split], *, fused: bool | None = No
     with strategies.open_strategy(plan) as strategy:  # of one device, which needs no closing
         if fused is not None:
             strategy = dataclasses.replace(strategy, fused=fused)
-        unit = {"offset": 0.0, "divisor": 255.0}
+        unit = {"name": "unit", "offset": 0.0, "divisor": 255.0}
         return prepare_training(chosen, plan, strategy, splits, TEN_CLASSES, unit)
 
 

@@ -21,7 +21,7 @@ def deformation(background: float = 0.0, **knobs: float) -> Any:
     from keras_pipeline.training import augmentation
 
     chosen = small.params({"train.augmentation": {**NONE, **knobs}}).train.augmentation
-    return augmentation.deformation_for(chosen, 7, {"offset": -255 * background, "divisor": 255.0})
+    return augmentation.deformation_for(chosen, 7, {"name": "unit", "offset": -255 * background, "divisor": 255.0})
 
 
 @pytest.fixture(scope="module")
