@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from asked_search import GOOD, load
-from keras_pipeline.core.errors import MachineError, ParamsError
-from keras_pipeline.searches import trials
+from keras_pipeline.core.errors import DataError, MachineError, ParamsError
+from keras_pipeline.searches import journal, trials
 from keras_pipeline.searches.search import Search, describe_values
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,7 @@ def test_what_a_crash_left_half_told_is_neither_lost_nor_doubled(tmp_path: Path)
     made.study.enqueue_trial(params, user_attrs={"instead_of": 0})
     with (tmp_path / "s.journal").open("ab") as file:
         file.write(b'{"op_code":4,"wor')  # and the machine went down
-    trials.mend_journal(tmp_path / "s.journal")
+    journal.mend_journal(tmp_path / "s.journal")
     again = trials.Trials(search, "one", tmp_path / "s.journal", create=True)
     assert again.recover() == [run.key]
     assert [again.ask()[1].key for _ in range(3)].count(run.key) == 1
@@ -92,3 +92,13 @@ def test_a_storage_that_cannot_be_used_is_said_without_its_password(
         trials.Trials(load(tmp_path, GOOD), "one", tmp_path / "s.journal", create=True)
     assert str(fault.value).startswith(f"{trials.STORAGE}=")
     assert "secret" not in str(fault.value)
+
+
+def test_a_trial_of_a_database_is_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search, path = load(tmp_path, GOOD), tmp_path / "s.journal"
+    monkeypatch.setenv(trials.STORAGE, f"sqlite:///{tmp_path}/trials.db")
+    made = trials.Trials(search, "one", path, create=True)
+    trial, _ = made.ask()
+    trial.set_user_attr("key", "../../x")
+    with pytest.raises(DataError, match=r"study 's one': trial 0: key: got \"../../x\".* Delete that study"):
+        trials.Trials(search, "one", path, create=True)

@@ -21,8 +21,9 @@ from keras_pipeline.runs.executor import Executor, Job
 from keras_pipeline.runs.folders import PRUNED, SECONDS, Folders, ResultCache, read_run_scores
 from keras_pipeline.runs.pool import LOOK_SECONDS, STOP_SECONDS, Work, format_duration, record_seconds
 from keras_pipeline.runs.run import Run, find_file
+from keras_pipeline.searches.journal import mend_journal
 from keras_pipeline.searches.search import WINNER, Search, describe_values, load_search
-from keras_pipeline.searches.trials import TrialResult, Trials, best_trial, mend_journal
+from keras_pipeline.searches.trials import TrialResult, Trials, best_trial
 
 if TYPE_CHECKING:
     import optuna

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from keras_pipeline.core.errors import MachineError, ParamsError, masked
+from keras_pipeline.core.errors import DataError, MachineError, ParamsError, masked
+from keras_pipeline.core.json_files import check_type, refuse
 from keras_pipeline.runs.run import Run, Values
+from keras_pipeline.searches.journal import ATTRIBUTES, REMEDY, open_journal
 from keras_pipeline.searches.search import Dimension, Search, round_number
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class Trials:
     def __init__(self, search: Search, identity: str, journal: Path, *, create: bool) -> None:
         """Open the storage, and in it the search; where it is missing it is created, or, if not `create`, empty.
 
-        Raises MachineError where the storage cannot be reached.
+        Raises MachineError where the storage cannot be reached, DataError where a trial in it is none of the search's.
         """
         import optuna
 
@@ -70,16 +72,16 @@ class Trials:
         }
         name = f"{search.name} {identity}"
         direction: Literal["maximize", "minimize"] = "maximize" if search.settings.maximize else "minimize"
-        if create or journal.exists() or STORAGE in os.environ:
+        if create or os.path.lexists(journal) or STORAGE in os.environ:
             with storage_faults():
                 storage = _storage(journal)
-                known = name in optuna.get_all_study_names(storage)
-                if known or create:
-                    self.study = optuna.create_study(
-                        storage=storage, study_name=name, direction=direction, load_if_exists=known
-                    )
+                if name in optuna.get_all_study_names(storage):
+                    self.study = optuna.load_study(study_name=name, storage=storage)  # which writes nothing
+                elif create:
+                    self.study = optuna.create_study(storage=storage, study_name=name, direction=direction)
         if not hasattr(self, "study"):
             self.study = optuna.create_study(direction=direction)
+        self._check(journal, name)
         # A quarter of the trials shows what is common, as five do.
         before = min(LEAST_BEFORE_PRUNING, max(1, search.settings.trials // 4))
         if search.settings.pruner == "median":
@@ -87,6 +89,45 @@ class Trials:
             self.study.pruner = optuna.pruners.MedianPruner(before, search.settings.warmup_epochs + 1)
         else:
             self.study.pruner = optuna.pruners.NopPruner()
+
+    def _check(self, journal: Path, name: str) -> None:
+        """Raise DataError for a trial that could not be one of this search, with the values and the key of its run."""
+        from optuna.trial import TrialState
+
+        for one in (*self._counted(), *self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))):
+            try:
+                check_type(one.user_attrs, ATTRIBUTES)
+                if one.state.name == "WAITING":
+                    self._check_values(one.system_attrs.get("fixed_params"))
+                    continue
+                if one.state.name == "RUNNING" and "key" not in one.user_attrs:
+                    continue  # killed between the two
+                self._check_values(one.params)
+                key, kept = self.search.trial(one.number, self._values(one.params)).key, one.user_attrs.get("key")
+                if kept != key:
+                    refuse("key", kept, f"{key}, by its values")
+                if one.state.name == "COMPLETE" and one.value is None:
+                    refuse("value", None, "a number")
+            except (ValueError, ParamsError) as fault:
+                place, remedy = f"{journal}", REMEDY
+                if STORAGE in os.environ:
+                    place = f"{STORAGE}={masked(os.environ[STORAGE])}, study '{name}'"
+                    remedy = "Delete that study there, and do `keras-pipeline search run` again."
+                reason = str(fault).split("\n")[0]
+                raise DataError(f"{place}: trial {one.number}: {reason} {remedy}") from None
+
+    def _check_values(self, params: Any) -> None:
+        """Raise ValueError where they are not out of the search's space."""
+        if not isinstance(params, dict) or params.keys() != self.distributions.keys():
+            refuse("its values", params, "those of the search's space")
+        for key, value in params.items():
+            distribution = self.distributions[key]
+            try:
+                contained = distribution._contains(distribution.to_internal_repr(value))
+            except (ValueError, TypeError):
+                contained = False
+            if not contained:
+                refuse(key, value, "a value of the search's space")
 
     def recover(self) -> list[str]:
         """Queue again what a process that is gone was training; the keys of those runs."""
@@ -223,29 +264,9 @@ def _distribution(dimension: Dimension, *, integer: bool) -> "BaseDistribution":
 
 
 def _storage(journal: Path) -> "optuna.storages.BaseStorage":
-    from optuna.storages import JournalStorage, get_storage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    from optuna.storages import get_storage
 
-    if STORAGE in os.environ:
-        return get_storage(os.environ[STORAGE])
-
-    class Unlocked(JournalFileOpenLock):
-        """Whoever writes holds the runs' lock, which ends with its process; Optuna's own would outlive it."""
-
-        def acquire(self) -> bool:
-            return True
-
-        def release(self) -> None:
-            pass
-
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(journal), Unlocked(str(journal))))
-
-
-def mend_journal(journal: Path) -> None:
-    """Take away the beginning of a line that a machine which went down left at the journal's end."""
-    if journal.is_file() and not (content := journal.read_bytes()).endswith(b"\n"):
-        os.truncate(journal, content.rfind(b"\n") + 1)
+    return get_storage(os.environ[STORAGE]) if STORAGE in os.environ else open_journal(journal)
 
 
 @contextmanager
