@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import small
@@ -14,6 +15,7 @@ from keras_pipeline.config import params
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.statistics import describe_dataset
+from keras_pipeline.evaluation.predictions import Answers, write_answers
 from keras_pipeline.records import provenance
 from keras_pipeline.records.git import git_state
 from places import SHIPPED
@@ -135,6 +137,37 @@ def test_show_lists_the_reasons(record: dict[str, Any], capsys: pytest.CaptureFi
         f"          params: seed was 7, is {PARAMS.seed}",
         "          model: models/model.keras is not the network that this run wrote",
     ]
+
+
+@pytest.mark.parametrize("of", ["this", "another", "an earlier version's"])
+def test_reports_of_another_network_are_told(
+    of: str, record: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files.write_json(Path("reports/metrics.json"), SCORES)
+    digest = {"this": record["sha256"]["model"], "another": "a" * 64}.get(of)
+    outputs, labels = np.zeros((10_000, 10), np.float32), np.zeros(10_000, np.int64)
+    write_answers(Path("reports/predictions.npz"), Answers(outputs, labels, 0.5, None, digest))
+    state = shown(capsys)[3:]
+    if of != "another":
+        assert state == ["state:    up to date"]
+        return
+    here = record["sha256"]["model"][:12]
+    assert state == [
+        "state:    stale, run `dvc repro`:",
+        f"          reports: they are of the network aaaaaaaaaaaa…, and models/model.keras is {here}…",
+    ]
+
+
+def test_reports_that_cannot_be_of_this_run_are_told(
+    record: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As they are while a training with other data is not evaluated yet."""
+    outputs, labels = np.zeros((50, 10), np.float32), np.zeros(50, np.int64)
+    write_answers(Path("reports/predictions.npz"), Answers(outputs, labels, 0.5, None, None))
+    *_, reason = shown(capsys)
+    assert reason.startswith(
+        "          reports: reports/predictions.npz: outputs: got <f4 of the shape (50, 10). Expected"
+    )
 
 
 def test_show_without_a_run(tmp_path: Path) -> None:

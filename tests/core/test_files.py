@@ -137,6 +137,17 @@ def test_sha256_is_that_of_hashlib(tmp_path: Path) -> None:
     assert files.file_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
+def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file" / "inside").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError) as read:
+        files.file_sha256(tmp_path / "file")
+    with pytest.raises(IsADirectoryError) as written:
+        files.write_atomically(tmp_path / "file", b"content")
+    for fault in (read.value, written.value):
+        assert (fault.filename, fault.filename2) == (str(tmp_path / "file"), None)
+    assert [path.name for path in tmp_path.rglob("*")] == ["file", "inside"]
+
+
 def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as holder:

@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -50,7 +50,7 @@ VERBS: dict[str, list[list[str]]] = {
     "models/history.csv": [["evaluate"], ["certify", "--quick"]],
     "models/model.keras": [["evaluate"], ["track"], ["status"], ["certify", "--quick"]],
     "reports/metrics.json": [["status"], ["track"], COMPARED],
-    "reports/predictions.npz": [["track"], COMPARED],
+    "reports/predictions.npz": [["track"], COMPARED, ["status"]],
     "data/normalized/train_images.npy": [["train"], ["debug", "one-batch"]],
     "data/normalized/validation_labels.npy": [["train"]],
     "data/normalized/test_images.npy": [["evaluate"]],
@@ -125,7 +125,7 @@ def text_mutants(path: str, content: bytes) -> Iterator[Mutant]:
         "with NUL": content[:20] + b"\0" + content[20:],
         "with git's marks": b"<<<<<<< HEAD\n" + content + b"=======\n" + content + b">>>>>>> theirs\n",
         "twice": content + content,
-        "a line twice": b"\n".join([*lines[:2], lines[1], *lines[2:]]),
+        "a line twice": b"\n".join([*lines[:2], *lines[1:]]),
         "HTML": b"<!doctype html><html>",
         "brackets": b"[" * 100_000,
         "NaN": content.replace(b"0.5", b"NaN"),
@@ -260,7 +260,8 @@ def _drawn(chance: random.Random) -> Any:
 class Bench:
     """A finished pipeline in which one file at a time is a mutant; made in `folder`."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, verbs: dict[str, list[list[str]]] = VERBS) -> None:
+        self.verbs = verbs
         self.root = folder / "checkout"
         with contextlib.redirect_stdout(io.StringIO()):
             finished_pipeline.by_hand(self.root)
@@ -280,11 +281,11 @@ class Bench:
             (record, "describe_machine"), (params_checks, "load_params"), (git, "git_state"), (record, "git_state"),
         ):  # fmt: skip
             patch.setattr(module, name, functools.cache(getattr(module, name)))
-        patch.setattr(two_runs, "compare_answers", _would_go_on)
-        patch.setattr(strategies, "open_strategy", _would_go_on)
-        patch.setattr(frameworks, "start_framework", _would_go_on)
+        patch.setattr(two_runs, "compare_answers", would_go_on)
+        patch.setattr(strategies, "open_strategy", would_go_on)
+        patch.setattr(frameworks, "start_framework", would_go_on)
         patch.setattr(mirror, "synchronise", lambda *_: None)
-        for verb in {tuple(verb) for verbs in VERBS.values() for verb in verbs}:
+        for verb in {tuple(verb) for verbs in self.verbs.values() for verb in verbs}:
             code, output = self.run(verb)
             assert code in ACCEPTED, (verb, code, output)
 
@@ -303,7 +304,7 @@ class Bench:
         fitted = self._fit_digest(mutant)
         before = self._state()
         try:
-            for verb in verbs or VERBS[mutant.path]:
+            for verb in verbs or self.verbs[mutant.path]:
                 code, output = self.run(verb)
                 codes[code] += 1
                 self._judge(mutant, verb, code, output)
@@ -352,12 +353,13 @@ class Bench:
         for folder, _, names in os.walk(self.root):
             for name in names:
                 if name != ".lock":
-                    stat = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 (a thousand times a second)
+                    stat = os.lstat(os.path.join(folder, name))  # noqa: PTH118 (a thousand times a second)
                     found[f"{folder}/{name}"] = (stat.st_size, stat.st_mtime_ns)
         return found
 
 
-def _would_go_on(*_: Any, **__: Any) -> NoReturn:
+def would_go_on(*_: Any, **__: Any) -> NoReturn:
+    """Where a framework or another process would begin, a verb ends."""
     raise StoppedError("here a framework begins")
 
 
@@ -371,28 +373,50 @@ def opened_bench(folder: Path) -> Iterator[Bench]:
         signal.signal(number, handler)
 
 
-def try_random_mutants(folder: Path, count: int, seed: int, tell: Callable[[str], None] = print) -> int:
-    """Try so many random mutants; how many problems they brought. Each is told, and at the end what came of all."""
-    chance, codes, problems = random.Random(seed), Counter[int](), 0
+def try_mutants(
+    folder: Path, drawn: Callable[[Path], Iterable[tuple[Mutant, Sequence[Sequence[str]]]]], tell: Callable[[str], None]
+) -> int:
+    """Try mutants, each by these verbs; how many problems they brought. Each is told, and at the end what came of
+    all."""
+    codes, problems, count = Counter[int](), 0, 0
     with opened_bench(folder) as bench:
-        for _ in range(count):
-            mutant = random_mutant(bench.root, chance)
+        for count, (mutant, verbs) in enumerate(drawn(bench.root), 1):  # noqa: B007 (how many there were)
             try:
-                codes += bench.check(mutant, [chance.choice(VERBS[mutant.path])])
+                codes += bench.check(mutant, verbs)
             except ProblemError as problem:
                 problems += 1
                 tell(str(problem))
                 for report in bench.temporary.iterdir():
                     report.unlink()
-    refused = sum(codes[code] for code in REFUSED)
-    tell(f"{count} mutated, {problems} tracebacks or other problems, {refused} refused, {count - refused} read")
+    refused, tried = sum(codes[code] for code in REFUSED), sum(codes.values())
+    tell(f"{count} mutated, {problems} tracebacks or other problems, {refused} refused, {tried - refused} read")
     return problems
+
+
+def try_random_mutants(folder: Path, count: int, seed: int, tell: Callable[[str], None] = print) -> int:
+    """Try so many random mutants, each by one verb."""
+    chance = random.Random(seed)
+
+    def drawn(root: Path) -> Iterator[tuple[Mutant, list[list[str]]]]:
+        for _ in range(count):
+            mutant = random_mutant(root, chance)
+            yield mutant, [chance.choice(VERBS[mutant.path])]
+
+    return try_mutants(folder, drawn, tell)
+
+
+def try_every_mutant(folder: Path, tell: Callable[[str], None] = print) -> int:
+    """Try all, each by every verb that reads it."""
+    return try_mutants(folder, lambda root: ((one, VERBS[one.path]) for one in every_mutant(root)), tell)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--all", action="store_true", help="every one that is known, and none that is random")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
+        if asked.all:
+            sys.exit(1 if try_every_mutant(Path(place)) else 0)
         sys.exit(1 if try_random_mutants(Path(place), asked.count, asked.seed) else 0)

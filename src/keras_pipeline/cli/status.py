@@ -8,7 +8,7 @@ from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import format_headline, format_score
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.evaluation.predictions import read_scores
+from keras_pipeline.evaluation.predictions import PREDICTIONS, SCORES, read_answers, read_scores
 from keras_pipeline.records import provenance
 from keras_pipeline.records.git import describe_git, git_state, is_unknown
 from keras_pipeline.records.provenance import TRAINING
@@ -29,8 +29,8 @@ def show_status(params: Params, normalized: Path, models: Path, reports: Path) -
     commit = f"{'commit ' if record['git']['commit'] else ''}{describe_git(record['git'])}"
     print(f"run:      {record['name']}, key {record['key']}")
     print(f"trained:  {trained}, {len(record['history'])} epochs, {record['train_seconds']:.0f} s, {commit}")
-    if (reports / "metrics.json").is_file():
-        scores = read_scores(reports / "metrics.json")
+    if (reports / SCORES).is_file():
+        scores = read_scores(reports / SCORES)
         result = f"{format_headline(scores)}, test/loss {format_score(scores['test/loss'])}"
         print(f"result:   {result}; figures in {reports / 'figures'}/")
     if is_unknown(here := git_state()):
@@ -38,7 +38,7 @@ def show_status(params: Params, normalized: Path, models: Path, reports: Path) -
     if faults:
         print("state:    unknown while DVC refuses this folder", flush=True)
         raise DataError("\n".join(faults))
-    reasons = find_stale(params, normalized, models, record)
+    reasons = find_stale(params, normalized, models, record) + find_other_reports(reports, models, record)
     print("state:    up to date" if not reasons else "state:    stale, run `dvc repro`:")
     for reason in reasons:
         print(f"          {reason}")
@@ -62,3 +62,19 @@ def find_stale(params: Params, normalized: Path, models: Path, record: RunRecord
     if not model.is_file() or files.file_sha256(model) != record["sha256"]["model"]:
         reasons.append(f"model: {model} is not the network that this run wrote")
     return reasons
+
+
+def find_other_reports(reports: Path, models: Path, record: RunRecord) -> list[str]:
+    """A line where the reports are of another network than the one here, or cannot be of this run; empty where they are
+    of it, or not there yet."""
+    model, answers = models / "model.keras", reports / PREDICTIONS
+    if not model.is_file() or not answers.is_file():
+        return []
+    try:
+        of = read_answers(answers, record["dataset"]).model
+    except DataError as fault:
+        return [f"reports: {fault}"]
+    here = files.file_sha256(model)
+    if of in (None, here):
+        return []
+    return [f"reports: they are of the network {str(of)[:12]}…, and {model} is {here[:12]}…"]

@@ -59,10 +59,13 @@ def writing_atomically(path: Path, size: int) -> Iterator[BinaryIO]:
 
 @contextmanager
 def named_faults(path: Path, size: int) -> Iterator[None]:
-    """An OSError within that a full disk raises says that it is about `path`, and that `size` bytes are needed."""
+    """An OSError within that a full disk raises, or a folder in the way, says that it is about `path`; the first also
+    that `size` bytes are needed."""
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EISDIR:
+            error.filename, error.filename2 = str(path), None
         if error.errno in FULL:
             error.filename, error.filename2 = str(path), None
             error.add_note(f"{size / 1e6:,.1f} MB are needed")
@@ -121,10 +124,12 @@ def clear_folder(folder: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes as 64 hexadecimal digits. Raises OSError; a pipe or a device is no file."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise FileNotFoundError(errno.ENOENT, "No file, but a pipe or a device", str(path))
+    """SHA-256 of a file's bytes as 64 hexadecimal digits. Raises OSError; a folder, a pipe or a device is no file."""
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise FileNotFoundError(errno.ENOENT, "No file, but a folder, a pipe or a device", str(path))
+    with os.fdopen(opened, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,9 +32,11 @@ def is_done(result_cache: ResultCache, run: Run, child_run: ChildRun) -> bool:
     record = result_cache.record(run)
     if not record or not result_cache.evaluated(run_folder, record):
         return False
-    return track.is_tracked(
-        run.params, run_folder / "params.yaml", run_folder / "models", run_folder / "reports", child_run
-    )
+    with suppress(OSError):  # of a file that its process writes, which lacks
+        return track.is_tracked(
+            run.params, run_folder / "params.yaml", run_folder / "models", run_folder / "reports", child_run
+        )
+    return False
 
 
 def do_runs(folders: Folders, runs: Sequence[Run], child_run: Callable[[Run], ChildRun]) -> None:
