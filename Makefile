@@ -11,7 +11,7 @@ COMPILE := $(ENVIRONMENT)/bin/python -m compileall -qq -j 0 $(ENVIRONMENT)/lib |
 # DVC runs what it finds in its site cache: nobody else may write there. An absolute path, as `dvc exp run --temp` and a
 # call in a subfolder need; so it is not in .dvc/config.
 OWN_SITE_CACHE := mkdir -p .dvc-site-cache/repo && chmod 700 .dvc-site-cache \
-	&& $(ENVIRONMENT)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc-site-cache"
+	&& $(IN) dvc config --local core.site_cache_dir "$(CURDIR)/.dvc-site-cache"
 
 .DEFAULT_GOAL := help
 

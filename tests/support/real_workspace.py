@@ -149,7 +149,10 @@ class Workspace:
                 block = block[name]
             assert last in block, key
             block[last] = value
-        yaml.dump(content, path)
+        # In a new file: git overlooks a change within the second of a clone that leaves the size as it was.
+        changed = path.with_name("params.yaml.new")
+        yaml.dump(content, changed)
+        changed.replace(path)
 
     def replace(self, old: str, new: str) -> None:
         """Change the text of params.yaml in one place."""

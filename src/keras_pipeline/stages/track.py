@@ -55,12 +55,14 @@ def track_run(
 
 def _best_effort(verb: str, location: Location, work: Callable[[], Iterable[str]], later: str) -> None:
     """Print the lines of `work`; where the store cannot be used, one that says why, and what comes `later`."""
+    said: list[str] = []
     try:
         with connection.store_calls(location):
-            said = list(work())
+            for line in work():
+                said.append(line)  # printed outside: an output that is closed is no fault of the store
     except StoreError as error:
         print(f"{verb}: {error}. {later}.", file=sys.stderr)
-    else:
+    finally:
         print("".join(f"{line}\n" for line in said), end="")
 
 
