@@ -12,7 +12,7 @@ from places import SUPPORT
 def run_program(name: str, *arguments: str | Path, seconds: float = 600) -> str:
     """What a program prints that has to end with exit code 0."""
     command = [sys.executable, SUPPORT / name, *arguments]
-    done = subprocess.run(command, cwd=SUPPORT, capture_output=True, text=True, timeout=seconds, check=False)
+    done = subprocess.run(command, cwd=SUPPORT.parent, capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
