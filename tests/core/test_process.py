@@ -113,6 +113,20 @@ def test_a_request_ends_what_is_done_once() -> None:
     assert ended(work) == (0, ["ended 15", "15"])
 
 
+def test_two_of_a_person_are_two() -> None:
+    work = (
+        "try:\n    ask()\nfinally:\n    time.sleep(0.3)\n    try:\n        ask()\n"
+        "    except KeyboardInterrupt:\n        print('twice')"
+    )
+    assert ended(work) == (0, ["twice", "ended 15", "15 15"])
+
+
+def test_what_waits_does_so_once_and_not_for_the_two_that_are_one() -> None:
+    work = "with process.defer_signals():\n    ask()\n    ask()\n    {more}\n    print('whole')"
+    assert ended(work.format(more="")) == (0, ["whole", "ended 15", "15"])
+    assert ended(work.format(more="time.sleep(0.3); ask(signal.SIGINT)")) == (0, ["ended 2", "2"])
+
+
 def test_what_libraries_make_of_a_request_is_known_to_be_one() -> None:
     work = "try:\n    ask()\nexcept KeyboardInterrupt:\n    raise ImportError('of an extension') from None"
     assert ended(work) == (0, ["disturbed", "15"])

@@ -99,3 +99,23 @@ def test_many_processes_disturb_each_other_never(usual: Path) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
     assert [process.wait(60) for process in processes] == [0] * 4
     assert list(usual.iterdir()) == []
+
+
+def test_what_libraries_keep_there_to_the_end_of_the_process_is_gone_in_silence(tmp_path: Path) -> None:
+    short = Path(tempfile.mkdtemp(dir="/tmp"))  # the path of a socket is no longer than 107 bytes
+    work = (
+        "import atexit, multiprocessing, shutil, tempfile; from keras_pipeline.core import temporary\n"
+        "if __name__ == '__main__':\n"
+        "    with temporary.own_folder():\n"
+        "        tempfile.TemporaryDirectory(); kept = tempfile.TemporaryDirectory()\n"
+        "        atexit.register(shutil.rmtree, tempfile.mkdtemp())\n"
+        "        other = multiprocessing.get_context('forkserver').Process(target=print)\n"
+        "        other.start(); other.join()\n"
+    )
+    program = tmp_path / "program.py"
+    program.write_text(work)
+    command = [sys.executable, "-W", "ignore", program]
+    environment = {**os.environ, "TMPDIR": str(short)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
+    short.rmdir()

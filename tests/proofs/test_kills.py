@@ -35,3 +35,10 @@ def test_dvc_repro_killed_at_random_moments_from_fetch_to_track_ends_as_if_undis
     device or two, fused or step by step) ends with the same bytes, one run in MLflow, and nothing left over."""
     printed = run_program("kill_anywhere.py", "--kills", "20", seconds=1800)
     assert printed.endswith("0 results differ\n"), printed
+
+
+def test_commands_of_many_processes_asked_to_end_at_random_moments_leave_nothing_and_go_on() -> None:
+    """`study run`, `search run`, `certify`, `debug` and `train` get 12 requests, single or double, to one process or to
+    its group: no traceback, no process and no file is left, and what goes on does."""
+    printed = run_program("signalled.py", "--count", "12", seconds=1800)
+    assert "12 requests, 0 ends are bad" in printed, printed

@@ -38,6 +38,7 @@ def test_every_run_is_told_with_the_time_left(undisturbed: tuple[Workplace, Stud
     )
     assert [int(number) for number, _ in told] == [1, 2, 3, 4]
     assert {name for _, name in told} == {run.name for run in study.runs}
+    assert "Traceback" not in printed
 
 
 def test_the_workspace_stays_as_it_is(undisturbed: tuple[Workplace, Study, str]) -> None:
@@ -177,8 +178,11 @@ def _wait_until(done: Callable[[], bool], process: "subprocess.Popen[bytes]", lo
 
 
 def test_a_run_that_fails_is_told_with_its_log_and_the_rest_is_kept(
-    undisturbed: tuple[Workplace, Study, str],
+    undisturbed: tuple[Workplace, Study, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    temporary = tmp_path / ("long" * 20)  # too long for the path of a socket in it
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     place = undisturbed[0]
     study = place.ask(
         "failing", **{**ASKED, "seeds": [1], "variants": {"relu": {}, "tanh": {"model.activation": "tanh"}}}
@@ -194,6 +198,7 @@ def test_a_run_that_fails_is_told_with_its_log_and_the_rest_is_kept(
     code, printed = place.run("study", "run", "failing", "--jobs", "1")
     assert code == 0, printed
     assert "2 runs, 1 known; 1 to do" in printed
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_run_that_diverges_is_a_result(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from keras_pipeline.core import process
 from keras_pipeline.tracking import live_run, runs, store
 from tracked_runs import mark, write_mark
 from tracking_fixtures import EXPERIMENT, MLFLOW_WARNINGS, Checkout
@@ -80,6 +81,7 @@ def test_a_request_to_end_waits_until_the_store_has_answered(
 def test_a_second_request_to_end_does_not_wait(made: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     def asked_twice(*arguments: object) -> None:
         signal.raise_signal(signal.SIGINT)
+        time.sleep(process.ONE_REQUEST_SECONDS)
         signal.raise_signal(signal.SIGINT)
         pytest.fail("still waiting")
 

@@ -25,11 +25,27 @@ def python(*words: str) -> list[str]:
 
 REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
 """What asks a process to end; the last one where its time of the processor is used up (`ulimit -t`)."""
-ONE_REQUEST_SECONDS = 2.0
-"""Requests within so long are one: a terminal sends its own to all of a group, of which one passes it on to others."""
+ONE_REQUEST_SECONDS = 0.2
+"""Requests within so long are one: `timeout` sends two, and what a terminal sends to all of a group, one may pass on.
+Two of a person are not so near."""
 
 LAST_SECONDS = 10
 """So many seconds of the processor are kept for the end, where `ulimit -t` allows a number of them."""
+
+
+def _counting() -> Callable[[], bool]:
+    """What says of a request that comes just now whether it is one of its own, and no part of the one before."""
+    latest = -math.inf
+
+    def counts() -> bool:
+        nonlocal latest
+        now = time.monotonic()
+        if now - latest < ONE_REQUEST_SECONDS:
+            return False
+        latest = now
+        return True
+
+    return counts
 
 
 class Terminated(KeyboardInterrupt):
@@ -47,12 +63,10 @@ def requests_to_end(came: list[int]) -> Iterator[None]:
     Adds to `came` the signals that came: whatever is raised from then on, by libraries that were disturbed in their
     work, the process was asked to end. One that vanished where Python can raise nothing is raised again.
     """
-    latest = -math.inf
+    counts = _counting()
 
     def end(number: int, frame: FrameType | None) -> None:
-        nonlocal latest
-        if time.monotonic() - latest >= ONE_REQUEST_SECONDS:
-            latest = time.monotonic()
+        if counts():
             came.append(number)
             raise Terminated(number)
 
@@ -88,16 +102,18 @@ def requests_to_end(came: list[int]) -> Iterator[None]:
 
 @contextmanager
 def defer_signals() -> Iterator[list[int]]:
-    """Let Ctrl-C and requests to end wait for the end of the block; a second one waits no longer.
+    """Let Ctrl-C and requests to end wait for the end of the block; a second one, as of a person, waits no longer.
 
     Gives the list of the signals that came; whoever has answered them clears it.
     """
     waiting: list[int] = []
     handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    counts = _counting()
 
     def wait(number: int, frame: FrameType | None) -> None:
+        counted = counts()
         waiting.append(number)
-        if len(waiting) > 1 and number != signal.SIGXCPU:  # which comes every second
+        if len(waiting) > 1 and counted and number != signal.SIGXCPU:  # which comes every second
             handlers[number](number, frame)
 
     if threading.current_thread() is threading.main_thread():  # Python calls handlers in this one only

@@ -8,10 +8,12 @@ import atexit
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 PREFIX, MARK = "keras-", ".keras-pipeline"
 """How the folder's name begins; and the file in it that is locked, by which it is ours."""
@@ -38,9 +40,18 @@ def own_folder() -> Iterator[None]:
     finally:
         tempfile.tempdir = usual
         if os.getpid() == owner:  # and no fork of it
+            _let_libraries_remove_theirs()
             shutil.rmtree(own, ignore_errors=True)
-            atexit.unregister(shutil.rmtree)  # of a folder in it: Matplotlib has one where the home is not writable
             os.close(descriptor)
+
+
+def _let_libraries_remove_theirs() -> None:
+    """Now, and not at the end of the process: there they would complain that they are gone."""
+    atexit.unregister(shutil.rmtree)  # Matplotlib's, where the home is not writable
+    multiprocessing: Any = sys.modules.get("multiprocessing.util")
+    for last in list(multiprocessing._finalizer_registry.values() if multiprocessing else ()):
+        if last._callback is multiprocessing._remove_temp_dir:
+            last()
 
 
 def lasting_folder() -> Path:

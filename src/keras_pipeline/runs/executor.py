@@ -5,6 +5,7 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from keras_pipeline.runs.folders import Folders
 from keras_pipeline.runs.run import Run
 
 LAST_LINES = 12
+LONGEST_FOLDER = 107 - len("/pymp-12345678/listener-12345678")
+"""In bytes: so many may be in a path to a socket, less what Python adds to the folder for temporary files."""
 
 
 @dataclass(eq=False)
@@ -84,7 +87,7 @@ class LocalExecutor:
         frameworks.require_framework(runs[0].params.train.backend)
         log = run_folder / "log.txt"
         log.write_bytes(b"")
-        if sys.platform == "linux" and runs[0].params.train.backend == "tensorflow":
+        if sys.platform == "linux" and runs[0].params.train.backend == "tensorflow" and _has_room_for_a_socket():
             # Forked from a process that has imported what it needs: half the time of a short run.
             multiprocessing.set_forkserver_preload(["keras_pipeline.runs.forkserver"])
             process: BaseProcess = multiprocessing.get_context("forkserver").Process(target=_do, args=(arguments, log))
@@ -106,6 +109,12 @@ class LocalExecutor:
         """Ask a job to end; see `Executor`."""
         process = self.processes[job]
         process.kill() if kill else process.terminate()
+
+
+def _has_room_for_a_socket() -> bool:
+    """Whether the path of the socket by which one asks a process to fork is short enough: it is below the folder for
+    temporary files."""
+    return len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER
 
 
 def _do(arguments: Sequence[str], log: Path) -> None:

@@ -15,6 +15,8 @@ LOOK_SECONDS = 0.05
 """How often the jobs at work are looked at."""
 STOP_SECONDS = 30.0
 """So long a run may take to keep a checkpoint when it is canceled."""
+END_SECONDS = 3.0
+"""So long it may take to end without."""
 
 
 class Work(ABC):
@@ -74,11 +76,20 @@ def do_jobs(work: Work, most: int) -> None:
 
 
 def _cancel_jobs(executor: Executor, jobs: list[Job]) -> None:
-    """Let those that still run keep a checkpoint and end."""
-    for job in jobs:
+    """Let those that still run keep a checkpoint and end; where that is interrupted, end without."""
+    try:
+        _end_jobs(executor, jobs, STOP_SECONDS)
+    except KeyboardInterrupt:  # each is asked twice then, too
+        _end_jobs(executor, jobs, END_SECONDS)
+        raise
+
+
+def _end_jobs(executor: Executor, jobs: list[Job], within: float) -> None:
+    """Ask those that still run to end, and kill those that have not within so many seconds."""
+    left = [job for job in jobs if job.exit_code is None]
+    for job in left:
         executor.cancel(job)
-    deadline = time.monotonic() + STOP_SECONDS
-    left = list(jobs)
+    deadline = time.monotonic() + within
     while left and (seconds := deadline - time.monotonic()) > 0:
         ended = executor.wait(left, seconds)
         left = [job for job in left if job not in ended]
