@@ -178,5 +178,23 @@ def test_the_environment_is_written_as_requirements() -> None:
     assert all(line.count("==") == 1 and line == line.strip() for line in environment)
 
 
+def test_remains_of_a_package_a_second_one_and_where_one_is_from_are_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "~umpy-1.0.dist-info").mkdir()
+    for name, metadata in {
+        "empty": b"", "half": b"Name: half\n", "numpy": b"Name: numpy\nVersion: 1.0\n",
+        "direct": b"Metadata-Version: 2.1\nName: Direct\nVersion: 3\n",
+    }.items():  # fmt: skip
+        folder = tmp_path / f"{name}-1.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_bytes(metadata)
+    (folder / "direct_url.json").write_text('{"url": "https://somebody:hunter2@example.org/direct.whl"}')
+    before = provenance.installed_packages(), provenance.library_versions()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    assert set(provenance.installed_packages()) == {*before[0], "direct==3", "numpy==1.0"}
+    assert provenance.library_versions() == before[1]
+
+
 def test_the_module_whose_code_counts_is_the_one_that_train_records() -> None:
     assert provenance.source_file(provenance.TRAINING) == ROOT / "src" / "keras_pipeline" / "stages" / "train.py"

@@ -123,7 +123,7 @@ def _packages() -> Finding:
         except importlib.metadata.PackageNotFoundError:
             wrong.append(f"{one.name} is not installed, expected {one.specifier}")
         else:
-            if not one.specifier.contains(version, prereleases=True):
+            if not version or not one.specifier.contains(version, prereleases=True):  # None: of a part of it
                 wrong.append(f"{one.name} is {version}, expected {one.specifier}")
     if wrong:
         return False, f"{'; '.join(wrong[:3])}{'; …' if len(wrong) > 3 else ''}: run `make setup`"

@@ -5,7 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def code_digest(module: str) -> str:
 
 def library_versions() -> dict[str, str]:
     """Python, the libraries that decide the result as far as they are installed, and the machine's kind."""
-    installed = {one.metadata["Name"].lower(): one.version for one in importlib.metadata.distributions()}
+    installed = dict(reversed([*_installed()]))  # of two, the one that is imported: the first
     return {
         "python": platform.python_version(),
         **{name: installed[name] for name in LIBRARIES if name in installed},
@@ -71,9 +71,15 @@ def library_versions() -> dict[str, str]:
 
 
 def installed_packages() -> list[str]:
-    """Every installed distribution as name==version, as pip's requirements are written, in order."""
-    found = importlib.metadata.distributions()
-    return sorted({f"{one.metadata['Name'].lower()}=={one.version}" for one in found})
+    """Every installed distribution as name==version, as pip's requirements are written, in order; not from where."""
+    return sorted({f"{name}=={version}" for name, version in _installed()})
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    """Name and version of each distribution; what an interrupted pip left of one has neither."""
+    for one in importlib.metadata.distributions():
+        if {"Name", "Version"} <= {*one.metadata}:
+            yield one.metadata["Name"].lower(), one.version
 
 
 def _without_docstrings(node: Any) -> Any:

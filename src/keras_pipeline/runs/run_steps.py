@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from keras_pipeline.core import process
-from keras_pipeline.core.errors import DivergedError, StoppedError
+from keras_pipeline.core.errors import BusyError, DivergedError, StoppedError
 from keras_pipeline.distribution import launcher
 from keras_pipeline.records.observer import ChildRun
 from keras_pipeline.runs.folders import PRUNED, FailureRecorder, Folders, ResultCache, is_data_made, mark_data_made
@@ -50,10 +50,14 @@ def do_runs(folders: Folders, runs: Sequence[Run], child_run: Callable[[Run], Ch
         train_together([(run, folders.run(run) / "models") for run in runs], folders.normalized(runs[0].params))
     elif untrained:
         pruned = _train_alone(folders, runs[0])
-    if untrained and not pruned and runs[0].params.train.backend != "tensorflow":
-        if all(map(result_cache.record, runs)):  # evaluated by TensorFlow, and a process has one backend
+    if untrained and not pruned:
+        if not all(map(result_cache.record, runs)):
+            raise BusyError(
+                f"{runs[0].name}: code or data were changed while it trained, so what came of it is not of those that "
+                "are here. Run the same command again."
+            )
+        if runs[0].params.train.backend != "tensorflow":  # evaluated by TensorFlow, and a process has one backend
             _restart_process()
-        raise RuntimeError("a training that ended well is not known")
     for run in runs:
         run_folder = folders.run(run)
         models, reports = run_folder / "models", run_folder / "reports"

@@ -29,7 +29,9 @@ def _hidden() -> list[str]:
 def _visible(kind: type[Distribution], **wanted: Any) -> Iterator[Distribution]:
     """Whatever finders other packages have added to `sys.meta_path`: `importlib.metadata` asks them all here."""
     hidden = _hidden()
-    return (one for one in _discover(kind, **wanted) if not hidden or one.metadata["Name"].lower() not in hidden)
+    return (
+        one for one in _discover(kind, **wanted) if not hidden or (one.metadata.get("Name") or "").lower() not in hidden
+    )
 
 
 if VisiblePackages.__name__ not in [getattr(finder, "__name__", "") for finder in sys.meta_path]:
