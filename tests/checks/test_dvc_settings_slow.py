@@ -179,6 +179,17 @@ def test_the_cache_is_where_any_of_dvc_s_settings_says(
         cache_folder(project)
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_the_terminal_s_encoding_is_not_that_of_what_dvc_answers(
+    project: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    cache = project / "größe"
+    cache.mkdir()
+    (project / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache}\n", encoding="utf-8")
+    assert cache_folder(project) == cache
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

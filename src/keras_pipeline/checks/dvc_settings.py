@@ -19,7 +19,7 @@ def ask_dvc(folder: Path, *arguments: str) -> str:
         done = subprocess.run(
             process.python("-m", "dvc", *arguments),
             cwd=folder,
-            env={**os.environ, "DVC_NO_ANALYTICS": "1"},  # outside of a project nothing else turns them off
+            env={**os.environ, **process.READ, "DVC_NO_ANALYTICS": "1"},  # outside of a project nothing else says so
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",

@@ -23,6 +23,9 @@ def python(*words: str) -> list[str]:
     return [sys.executable, "-P", *words]
 
 
+READ = {"PYTHONIOENCODING": "utf-8"}
+"""For the environment of a Python whose output is read here: a terminal's encoding may be another."""
+
 REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
 """What asks a process to end; the last one where its time of the processor is used up (`ulimit -t`)."""
 ONE_REQUEST_SECONDS = 0.2

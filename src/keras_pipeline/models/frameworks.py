@@ -88,7 +88,12 @@ def _try_settings(backend: str) -> None:
     if backend in sys.modules or not suspects(""):
         return
     tried = subprocess.run(
-        process.python("-c", TRIALS[backend]), capture_output=True, encoding="utf-8", errors="replace", check=False
+        process.python("-c", TRIALS[backend]),
+        env={**os.environ, **process.READ},
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     if tried.returncode:
         raise _refusal(backend, tried.stderr, suspects(tried.stderr))

@@ -1,5 +1,6 @@
 """Where the processes of runs are begun and ended: the interface `Executor`, and its implementation on this machine."""
 
+import io
 import multiprocessing
 import os
 import runpy
@@ -130,6 +131,9 @@ def _do(arguments: Sequence[str], log: Path) -> None:
             study.join()
         end_process("the study that began this run is gone; it ends too", standard_error)
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")  # as the log is read
     threading.Thread(target=watch, daemon=True).start()
     sys.argv[1:] = arguments
     sys.modules.pop("keras_pipeline.cli.main", None)  # who began this process has it loaded as a program, too
