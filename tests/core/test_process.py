@@ -1,5 +1,6 @@
 """Where a process's time went: each second counted once."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -88,6 +89,17 @@ def test_a_process_does_not_wait_at_its_end_for_what_it_left_alone(left: str, co
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=50)
     assert (done.returncode, done.stdout, done.stderr) == (code, "ended\n", "")
     assert time.monotonic() - began < 20
+
+
+def test_a_process_that_is_to_ask_for_commands_ends_with_its_code() -> None:
+    program = (
+        "import sys\nfrom keras_pipeline.core import process\nprint('ended')\nsys.exit(process.end_without_waiting(3))"
+    )
+    command, environment = [sys.executable, "-c", program], {**os.environ, "PYTHONINSPECT": "1"}
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"ended\n", b"")
 
 
 def ended(work: str, *, ignored: bool = False) -> tuple[int, list[str]]:

@@ -170,8 +170,8 @@ def leave_alone(thread: threading.Thread) -> None:
 
 def end_without_waiting(code: int) -> int:
     """The exit code; but where a call was left alone, which may have threads of its own that Python would wait for,
-    however long, the process ends here."""
-    if _left_alone:
+    however long, or where Python would ask for commands instead, the process ends here."""
+    if _left_alone or "PYTHONINSPECT" in os.environ:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
