@@ -164,15 +164,39 @@ def test_tables_survive_the_disk_exactly() -> None:
     [
         (b"", "got the columns (none). Expected: a, b"),
         (b"a,c\n1,2\n", "got the columns a, c. Expected: a, b"),
+        (b"a\x1b[31m,c\n1,2\n", "got the columns a\\x1b[31m, c. Expected: a, b"),
+        (b"a" * 999 + b"\n1,2\n", f"got the columns {'a' * 200}…. Expected: a, b"),
         (b"a,b\n", "got no rows. Expected: one at least"),
-        (b"a,b\n1,2\n3\n", "got 1 values in line 3. Expected: 2"),
-        (b"a,b\n1,x\n", "got 'x' in line 2. Expected: a finite number"),
-        (b"a,b\n1,nan\n", "got 'nan' in line 2. Expected: a finite number"),
-        (b"\xff\xfe\x00", "Expected: a, b"),
+        (b"a,b\n1,2\n3\n", "line 3: got 1 values. Expected: 2"),
+        (b"a,b\n1,2,3\n", "line 2: got 3 values. Expected: 2"),
+        (b"a,b\n\n1,2\n", "line 2: got 0 values. Expected: 2"),
+        (b"a,b\n1,x\n", "line 2: b: got 'x'. Expected: a finite number"),
+        (b"a,b\n1,nan\n", "line 2: b: got 'nan'. Expected: a finite number"),
+        (b"a,b\ninf,1\n", "line 2: a: got 'inf'. Expected: a finite number"),
+        (b"a,b\n1,1e999\n", "line 2: b: got '1e999'. Expected: a finite number"),
+        (b"a,b\n1," + b"9" * 5000 + b"\n", f"line 2: b: got '{'9' * 60}'. Expected: a finite number"),
+        (b"a,b\n1,1_000\n", "line 2: b: got '1_000'. Expected: a finite number"),
+        (b"a,b\n1, 2\n", "line 2: b: got ' 2'. Expected: a finite number"),
+        ("a,b\n1,٣\n".encode(), "line 2: b: got '\\u0663'. Expected: a finite number"),
+        (b"a,b\n1;2\n", "line 2: got 1 values. Expected: 2"),
+        (b"a,b\n1,2\0\n", "line 2: a byte 0. Expected: CSV"),
+        (b'a,b\n1,"2\n3,4\n', "line 3: unexpected end of data. Expected: CSV"),
+        (b"a,b\n1,2\r3,4\n" * 1 + b"\r\r", "got 0 values. Expected: 2"),
+        (b"a,b\n1," + b"1" * 200_000 + b"\n", "line 2: field larger than field limit (131072). Expected: CSV"),
+        (b"\xff\xfe\x00", "byte 0 is not UTF-8. Expected: CSV"),
+        ("a,b\n1,2\n".encode("utf-16"), "byte 0 is not UTF-8. Expected: CSV"),
+        (b"a,b\n1,2\n\xe9,1\n", "byte 8 is not UTF-8. Expected: CSV"),
+        (b"<<<<<<< HEAD\na,b\n", "got the columns <<<<<<< HEAD. Expected: a, b"),
     ],
 )
 def test_what_is_no_such_table_is_refused(content: bytes, fault: str) -> None:
     with pytest.raises(DataError) as refused:
         formats.read_csv(content, "data/raw/train.csv", ("a", "b"))
-    assert str(refused.value).startswith("data/raw/train.csv: got ")
+    assert str(refused.value).startswith("data/raw/train.csv: ")
     assert fault in str(refused.value)
+    assert str(refused.value).endswith("Run `dvc repro fetch` to have it written again.")
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbfa,b\n1,2\n", b"a,b\r\n1,2\r\n", b'"a",b\n"1",+2e0\n', b"a,b\n1,2"])
+def test_what_editors_make_of_a_table_is_the_same_table(content: bytes) -> None:
+    assert formats.read_csv(content, "t", ("a", "b")).tolist() == [[1, 2]]

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import mutated_files
+import small
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.config import params
 from keras_pipeline.core import files
@@ -197,3 +200,71 @@ def test_normalize_writes_scaled_features_and_targets(tmp_path: Path) -> None:
     question = task_spec.task_spec_from(statistics)
     assert question == TaskSpec("regression", (1,), 1, target)
     assert question.outputs == 1
+
+
+def edited(raw: Path, role: str, content: bytes) -> None:
+    """Another content of a raw file, and its digest in dataset.json too."""
+    (raw / role).write_bytes(content)
+    manifest = json.loads((raw / "dataset.json").read_text())
+    manifest["files"][role]["sha256"] = hashlib.sha256(content).hexdigest()
+    (raw / "dataset.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("role", "array", "message"),
+    [
+        ("train-labels", np.full(60, 200, np.uint8), r"train-labels: got the label 200 at index 0"),
+        ("test-labels", np.arange(20, dtype=np.uint8), r"test-labels: got the label 10 at index 10"),
+        ("train-labels", np.zeros(59, np.uint8), "train-labels: got 60 images and 59 labels"),
+        ("test-labels", np.zeros(21, np.uint8), "test-labels: got 20 images and 21 labels"),
+        ("train-labels", np.zeros((60, 1), np.uint8), "got images of 3 and labels of 2 dimensions"),
+        ("test-images", np.zeros((20, 784), np.uint8), "got images of 2 and labels of 1 dimensions"),
+        ("train-images", np.zeros((60, 28, 27), np.uint8), r"the shape \(28, 27\)\. Expected: \(28, 28\)"),
+    ],
+)
+def test_normalize_refuses_raw_files_that_are_no_pair_though_their_digests_are_named(
+    role: str, array: NDArray[np.uint8], message: str, tmp_path: Path
+) -> None:
+    write_raw(tmp_path / "raw")
+    edited(tmp_path / "raw", role, formats.write_idx(array))
+    with pytest.raises(DataError, match=rf"{message}.*`dvc repro fetch`"):
+        normalize.normalize_dataset(with_normalize(validation_share=0.2), tmp_path / "raw", tmp_path / "normalized")
+    assert not list((tmp_path / "normalized").glob("*"))
+
+
+@pytest.mark.parametrize("scaling", ["none", "unit", "symmetric", "standard"])
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("column", [0, 1])
+def test_normalize_refuses_a_number_that_no_network_can_be_given(
+    column: int, split: str, scaling: str, tmp_path: Path
+) -> None:
+    normalized_task(tmp_path, LINE)
+    path = tmp_path / "raw" / f"{split}.csv"
+    lines = path.read_text().splitlines()
+    for number in range(1, len(lines), 2):  # in the training split whatever the seed
+        cells = lines[number].split(",")
+        cells[column] = "1e308" if number % 4 == 1 else "-1e308"
+        lines[number] = ",".join(cells)
+    edited(tmp_path / "raw", f"{split}.csv", "\n".join([*lines, ""]).encode())
+    before = (tmp_path / "normalized" / "statistics.json").read_bytes()
+    chosen = small.params({**LINE, "normalize.scaling": scaling})
+    with pytest.raises(DataError, match=rf"{split}\.csv: line \d+: {'xy'[column]}: got .*scaling: {scaling} makes "):
+        normalize.normalize_dataset(chosen, tmp_path / "raw", tmp_path / "normalized")
+    assert (tmp_path / "normalized" / "statistics.json").read_bytes() == before
+
+
+TABLES = list(mutated_files.text_mutants("train.csv", b"x,y\n" + b"0.5,-1.25\n" * 40))
+
+
+@pytest.mark.parametrize("mutant", TABLES, ids=[one.what for one in TABLES])
+def test_a_changed_table_is_refused_with_a_remedy_or_read(mutant: mutated_files.Mutant, tmp_path: Path) -> None:
+    normalized_task(tmp_path, LINE)
+    edited(tmp_path / "raw", "train.csv", mutant.content)
+    try:
+        normalize.normalize_dataset(small.params(LINE), tmp_path / "raw", tmp_path / "normalized")
+    except (DataError, ParamsError) as fault:
+        said = str(fault)
+    else:
+        said = "read"
+    expected = {"cut": "read", "a line twice": "are the same", "without its end": "read"}
+    assert re.search(expected.get(mutant.what, "Expected: "), said), said

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mutated_files
 from file_size import file_size_limit
 from kept_checkpoints import IDENTITY, Arrays, array, epoch, like, names, save
-from keras_pipeline.training.checkpoints import KEPT_TRAININGS, Checkpoints, remove_checkpoints
+from keras_pipeline.training.checkpoints import KEPT_TRAININGS, Checkpoints, check_progress, remove_checkpoints
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -389,6 +390,42 @@ def test_a_file_of_another_kind_is_passed_over(
     assert epoch(training) == 1
     (line,) = capfd.readouterr().err.splitlines()
     assert re.fullmatch(rf"{newest}: not used: {reason}; 00000001\.checkpoint is tried instead\.", line)
+
+
+PROGRESS = {
+    "key": "f" * 32,
+    "started": 1.0,
+    "resumed": ["epoch 2 step 1"],
+    "devices": ["/cpu:0"],
+    "epoch": 1,
+    "step": 3,
+    "seconds": 2.5,
+    "history": [{"epoch": 1, "val/loss": 0.5}],
+}
+
+
+MUTANTS = list(mutated_files.json_mutants("", PROGRESS))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what)
+def test_a_progress_from_which_no_training_can_go_on_is_passed_over(
+    mutant: mutated_files.Mutant, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    training = Checkpoints(tmp_path, IDENTITY)
+    training.save(like(1), PROGRESS)
+    training.save(like(2), PROGRESS)
+    newest = training.own / "00000002.checkpoint"
+    rewritten(newest, lambda manifest: manifest.update(progress=json.loads(mutant.content)))
+    found = training.latest(check_progress)
+    assert found is not None
+    check_progress(found[1])
+    told = capfd.readouterr().err
+    if found[1] == PROGRESS:
+        assert re.fullmatch(rf"{newest}: not used: .*; 00000001\.checkpoint is tried instead\.\n", told)
+        assert found[0]["best"][0] == 1
+    else:  # another number of the same kind
+        assert not told
+        assert re.split("[. ]", mutant.what)[0] in ("started", "step", "seconds", "history", "resumed", "devices")
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,12 @@
 
 import csv
 import io
-import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from keras_pipeline.core import files
+from keras_pipeline.core.csv_files import parse_csv, parse_numbers
 from keras_pipeline.core.errors import DataError
-
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-"""As programs write one: without spaces, lines below digits, or words."""
 
 
 def write_history(path: Path, rows: Sequence[dict[str, float]]) -> None:
@@ -29,30 +25,22 @@ def read_history(path: Path, written_by: str = "train") -> list[dict[str, float]
 
     Raises DataError, with the line, where the file is missing or none of ours.
     """
+    content = files.read_content(path, written_by)
     try:
-        lines = list(csv.reader(io.StringIO(files.read_content(path, written_by).decode(), newline="")))
+        lines = parse_csv(content)
         columns = lines[0] if lines else []
         if len(columns) < 2 or columns[0] != "epoch" or len(set(columns)) < len(columns):
-            raise ValueError(f"line 1: got {', '.join(columns)[:80]!r}. Expected: epoch and what was measured in it")
+            raise ValueError(f"line 1: got {', '.join(columns)[:80]!a}. Expected: epoch and what was measured in it")
         rows = [_row(columns, cells, number) for number, cells in enumerate(lines[1:], 1)]
         if not rows:
             raise ValueError("got no epoch. Expected: a line for each")
-    except (ValueError, csv.Error) as error:
-        if isinstance(error, DataError):
-            raise
+    except ValueError as error:
         raise DataError(f"{path}: {error}. {files.remedy(written_by, 'delete it and ')}") from None
     return rows
 
 
 def _row(columns: Sequence[str], cells: Sequence[str], epoch: int) -> dict[str, float]:
-    line = f"line {epoch + 1}"
-    if len(cells) != len(columns):
-        raise ValueError(f"{line}: got {len(cells)} values. Expected: {len(columns)}")
+    numbers = parse_numbers(cells, columns, epoch + 1)
     if cells[0] != str(epoch):
-        raise ValueError(f"{line}: epoch: got {cells[0][:40]!r}. Expected: {epoch}")
-    row: dict[str, float] = {"epoch": epoch}
-    for name, text in zip(columns[1:], cells[1:], strict=True):
-        if not NUMBER.fullmatch(text) or not math.isfinite(float(text)):
-            raise ValueError(f"{line}: {ascii(name)[1:-1]}: got {text[:40]!r}. Expected: a finite number")
-        row[name] = float(text)
-    return row
+        raise ValueError(f"line {epoch + 1}: epoch: got {cells[0][:40]!r}. Expected: {epoch}")
+    return {**dict(zip(columns, numbers, strict=True)), "epoch": epoch}

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_pipeline.core.csv_files import parse_csv, parse_numbers
 from keras_pipeline.core.errors import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-
+SHOWN = 200
 _UNSIGNED_BYTE = 8
 _OTHER_TYPES = {
     9: "signed bytes",
@@ -152,25 +153,15 @@ def read_csv(content: bytes, name: str, columns: Sequence[str]) -> "NDArray[np.f
 
     Raises DataError unless the columns are these and every value is a finite number.
     """
-    lines = list(csv.reader(io.StringIO(content.decode(errors="replace"))))
-    if not lines or lines[0] != list(columns):
-        raise _wrong_row(name, f"the columns {', '.join(lines[0]) if lines else '(none)'}", ", ".join(columns))
-    if len(lines) == 1:
-        raise _wrong_row(name, "no rows", "one at least")
-    for number, line in enumerate(lines[1:], 2):
-        if len(line) != len(columns):
-            raise _wrong_row(name, f"{len(line)} values in line {number}", f"{len(columns)}")
-        if bad := [value for value in line if not _is_finite(value)]:
-            raise _wrong_row(name, f"{bad[0]!r} in line {number}", "a finite number")
-    return np.array(lines[1:], np.float64)
-
-
-def _is_finite(text: str) -> bool:
     try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _wrong_row(name: str, received: str, expected: str) -> DataError:
-    return DataError(f"{name}: got {received}. Expected: {expected}. Run `dvc repro fetch` to have it written again.")
+        lines = parse_csv(content)
+        if not lines or lines[0] != list(columns):
+            found = ascii(", ".join(lines[0]))[1:-1] if lines else "(none)"
+            shown = found if len(found) <= SHOWN else f"{found[:SHOWN]}…"
+            raise ValueError(f"got the columns {shown}. Expected: {', '.join(columns)}")
+        if len(lines) == 1:
+            raise ValueError("got no rows. Expected: one at least")
+        rows = [parse_numbers(cells, columns, number) for number, cells in enumerate(lines[1:], 2)]
+    except ValueError as fault:
+        raise DataError(f"{name}: {fault}. Run `dvc repro fetch` to have it written again.") from None
+    return np.array(rows, np.float64)

@@ -106,6 +106,8 @@ def _images(dataset: Dataset, raw_files: Mapping[str, Path], settings: Normalize
     inputs, labels = (
         {split: arrays[f"{split}-{kind}"] for split in ("train", "test")} for kind in ("images", "labels")
     )
+    for split in ("train", "test"):
+        _check_pair(dataset, inputs[split], labels[split], str(raw_files[f"{split}-labels"]))
     chosen = _chosen(labels["train"], len(labels["test"]), len(dataset.class_names), settings)
     scaling = fit_scaling(settings.scaling, read_blocks(inputs["train"], chosen["train"]))
     names = list(dataset.class_names)
@@ -114,6 +116,19 @@ def _images(dataset: Dataset, raw_files: Mapping[str, Path], settings: Normalize
         names = [f"not {name}", name]
         labels = {split: (own == settings.positive_class).astype(np.uint8) for split, own in labels.items()}
     return _Data(inputs, labels, chosen, scaling, names)
+
+
+def _check_pair(dataset: Dataset, images: NDArray[np.uint8], labels: NDArray[np.uint8], name: str) -> None:
+    """Raise DataError where the files are not what fetch lets through, though dataset.json names their digests."""
+    try:
+        formats.check_pair(images, labels, len(dataset.class_names), name)
+    except DataError as fault:
+        raise DataError(f"{fault} `dvc repro fetch` writes it again.") from None
+    if images.shape[1:] != dataset.shape[:2]:
+        raise DataError(
+            f"{name}: the images beside it are of the shape {images.shape[1:]}. Expected: {dataset.shape[:2]}. Run "
+            "`dvc repro fetch` to have them written again."
+        )
 
 
 def _rows(dataset: Dataset, raw_files: Mapping[str, Path], settings: Normalize) -> _Data:
@@ -125,9 +140,19 @@ def _rows(dataset: Dataset, raw_files: Mapping[str, Path], settings: Normalize) 
     inputs = {split: np.ascontiguousarray(own[:, :-1]) for split, own in rows.items()}
     chosen = _chosen(np.zeros(len(rows["train"]), np.uint8), len(rows["test"]), 1, settings)
     training = rows["train"][chosen["train"]]
-    target = fit_columns(settings.scaling, training[:, -1])
-    labels = {split: target.apply(own[:, -1]) for split, own in rows.items()}
-    return _Data(inputs, labels, chosen, fit_columns(settings.scaling, training[:, :-1]), [], target)
+    with np.errstate(all="ignore"):
+        target, scaling = (fit_columns(settings.scaling, part) for part in (training[:, -1], training[:, :-1]))
+        labels = {split: target.apply(own[:, -1]) for split, own in rows.items()}
+        for split, own in rows.items():
+            scaled = np.column_stack([scaling.apply(inputs[split]), labels[split]])
+            scaled[:, ~np.isfinite([*scaling.divisor, target.divisor])] = np.nan  # then all would be 0
+            for row, column in np.argwhere(~np.isfinite(scaled))[:1]:
+                raise DataError(
+                    f"{raw_files[f'{split}.csv']}: line {row + 2}: {dataset.columns[column]}: got {own[row, column]}, "
+                    f"which normalize.scaling: {settings.scaling} makes {scaled[row, column]}. Expected: a number of "
+                    "32 bits. Use another scaling, or mend that number in the dataset."
+                )
+    return _Data(inputs, labels, chosen, scaling, [], target)
 
 
 def _chosen(labels: NDArray[np.uint8], tested: int, classes: int, settings: Normalize) -> dict[str, NDArray[np.int64]]:

@@ -17,7 +17,7 @@ from keras_pipeline.distribution import launcher, strategies
 from keras_pipeline.records import record
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.records.record import RunRecord
-from keras_pipeline.training.checkpoints import Checkpoints, remove_checkpoints
+from keras_pipeline.training.checkpoints import Checkpoints, check_progress, remove_checkpoints
 from keras_pipeline.training.recorded_training import RecordedTraining, check_training, prepare_recorded_training
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _load_checkpoint(kept: Checkpoints, *, resume: bool) -> Any:
     if differences := kept.differences():
         print("train: begins anew; the newest checkpoint is of another training:", file=sys.stderr)
         print("\n".join(f"  {line}" for line in differences), file=sys.stderr, flush=True)
-    return kept.latest() or ((None, begun) if (begun := kept.begun()) else None)
+    return kept.latest(check_progress) or ((None, begun) if (begun := kept.begun()) else None)
 
 
 def _digests(run: RunRecord, checkpoint: Any) -> dict[str, str]:

@@ -15,7 +15,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import FiniteFloat, TypeAdapter
 from typing_extensions import TypedDict
 
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.core.json_files import Key, Line, Moment, read_json
+from keras_pipeline.core.json_files import Count, Key, Line, Moment, Seconds, check_type, read_json, refuse
 
 FORMAT = 1
 GENERATIONS = 2
@@ -45,7 +45,24 @@ class Begun(TypedDict):
     devices: list[Line]
 
 
+class Kept(Begun):
+    """The progress that is kept with a checkpoint: where the training stands, its epochs' rows, and seconds so far."""
+
+    epoch: Count
+    step: Count
+    seconds: Seconds
+    history: list[dict[str, FiniteFloat]]
+
+
 BEGUN = TypeAdapter(Begun)
+KEPT = TypeAdapter(Kept)
+
+
+def check_progress(progress: Any) -> None:
+    """Raise ValueError, with the place, where no training can go on from it."""
+    check_type(progress, KEPT)
+    if [row.get("epoch") for row in progress["history"]] != list(range(1, progress["epoch"] + 1)):
+        refuse("history", progress["history"], f"a row for each of {progress['epoch']} epochs")
 
 
 class Checkpoints:
@@ -107,8 +124,12 @@ class Checkpoints:
                 with suppress(OSError):
                     _remove(training)
 
-    def latest(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+    def latest(
+        self, check: Callable[[Any], None] = lambda _: None
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """The arrays and the progress of the newest usable generation; None where there is none.
+
+        `check` raises ValueError for a progress that is of no use.
 
         Damaged files, and those of another format or identity, are passed over, each with a line on standard
         error that says so and what is done instead. Arrays come back with the same dtype, shape and bits; NumPy
@@ -117,7 +138,9 @@ class Checkpoints:
         paths = _newest_first(self.own)
         for tried, path in enumerate(paths, 1):
             try:
-                return self._load(path)
+                arrays, progress = self._load(path)
+                check(progress)
+                return arrays, progress
             except Exception as error:  # whatever a file that is not ours makes the reading of it raise
                 reason = str(error).strip().split("\n")[0] or type(error).__name__
                 older = f"{paths[tried].name} is tried instead" if tried < len(paths) else "the training starts over"
