@@ -24,10 +24,10 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from keras_pipeline.checks.params import load_params
-from keras_pipeline.core import files
 from keras_pipeline.core.process import python
 from keras_pipeline.data import splits
 from keras_pipeline.data.scaling import fit_scaling
+from keras_pipeline.data.statistics import Statistics, write_statistics
 from keras_pipeline.sources import made
 
 BLOCK = 10_000
@@ -58,22 +58,27 @@ def write(folder: Path, counts: dict[str, int]) -> None:
     digits = made.digits()
     scaling = fit_scaling("unit", [])
     digests: dict[str, str] = {}
+    class_counts: dict[str, list[int]] = {}
     for number, (name, count) in enumerate(counts.items()):
         random = np.random.default_rng([1, number])
         origin = random.integers(len(digits["train-labels"]), size=count)
+        class_counts[name] = np.bincount(digits["train-labels"][origin], minlength=10).tolist()
         blocks = moved(digits["train-images"], origin, random)
         digests |= splits.write_split(folder, name, blocks, digits["train-labels"][origin], scaling)
-    files.write_json(
-        folder / "statistics.json",
-        {
-            "dataset": "digits",  # of which they are made
-            "normalize": load_params(Path("params.yaml")).normalize.model_dump(),
-            "class_names": list("0123456789"),
-            "scaling": vars(scaling),
-            "images": counts,
-            "sha256": digests,
-        },
-    )
+    described: Statistics = {
+        "dataset": "digits",  # of which they are made
+        "normalize": load_params(Path("params.yaml")).normalize.model_dump(),
+        "task": "classes",
+        "shape": [28, 28, 1],
+        "class_names": list("0123456789"),
+        "scaling": scaling.constants(),
+        "target": None,
+        "images": counts,
+        "class_counts": class_counts,
+        "test_images_also_in_train": 0,
+        "sha256": digests,
+    }
+    write_statistics(folder, described)
 
 
 def moved(images: np.ndarray, origin: np.ndarray, random: np.random.Generator) -> Iterator[np.ndarray]:
