@@ -59,7 +59,7 @@ def write_reports(
     files.write_json(reports / "intervals.json", made.intervals)
     files.clear_folder(reports / "tables")
     for name, rows in made.tables.items():
-        _write_csv(reports / "tables" / f"{name}.csv", rows)
+        write_table(reports / "tables" / f"{name}.csv", rows)
     files.clear_folder(reports / "figures")
     columns = {name: [row[name] for row in history] for name in history[0]}
     with process.time_part("figures"):
@@ -104,9 +104,13 @@ def _predict(params: Params, path: Path, test: Split, task_spec: TaskSpec) -> An
     return Answers(np.concatenate(outputs), test.targets, loss, coefficients, files.file_sha256(path))
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows of the same keys as CSV; a name that a spreadsheet would compute as a formula gets a ' before it."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    lines = [list(rows[0]), *(row.values() for row in rows)]
+    csv.writer(text, lineterminator="\n").writerows([map(_cell, line) for line in lines])
     files.write_atomically(path, text.getvalue().encode())
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
