@@ -194,11 +194,12 @@ def test_a_run_that_fails_is_told_with_its_log_and_the_rest_is_kept(
     assert code == 6, printed
     assert f"tanh seed 1 ended with exit code 6. Its last lines, of studies/runs/{bad.name}/log.txt:" in printed
     assert "mend the cause and run the same command again" in printed
+    assert list(temporary.iterdir()) == []
+    monkeypatch.delenv("TMPDIR")
     (bad / "models").unlink()
     code, printed = place.run("study", "run", "failing", "--jobs", "1")
     assert code == 0, printed
     assert "2 runs, 1 known; 1 to do" in printed
-    assert list(temporary.iterdir()) == []
 
 
 def test_a_run_that_diverges_is_a_result(tmp_path: Path) -> None:
