@@ -193,6 +193,27 @@ def test_an_evaluate_knob_there_and_back_runs_evaluate_once_and_the_run_follows(
     assert workspace.json("reports/metrics.json")["test/calibration_error"] != with_100
 
 
+def test_another_network_in_the_models_place_is_told_and_evaluate_never_scores_it(workspace: Workspace) -> None:
+    model, reports = workspace.folder / "models" / "model.keras", workspace.folder / "reports"
+    before, scores = model.read_bytes(), (reports / "metrics.json").read_bytes()
+    model.unlink()  # a link into DVC's cache, where it is one
+    with zipfile.ZipFile(io.BytesIO(before)) as archive, zipfile.ZipFile(model, "w") as other:
+        for name in archive.namelist():  # the same network in another archive
+            other.writestr(name, archive.read(name))
+    exchanged = files.file_sha256(model)
+    told = workspace.good("keras-pipeline status")
+    assert "model: models/model.keras is not the network that this run wrote" in told
+    assert f"and models/model.keras is {exchanged[:12]}…" in told
+    refused = workspace.run("keras-pipeline evaluate")
+    assert refused.code == 7, refused.output
+    assert (reports / "metrics.json").read_bytes() == scores
+
+    workspace.good("dvc repro evaluate")  # DVC puts back what train wrote
+    assert model.read_bytes() == before
+    assert (reports / "metrics.json").read_bytes() == scores
+    assert "state:    up to date" in workspace.good("keras-pipeline status")
+
+
 def test_an_experiment_is_a_run_of_its_name_and_going_back_restores_the_first(
     workspace: Workspace, finished: Workspace
 ) -> None:

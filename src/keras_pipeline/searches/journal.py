@@ -128,7 +128,8 @@ def open_journal(path: Path) -> "BaseStorage":
 
 CREATE_TRIAL = 4
 REMEDY = (
-    "`keras-pipeline search run` writes it: move it away and run it again; no trial that is complete is trained again."
+    "`keras-pipeline search run` writes it: move it away and run it again; values that a run was trained with are not "
+    "trained again."
 )
 
 
