@@ -405,13 +405,13 @@ def test_a_killed_training_is_closed_by_the_next_track(stored: Checkout, capsys:
 def test_a_dead_process_may_have_said_how_it_ended(stored: Checkout) -> None:
     reached = store.connect_store(stored.where, EXPERIMENT)
     for key, status, said in (("b", "RUNNING", "FAILED"), ("c", "FINISHED", "RUNNING"), ("d", "RUNNING", "RUNNING")):
-        run_id = reached.client.create_run(reached.experiment, tags={runs.KEY: key}).info.run_id
+        run_id = reached.client.create_run(reached.experiment, tags={runs.KEY: key * 32}).info.run_id
         reached.client.set_terminated(run_id, status)
-        write_mark(stored, json.dumps(mark(pid=2**22 + 1, status=said)), key)
-    write_mark(stored, json.dumps(mark(pid=2**22 + 1)), "gone")
+        write_mark(stored, json.dumps(mark(pid=2**22 + 1, status=said)), key * 32)
+    write_mark(stored, json.dumps(mark(pid=2**22 + 1)), "f" * 32)
     write_mark(stored, "{", "torn")
-    other = write_mark(stored, json.dumps(mark(pid=2**22 + 1, host="another")), "e")
+    other = write_mark(stored, json.dumps(mark(pid=2**22 + 1, host="another")), "e" * 32)
     assert live_run.close_dead_runs(stored.where) == 2
-    assert [run_of(stored, key).info.status for key in "bcd"] == ["FAILED", "FINISHED", "KILLED"]
+    assert [run_of(stored, key * 32).info.status for key in "bcd"] == ["FAILED", "FINISHED", "KILLED"]
     assert list(other.parent.iterdir()) == [other]
     assert live_run.close_dead_runs(stored.where) == 0
