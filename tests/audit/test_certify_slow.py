@@ -206,7 +206,7 @@ def test_an_interrupted_certify_leaves_nothing_behind(number: int, copy: Workspa
     temporary = copy.folder.parent / "temporary"
     temporary.mkdir()
     process, log = copy.start("keras-pipeline certify", TMPDIR=str(temporary))
-    wait_until(lambda: list(temporary.glob("keras-pipeline-certify-*/checkout/data/*")), 120, "fetch has begun")
+    wait_until(lambda: list(temporary.glob("*/keras-pipeline-certify-*/checkout/data/*")), 120, "fetch has begun")
     process.send_signal(number)
     assert process.wait(60) == 128 + number
     assert log.read_text().endswith(f"keras-pipeline certify: interrupted, exit {128 + number}\n")
