@@ -54,12 +54,14 @@ architectures.build_network = lambda *values, synchronized=False, **others: buil
 @pytest.mark.needs_torch
 def test_a_strategy_that_trains_something_else_is_found(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_bytes(small.params_text({}))
-    (tmp_path / "sitecustomize.py").write_text(FAULTS)  # which each process of the command imports when it starts
+    elsewhere = tmp_path / "modules"  # the current folder is no place for modules
+    elsewhere.mkdir()
+    (elsewhere / "sitecustomize.py").write_text(FAULTS)  # which each process of the command imports when it starts
     options = ["--strategy", "ddp", "--strategy", "multi_worker", "--feature", "plain", "--feature", "synchronized"]
     done = subprocess.run(
         [PROGRAM, "conformance", *options],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(elsewhere)},
         capture_output=True,
         text=True,
         timeout=600,
