@@ -1,5 +1,6 @@
 """DVC is asked for its own settings; and what another user plants in a folder open to everyone is not run."""
 
+import contextlib
 import os
 import pickle
 import sqlite3
@@ -105,6 +106,8 @@ def test_the_site_cache_is_in_the_project_and_closed(tracked: Path) -> None:
     (project / ".dvc-site-cache").chmod(0o700)
     dvc("checkout", umask=0)
     assert site_cache_fault(project) is None
+    with contextlib.chdir(project):
+        assert site_cache_fault(Path()) is None  # as doctor asks
 
 
 def test_dvc_in_a_subfolder_leaves_its_own_which_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

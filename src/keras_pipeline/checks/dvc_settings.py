@@ -64,13 +64,14 @@ def site_cache(folder: Path) -> Path:
 def site_cache_fault(folder: Path) -> str | None:
     """How another user of this machine could let DVC run a program of his in the project in `folder`, and what ends
     that; None where he cannot."""
+    folder = folder.absolute()
     for depth in range(1, 5):  # DVC takes the setting from the folder in which it is called
         for stray in folder.glob(f"{'[!.]*/' * depth}{SITE_CACHE}"):
             return f"{stray} was made by DVC, called in that folder, for everyone to write into: rm -r {stray}"
     named = site_cache(folder)
     found = folder / named
-    ours = folder.absolute() in found.absolute().parents
-    setting = f"dvc config --local core.site_cache_dir {folder.absolute() / SITE_CACHE}"
+    ours = folder in found.parents
+    setting = f"dvc config --local core.site_cache_dir {folder / SITE_CACHE}"
     remedy = f"mkdir -p -m 700 {found} {found}/repo" if ours else setting
     if not named.is_absolute():
         return f"DVC takes its site cache {named} from whatever folder it is called in: {setting}"
