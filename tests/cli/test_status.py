@@ -15,7 +15,7 @@ from keras_pipeline.config import params
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.statistics import describe_dataset
-from keras_pipeline.evaluation.predictions import Answers, write_answers
+from keras_pipeline.evaluation.predictions import Predictions, write_predictions
 from keras_pipeline.records import provenance
 from keras_pipeline.records.git import git_state
 from places import SHIPPED
@@ -146,7 +146,7 @@ def test_reports_of_another_network_are_told(
     files.write_json(Path("reports/metrics.json"), SCORES)
     digest = {"this": record["sha256"]["model"], "another": "a" * 64}.get(of)
     outputs, labels = np.zeros((10_000, 10), np.float32), np.zeros(10_000, np.int64)
-    write_answers(Path("reports/predictions.npz"), Answers(outputs, labels, 0.5, None, digest))
+    write_predictions(Path("reports/predictions.npz"), Predictions(outputs, labels, 0.5, None, digest))
     state = shown(capsys)[3:]
     if of != "another":
         assert state == ["state:    up to date"]
@@ -163,7 +163,7 @@ def test_reports_that_cannot_be_of_this_run_are_told(
 ) -> None:
     """As they are while a training with other data is not evaluated yet."""
     outputs, labels = np.zeros((50, 10), np.float32), np.zeros(50, np.int64)
-    write_answers(Path("reports/predictions.npz"), Answers(outputs, labels, 0.5, None, None))
+    write_predictions(Path("reports/predictions.npz"), Predictions(outputs, labels, 0.5, None, None))
     *_, reason = shown(capsys)
     assert reason.startswith(
         "          reports: reports/predictions.npz: outputs: got <f4 of the shape (50, 10). Expected"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 import small
 from keras_pipeline.data.splits import Split
 from keras_pipeline.evaluation import reports
-from keras_pipeline.evaluation.reports import Predictions
+from keras_pipeline.evaluation.predictions import Predictions
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,7 @@ BINARY = {"task": "binary", "class_names": ["not 9", "9"]}
 
 def lines(outputs: NDArray[Any], labels: NDArray[Any], statistics: dict[str, Any]) -> list[str]:
     images = Split(np.zeros((len(labels), 28, 28, 1), np.float32), labels)
-    answers = Predictions(outputs.astype(np.float32), 1.0, None)
+    answers = Predictions(outputs.astype(np.float32), labels, 1.0, None, None)
     return reports.make_report(answers, images, statistics, small.params().evaluate, 1).lines
 
 

@@ -8,7 +8,7 @@ from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import format_headline, format_score
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.evaluation.predictions import PREDICTIONS, SCORES, read_answers, read_scores
+from keras_pipeline.evaluation.predictions import PREDICTIONS, SCORES, read_predictions, read_scores
 from keras_pipeline.records import provenance
 from keras_pipeline.records.git import describe_git, git_state, is_unknown
 from keras_pipeline.records.provenance import TRAINING
@@ -71,7 +71,7 @@ def find_other_reports(reports: Path, models: Path, record: RunRecord) -> list[s
     if not model.is_file() or not answers.is_file():
         return []
     try:
-        of = read_answers(answers, record["dataset"]).model
+        of = read_predictions(answers, record["dataset"]).model
     except DataError as fault:
         return [f"reports: {fault}"]
     here = files.file_sha256(model)

@@ -26,7 +26,7 @@ OPTIONAL = ("coefficients", "loss", "model", "penalty")
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What predictions.npz holds: outputs float32 (n, outputs) as the network gave them; targets, in test order: labels
     int64 (n,), or numbers float32 (n,), scaled; loss, the training loss of all with the L2 penalty, as Keras reports
     it; of a linear network for numbers coefficients float32 (features + 1,), its weights and bias; the SHA-256 of the
@@ -40,7 +40,7 @@ class Answers:
     model: str | None
 
 
-def write_answers(path: Path, answers: Answers) -> None:
+def write_predictions(path: Path, answers: Predictions) -> None:
     """As numpy.savez, without the time of writing in the archive: the same answers give the same bytes."""
     arrays: dict[str, NDArray[Any]] = {
         "outputs": answers.outputs,
@@ -60,7 +60,7 @@ def write_answers(path: Path, answers: Answers) -> None:
     files.write_atomically(path, content.getbuffer())
 
 
-def read_answers(path: Path, dataset: DatasetDescription, written_by: str = "evaluate") -> Answers:
+def read_predictions(path: Path, dataset: DatasetDescription, written_by: str = "evaluate") -> Predictions:
     """The answers to the test split of this dataset. Raises DataError where the file is none such."""
     images, classes = dataset["images"]["test"], len(dataset["class_names"])
     targets = "labels" if classes else "targets"
@@ -82,7 +82,7 @@ def read_answers(path: Path, dataset: DatasetDescription, written_by: str = "eva
             )
     model = arrays["model"].tobytes().hex() if "model" in arrays else None
     loss = float(arrays.get("loss", math.nan))
-    return Answers(arrays["outputs"], arrays[targets], loss, arrays.get("coefficients"), model)
+    return Predictions(arrays["outputs"], arrays[targets], loss, arrays.get("coefficients"), model)
 
 
 def read_scores(path: Path, written_by: str = "evaluate") -> dict[str, float]:
@@ -102,14 +102,14 @@ def _check_scores(scores: dict[str, float]) -> None:
 
 def read_reports(
     reports: Path, dataset: DatasetDescription, model: str | None, written_by: str = "evaluate"
-) -> tuple[dict[str, float], Answers]:
+) -> tuple[dict[str, float], Predictions]:
     """Scores and answers that belong together, and to the network whose file has the digest `model`.
 
     Raises DataError where one cannot be read, or was exchanged for another run's.
     """
     scores = read_scores(reports / SCORES, written_by)
     try:
-        answers = read_answers(reports / PREDICTIONS, dataset, written_by)
+        answers = read_predictions(reports / PREDICTIONS, dataset, written_by)
     except DataError as fault:
         raise DataError(
             f"{fault} If that changes nothing, the run's record models/run.json was edited: {BACK}"
@@ -128,7 +128,7 @@ def read_reports(
     return scores, answers
 
 
-def _headline(answers: Answers, dataset: DatasetDescription) -> tuple[str, float]:
+def _headline(answers: Predictions, dataset: DatasetDescription) -> tuple[str, float]:
     if dataset["target"]:
         target = Scaling(**dataset["target"])
         apart = np.abs(target.undo(answers.outputs)[:, 0] - target.undo(answers.targets))

@@ -17,19 +17,10 @@ from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import Split
 from keras_pipeline.data.statistics import DatasetDescription
 from keras_pipeline.evaluation import binary, figures, multiclass, regression
+from keras_pipeline.evaluation.predictions import Predictions
 
 Rows = list[dict[str, Any]]
 Coefficients = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What the network gave for the test split: outputs float32 (n, outputs), the training loss of them all with the L2
-    penalty, and of a linear network its weights and bias, float32 (features + 1,)."""
-
-    outputs: NDArray[np.float32]
-    loss: float
-    coefficients: Coefficients | None
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,11 @@ def start_framework(
     that tell a user without a GPU, among other things, of an internal error. Raises MachineError as
     `require_framework`.
     """
-    if "keras" not in sys.modules:
+    begun = "keras" in sys.modules
+    if not begun:
         require_framework(backend)
-    if taken := settings.settle(backend):
+    taken = settings.settle(backend)
+    if taken and not begun:  # else a framework has set it itself
         print(f"not used, because params.yaml decides: {', '.join(taken)}", file=sys.stderr)
     _try_settings(backend)
     left = settings.left(os.environ)

@@ -17,7 +17,7 @@ from keras_pipeline.data.history import read_history
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.data.statistics import DatasetDescription, read_statistics
 from keras_pipeline.data.task_spec import TaskSpec, make_targets, task_spec_from
-from keras_pipeline.evaluation.predictions import Answers, read_answers, write_answers
+from keras_pipeline.evaluation.predictions import Predictions, read_predictions, write_predictions
 from keras_pipeline.models import architectures, frameworks
 from keras_pipeline.records.record import check_belongings
 
@@ -37,7 +37,7 @@ def evaluate_network(params: Params, normalized: Path, models: Path, reports: Pa
         check_belongings(models, normalized)
         test = read_split(normalized, "test", statistics)
         history = read_history(models / "history.csv")
-        write_answers(
+        write_predictions(
             reports / "predictions.npz", _predict(params, models / "model.keras", test, task_spec_from(statistics))
         )
         write_reports(params, reports, test, statistics, history)
@@ -49,11 +49,10 @@ def write_reports(
     """Numbers, tables and figures from reports/predictions.npz; the images of `test` are only shown."""
     with process.time_part("import"):
         from keras_pipeline.evaluation import figures
-        from keras_pipeline.evaluation.reports import Predictions, make_report
+        from keras_pipeline.evaluation.reports import make_report
 
-    saved = read_answers(reports / "predictions.npz", statistics)
-    answers = Predictions(saved.outputs, saved.loss, saved.coefficients)
-    made = make_report(answers, Split(test.inputs, saved.targets), statistics, params.evaluate, params.seed)
+    saved = read_predictions(reports / "predictions.npz", statistics)
+    made = make_report(saved, Split(test.inputs, saved.targets), statistics, params.evaluate, params.seed)
 
     files.write_json(reports / "metrics.json", made.scores)
     files.write_json(reports / "intervals.json", made.intervals)
@@ -71,7 +70,7 @@ def write_reports(
         print(f"evaluate: {line}")
 
 
-def _predict(params: Params, path: Path, test: Split, task_spec: TaskSpec) -> Answers:
+def _predict(params: Params, path: Path, test: Split, task_spec: TaskSpec) -> Predictions:
     """Those of the network of the params with the weights in `path`."""
     frameworks.start_framework()
     from keras_pipeline.models import losses, model_file
@@ -101,7 +100,7 @@ def _predict(params: Params, path: Path, test: Split, task_spec: TaskSpec) -> An
     coefficients = None
     if task_spec.target and all(isinstance(layer, Flatten) for layer in architectures.hidden_layers(params.model)):
         coefficients = np.concatenate([one.ravel() for one in model.layers[-1].get_weights()])
-    return Answers(np.concatenate(outputs), test.targets, loss, coefficients, files.file_sha256(path))
+    return Predictions(np.concatenate(outputs), test.targets, loss, coefficients, files.file_sha256(path))
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:

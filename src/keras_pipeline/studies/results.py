@@ -14,7 +14,7 @@ from keras_pipeline.comparison.statistics import Comparison, Scores, compare_set
 from keras_pipeline.config.tasks import NO_BETTER, is_no_better_than_constant
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.task_spec import predicted_classes
-from keras_pipeline.evaluation.predictions import PREDICTIONS, SCORES, read_answers, read_scores
+from keras_pipeline.evaluation.predictions import PREDICTIONS, SCORES, read_predictions, read_scores
 from keras_pipeline.records.record import RunRecord, read_record
 from keras_pipeline.runs.run import Run
 
@@ -59,7 +59,7 @@ class RunResult:
 
     def right(self) -> Scores:
         """Of each test image whether the network has it right: bool (images,)."""
-        answers = read_answers(self.folder / "reports" / PREDICTIONS, self.record["dataset"], "study run")
+        answers = read_predictions(self.folder / "reports" / PREDICTIONS, self.record["dataset"], "study run")
         right: Scores = predicted_classes(answers.outputs) == answers.targets
         return right
 

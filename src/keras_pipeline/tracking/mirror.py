@@ -70,8 +70,7 @@ def synchronise(
     """Bring the record's run in line with the files, and remember `state` as what was sent.
 
     It is a child of its study's run if it is a `child_run` of one. Of a training that diverged or was pruned there is
-    no network and no report. Raises whatever MLflow does; sending again after a failure is
-    always right.
+    no network and no report. Raises whatever MLflow does; sending again after a failure is always right.
     """
     status = "FAILED" if "diverged" in record else "KILLED" if "pruned" in record else "FINISHED"
     scores = {} if status != "FINISHED" else read_scores(reports / "metrics.json")
