@@ -7,6 +7,7 @@ import pytest
 
 import small
 from asked_search import GOOD, load
+from keras_pipeline.cli import main
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.searches import search
 
@@ -90,6 +91,27 @@ def test_both_ends_of_a_range_are_tried_with_what_is_fixed(tmp_path: Path) -> No
     with pytest.raises(ParamsError) as fault:
         load(tmp_path, GOOD.replace("space:\n", f"fixed: {{{even}}}\nspace:\n"))
     assert "50 is the global batch and cannot be shared evenly" in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("added", "expected"),
+    [
+        ("bad: 3\n", "s.yaml:6:1: bad: this key is not known here. Allowed: goal, maximize"),
+        ("fixed: {train.epoch: 2}\n", "s.yaml:6:9: train.epoch: this key is not known here. Allowed: epochs"),
+        ("fixed: {train.epochs: two}\n", "s.yaml:6:23: train.epochs: 'two' is a string. A whole number is expected."),
+        ("fixed: {seed: 2}\n", "s.yaml:6:15: fixed.seed: does not belong here."),
+        ("fixed: {fetch.dataset: line}\n", "params:27:24: model.output_activation: 'softmax' does not fit"),
+    ],
+)
+def test_a_list_of_searches_refuses_what_a_search_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], added: str, expected: str
+) -> None:
+    load(tmp_path, GOOD)
+    params, folder = (tmp_path / "params.yaml").rename(tmp_path / "params"), str(tmp_path)
+    (tmp_path / "s.yaml").write_text(GOOD.replace("space:\n", f"{added}space:\n"))
+    options = ["--searches", folder, "--studies", folder, "--params", str(params)]
+    assert main.main(["search", "list", *options]) == 2
+    assert f"{tmp_path}/{expected}" in capsys.readouterr().err
 
 
 def test_the_shipped_search_is_good() -> None:

@@ -219,6 +219,8 @@ sampler: random
     place = Workplace(tmp_path / "place", text, {"train.optimizer.learning_rate": 0.01},
                       **{trials.STORAGE: f"sqlite:///{tmp_path}/trials.db"})  # fmt: skip
     said = place.run("run", "quick", "--jobs", "1")
+    assert said.startswith("search quick: 2 seeds, from which no verdict can tell")
+    assert "seeds: [1, 2, 4] in searches/quick.yaml\n" in said
     report = place.report()
     by_rate = {one["values"]["train.optimizer.learning_rate"]: one for one in report["trials"]}
     assert len(by_rate) == 3

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from keras_pipeline.comparison import statistics
-from keras_pipeline.studies import results
-from keras_pipeline.studies.results import compare_variants
+from keras_pipeline.studies import report, results
+from keras_pipeline.studies.results import compare_variants, few_seeds_line
 from variant_results import result
 
 
@@ -33,11 +33,42 @@ def test_the_verdict_in_words(tmp_path: Path) -> None:
 
 def test_networks_of_no_use_are_said_beside_the_difference(tmp_path: Path) -> None:
     good, bad = [True] * 90 + [False] * 10, [True] * 10 + [False] * 90
-    rows = [result("base", seed, good, tmp_path, 0.9) for seed in (1, 2)]
-    rows += [result("flat", 1, bad, tmp_path, 0.1, p=0.6), result("flat", 2, bad, tmp_path, 0.1, p=0.04)]
+    rows = [result("base", seed, good, tmp_path, 0.9) for seed in (1, 2, 3)]
+    rows += [result("flat", seed, bad, tmp_path, 0.1, p=p) for seed, p in ((1, 0.6), (2, 0.04), (3, 0.03))]
     base, flat = compare_variants(rows, "base")
     assert base.verdict == "what the others are compared with"
-    assert flat.verdict.startswith("no better than a constant answer with 1 of 2 seeds; worse by 80.00 points")
+    assert flat.verdict.startswith("no better than a constant answer with 1 of 3 seeds; worse by 80.00 points")
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_fewer_than_three_seeds_give_no_verdict_no_interval_and_no_p(seeds: int, tmp_path: Path) -> None:
+    good, bad = [True] * 90 + [False] * 10, [True] * 10 + [False] * 90
+    rows = [
+        result(name, seed, right, tmp_path, 0.9)
+        for seed in range(seeds)
+        for name, right in (("base", good), ("bad", bad))
+    ]
+    base, other = compare_variants(rows, "base")
+    assert other.verdict == "too few seeds to tell (needs at least 3)"
+    assert base.interval is None
+    shown = report._compared(other)
+    assert (shown["difference"], shown["p"], shown["p_adjusted"]) == ("-80.00", "–", "–")
+
+
+def test_of_the_seeds_those_that_both_trained_on_decide(tmp_path: Path) -> None:
+    right = [True] * 90 + [False] * 10
+    rows = [result("base", seed, right, tmp_path, 0.9) for seed in (1, 2, 3)]
+    rows += [result("other", seed, right, tmp_path, 0.9) for seed in (2, 3, 4)]
+    assert compare_variants(rows, "base")[1].verdict == "too few seeds to tell (needs at least 3)"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "others", "advised"), [([1], [], "[1, 2, 3]"), ([2, 7], [1], "[2, 7, 3]"), ([1, 2, 3], [], "")]
+)
+def test_too_few_seeds_are_said_with_more_to_give(seeds: list[int], others: list[int], advised: str) -> None:
+    said = few_seeds_line("study a", Path("studies/a.yaml"), seeds, others)
+    assert said.endswith(f"seeds: {advised} in studies/a.yaml") if advised else not said
+    assert said.startswith(f"study a: {len(seeds)} seed{'s' if len(seeds) > 1 else ''}, ") or not said
 
 
 def test_what_only_the_correction_makes_chance_is_said_so() -> None:

@@ -28,6 +28,8 @@ Scores = NDArray[Any]
 LEVEL = 0.05
 POWER = 0.8
 MOST_SEEDS = 1000
+LEAST_SEEDS = 3
+"""Of a verdict: how far seeds differ is hardly known from two, and not at all from one."""
 DRAWS = 2000
 SMALLEST = 1e-12
 """Of p: nobody needs to know a smaller one."""
@@ -64,6 +66,11 @@ class Comparison:
     effect: float | None
     seeds_needed: int | None
     flipped: tuple[Flipped, ...]
+
+    @property
+    def enough_seeds(self) -> bool:
+        """Whether anything can be said of other seeds."""
+        return self.seeds >= LEAST_SEEDS
 
     @property
     def real(self) -> bool:

@@ -107,7 +107,7 @@ class SearchOutcome:
         found = self.winner
         if found is None or found.versus is None or any(one.diverged or one.useless for one in found.results):
             return False
-        return found.versus.real and found.versus.difference > 0
+        return found.versus.enough_seeds and found.versus.real and found.versus.difference > 0
 
     @property
     def verdict(self) -> str:

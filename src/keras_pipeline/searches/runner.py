@@ -14,6 +14,7 @@ from keras_pipeline.searches.search import Search
 from keras_pipeline.searches.searcher import SearchFolders
 from keras_pipeline.searches.trials import Trials, storage_faults
 from keras_pipeline.stages import track
+from keras_pipeline.studies.results import few_seeds_line
 
 
 def run_search(
@@ -25,10 +26,13 @@ def run_search(
     jobs: int | None,
 ) -> None:
     """Make the data, do the trials that are not done, `jobs` at a time (by the number of cores, if None), and train the
-    winner and params.yaml as it is on other seeds.
+    winner and params.yaml as it is on other seeds; before, say where a verdict will need more of them.
 
     Raises BusyError, and MachineError when a run fails or the storage cannot be used.
     """
+    settings = search.settings
+    if few := few_seeds_line(f"search {search.name}", search.path, settings.seeds, [settings.seed]):
+        print(few)
     paths = ["--searches", str(search_folders.searches), "--studies", str(folders.studies)]
     paths += ["--params", str(params_file)]
 

@@ -38,7 +38,7 @@ def draw_accuracies(seeds: Mapping[str, Sequence[float]], baseline: str) -> Figu
     for row, (name, values) in enumerate(seeds.items()):
         shown = 100 * np.asarray(values, dtype=float)
         axes.plot(shown, np.full(len(shown), row - 0.14), "o", ms=5, mfc="none", mec=BLUE, alpha=0.8)
-        if len(shown) > 1:
+        if len(shown) >= statistics.LEAST_SEEDS:
             half = stats.t.ppf(0.975, len(shown) - 1) * shown.std(ddof=1) / math.sqrt(len(shown))
             colour = ORANGE if name == baseline else VERMILION
             axes.errorbar(shown.mean(), row + 0.16, xerr=half, fmt="D", ms=5, color=colour, capsize=4)
@@ -193,12 +193,16 @@ def _compared(one: VariantResult) -> dict[str, str]:
     if versus is None:
         return {}
     effect = "–" if versus.effect is None else "∞" if math.isinf(versus.effect) else f"{versus.effect:+.1f}"
+    difference, p, p_adjusted = f"{100 * versus.difference:+.2f}", "–", "–"
+    if versus.enough_seeds:
+        difference += f" [{100 * versus.low:+.2f}, {100 * versus.high:+.2f}]"
+        p, p_adjusted = statistics.format_p(versus.p), statistics.format_p(versus.p_adjusted)
     return {
         "name": one.name,
-        "difference": f"{100 * versus.difference:+.2f} [{100 * versus.low:+.2f}, {100 * versus.high:+.2f}]",
+        "difference": difference,
         "images": "[{:+.2f}, {:+.2f}]".format(*(100 * value for value in versus.images)),
-        "p": statistics.format_p(versus.p),
-        "p_adjusted": statistics.format_p(versus.p_adjusted),
+        "p": p,
+        "p_adjusted": p_adjusted,
         "effect": effect,
         "flipped": "; ".join(
             f"{seed.only_baseline} / {seed.only_variant} ({statistics.format_p(seed.p)})" for seed in versus.flipped
@@ -248,7 +252,7 @@ def _pictures(study: Study, variants: Sequence[VariantResult]) -> Iterator[page.
     baseline = study.settings.baseline
     seeds = {one.name: [result.accuracy for result in one.good] for one in variants}
     yield picture("accuracy", "Test accuracy of each variant", draw_accuracies(seeds, baseline))
-    versus = {one.name: one.versus for one in variants if one.versus}
+    versus = {one.name: one.versus for one in variants if one.versus and one.versus.enough_seeds}
     if versus:
         shown = {name: (one.difference, one.low, one.high, one.real) for name, one in versus.items()}
         yield picture("difference", f"Difference from {baseline}", draw_differences(shown, baseline))

@@ -1,5 +1,6 @@
 """The answer of a study: what its runs left, as numbers, comparisons and a sentence for each variant."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from keras_pipeline.comparison.statistics import Comparison, Scores, compare_settings, holm_adjusted
+from keras_pipeline.comparison.statistics import LEAST_SEEDS, Comparison, Scores, compare_settings, holm_adjusted
 from keras_pipeline.config.tasks import NO_BETTER, is_no_better_than_constant
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.task_spec import predicted_classes
@@ -97,8 +98,8 @@ class VariantResult:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval of the mean test accuracy over other seeds, by Student's t."""
-        if not self.deviation or self.mean is None:
+        """95 % interval of the mean test accuracy over other seeds, by Student's t; None of too few."""
+        if not self.deviation or self.mean is None or len(self.good) < LEAST_SEEDS:
             return None
         half = stats.t.ppf(0.975, len(self.good) - 1) * self.deviation / math.sqrt(len(self.good))
         return self.mean - float(half), self.mean + float(half)
@@ -107,6 +108,19 @@ class VariantResult:
     def seconds(self) -> float:
         """Mean training time."""
         return statistics.mean(float(one.record["train_seconds"]) for one in self.results)
+
+
+def few_seeds_line(asked: str, path: Path, seeds: Sequence[int], others: Sequence[int] = ()) -> str:
+    """What is to be known before a study or search, `asked`, whose file is `path`, starts with so few `seeds` that its
+    verdict will say nothing; "" where there are enough. `others`: what its seeds may not be."""
+    if len(seeds) >= LEAST_SEEDS:
+        return ""
+    free = (seed for seed in itertools.count(1) if seed not in (*seeds, *others))
+    more = [*seeds, *itertools.islice(free, LEAST_SEEDS - len(seeds))]
+    return (
+        f"{asked}: {len(seeds)} seed{'s' if len(seeds) > 1 else ''}, from which no verdict can tell a difference from "
+        f"that between two seeds. For one, give {LEAST_SEEDS} at least, better 5: seeds: {more} in {path}"
+    )
 
 
 def collect_results(runs: Sequence[Run], folder: Callable[[Run], Path]) -> list[RunResult]:
@@ -172,10 +186,10 @@ def _verdict(variant: VariantResult, baseline: VariantResult, versus: Comparison
 
 
 def _difference(versus: Comparison) -> str:
+    if not versus.enough_seeds:
+        return f"too few seeds to tell (needs at least {LEAST_SEEDS})"
     interval = f"[{100 * versus.low:+.2f}, {100 * versus.high:+.2f}]"
     size = f"{abs(100 * versus.difference):.2f} points {interval}"
-    if versus.seeds == 1:
-        return f"{100 * versus.difference:+.2f} points {interval} with one seed, which says nothing of other seeds"
     if versus.real:
         return f"{'better' if versus.difference > 0 else 'worse'} by {size}; larger than seed noise"
     among = " among so many comparisons" if versus.low * versus.high > 0 else ""

@@ -12,15 +12,18 @@ from keras_pipeline.runs.run import Run
 from keras_pipeline.runs.run_steps import do_runs, is_done, make_data
 from keras_pipeline.stages import track
 from keras_pipeline.studies import report
-from keras_pipeline.studies.results import collect_results, compare_variants
+from keras_pipeline.studies.results import collect_results, compare_variants, few_seeds_line
 from keras_pipeline.studies.study import Study
 
 
 def run_study(study: Study, folders: Folders, downloads: Path, jobs: int | None, *, together: bool) -> None:
     """Make the data and do the runs that are not done, `jobs` at a time (by the number of cores, if None).
 
-    `together`: those that may are trained as one program first. Raises BusyError, and MachineError when a run fails.
+    `together`: those that may are trained as one program first. Says before it starts where a verdict will need more
+    seeds. Raises BusyError, and MachineError when a run fails.
     """
+    if few := few_seeds_line(f"study {study.name}", study.path, study.settings.seeds):
+        print(few)
     with files.lock_folder(folders.studies / "runs"):
         make_data(folders, study.runs, downloads)
         known = ResultCache(folders)

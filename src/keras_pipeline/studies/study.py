@@ -99,6 +99,7 @@ class Study:
     """A study with all its runs, seed by seed, so that what is done early can be compared."""
 
     name: str
+    path: Path
     settings: StudyFile
     runs: tuple[Run, ...]
     varied: tuple[str, ...]
@@ -150,7 +151,7 @@ def load_study(path: Path, params_path: Path) -> Study:
     varied = dict.fromkeys(
         [*settings.grid, *settings.tuned, *(key for values in settings.variants.values() for key in values)]
     )
-    return Study(path.stem, settings, tuple(runs), tuple(varied))
+    return Study(path.stem, path, settings, tuple(runs), tuple(varied))
 
 
 def _combinations(settings: StudyFile, root: Node) -> Iterator[tuple[str, str, dict[str, Node]]]:
