@@ -7,7 +7,7 @@ import pytest
 import mutated_studies
 
 pytestmark = pytest.mark.slow
-FEW = 3
+FEW = 2
 
 
 def test_a_changed_file_of_a_study_or_a_search_is_read_or_refused(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import every_step
 import small
-from resumed_trainings import ENGINES, check_killed_at_the_end
+from real_workspace import wait_until
+from resumed_trainings import ENGINES, Training, check_killed_at_the_end
 
 pytestmark = pytest.mark.proof
 
@@ -40,3 +42,29 @@ def test_from_every_step(normalized: Path, changes: dict[str, Any], every: int) 
 def test_killed_after_its_last_checkpoint_it_writes_what_the_checkpoint_holds(tmp_path: Path) -> None:
     """A training that is killed when its network is to be written writes it from its checkpoint, in every engine."""
     check_killed_at_the_end(tmp_path, *ENGINES)
+
+
+@pytest.mark.own_processes
+def test_a_killed_worker_ends_all_and_the_same_command_goes_on(normalized: Path, tmp_path: Path) -> None:
+    """Of two workers one is killed: both end, and the same command goes on to the same bytes."""
+    changes = {"train.strategy": "multi_worker", "train.workers": 2, "train.checkpoint_steps": 20, "train.epochs": 3}
+    undisturbed = Training(tmp_path / "undisturbed", normalized, changes)
+    undisturbed.finish()
+    training = Training(tmp_path / "training", normalized, changes)
+    launcher = training.start()
+    try:
+        wait_until(lambda: training.generation() >= 2 or launcher.poll() is not None, 200, "checkpoints")
+        workers = psutil.Process(launcher.pid).children(recursive=True)
+        victim = next(one for one in workers if one.environ().get("LOCAL_RANK") == "1")
+        victim.kill()
+        assert launcher.wait(60) == 75, training.log.read_text()
+    finally:
+        launcher.kill()
+        launcher.wait()
+    assert "worker 1 of 2" in training.log.read_text()
+    _, alive = psutil.wait_procs(workers, timeout=5)
+    assert alive == []
+    text = training.finish()
+    assert "train: goes on from its checkpoint" in text
+    assert training.digests() == undisturbed.digests()
+    assert not list((training.folder / ".checkpoints").iterdir())

@@ -219,7 +219,7 @@ def test_the_first_words_are_git_s_whatever_it_printed_before(folder: Path, monk
     assert git_state()["reason"].startswith("unknown: fatal: detected dubious ownership")
     assert asked.refusal("") == "git gave no reason"
     assert asked.refusal("fatal: unable to access 'https://me:open-sesame@host/'\x1b[31m") == (
-        "fatal: unable to access 'https://***@host/'\ufffd[31m"
+        "fatal: unable to access 'https://***@host/'\\x1b[31m"
     )
 
 

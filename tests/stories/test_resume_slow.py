@@ -7,12 +7,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 import every_step
 import small
-from real_workspace import wait_until
 from resumed_trainings import CHANGES, Training, check_killed_at_the_end, runs
 
 pytestmark = pytest.mark.slow
@@ -79,28 +77,3 @@ def test_another_value_begins_anew_and_no_resume_does_too(normalized: Path, whol
     text = training.finish("--no-resume")
     assert "goes on" not in text
     assert training.digests() == whole.digests()
-
-
-@pytest.mark.own_processes
-def test_a_killed_worker_ends_all_and_the_same_command_goes_on(normalized: Path, tmp_path: Path) -> None:
-    changes = {"train.strategy": "multi_worker", "train.workers": 2, "train.checkpoint_steps": 20, "train.epochs": 3}
-    undisturbed = Training(tmp_path / "undisturbed", normalized, changes)
-    undisturbed.finish()
-    training = Training(tmp_path / "training", normalized, changes)
-    launcher = training.start()
-    try:
-        wait_until(lambda: training.generation() >= 2 or launcher.poll() is not None, 200, "checkpoints")
-        workers = psutil.Process(launcher.pid).children(recursive=True)
-        victim = next(one for one in workers if one.environ().get("LOCAL_RANK") == "1")
-        victim.kill()
-        assert launcher.wait(60) == 75, training.log.read_text()
-    finally:
-        launcher.kill()
-        launcher.wait()
-    assert "worker 1 of 2" in training.log.read_text()
-    _, alive = psutil.wait_procs(workers, timeout=5)
-    assert alive == []
-    text = training.finish()
-    assert "train: goes on from its checkpoint" in text
-    assert training.digests() == undisturbed.digests()
-    assert not list((training.folder / ".checkpoints").iterdir())

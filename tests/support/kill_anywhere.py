@@ -7,7 +7,7 @@ that an undisturbed one takes, begun again, killed again, ten times at most, and
 drawn too whether SIGKILL goes to all its processes, to DVC alone, or to the running stage alone. Chains take turns in
 how they train: on one device and on two (mirrored), fused and step by step.
 
-DVC writes dvc.lock and its list of locks in place, so a kill in that moment leaves them torn, and DVC refuses them: then
+DVC writes dvc.lock and its list of locks in place: a kill in that moment leaves them torn, and DVC refuses them. Then
 what `keras-pipeline doctor` says of the file is done, and counted.
 
 What is left has to be what the undisturbed one left: the same bytes, the same files and no other, in the checkout and

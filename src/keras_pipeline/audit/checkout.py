@@ -95,7 +95,7 @@ def project_code_digest(project: Path, module: str) -> str:
     """`provenance.code_digest` of a module as the project's own code computes it; empty where it cannot."""
     done = subprocess.run(
         process.python("-c", DIGEST, module),
-        env=_environment(project, {}) | process.READ,
+        env=_environment(project, {}) | process.UTF8_OUTPUT,
         capture_output=True,
         encoding="utf-8",
         errors="replace",

@@ -19,7 +19,11 @@ def ask_dvc(folder: Path, *arguments: str) -> str:
         done = subprocess.run(
             process.python("-m", "dvc", *arguments),
             cwd=folder,
-            env={**os.environ, **process.READ, "DVC_NO_ANALYTICS": "1"},  # outside of a project nothing else says so
+            env={
+                **os.environ,
+                **process.UTF8_OUTPUT,
+                "DVC_NO_ANALYTICS": "1",
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",

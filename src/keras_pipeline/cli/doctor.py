@@ -135,7 +135,7 @@ def _devices() -> Finding:
     code = f"{frameworks.TRIALS['tensorflow']}; print(*(d.name for d in tf.config.list_physical_devices()))"
     with subprocess.Popen(
         process.python("-c", code),
-        env={**settings.environment("tensorflow", os.environ), **process.READ},
+        env={**settings.environment("tensorflow", os.environ), **process.UTF8_OUTPUT},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",

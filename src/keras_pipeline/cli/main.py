@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_pipeline.cli import checks, pipeline, runs, studies
-from keras_pipeline.cli.steady import steady_inputs
+from keras_pipeline.cli.unchanged_inputs import require_unchanged_inputs
 from keras_pipeline.core import limits, process, temporary, terminal
 from keras_pipeline.core.errors import MachineError, PipelineError, keep_traceback
 from keras_pipeline.distribution import launcher
@@ -149,8 +149,8 @@ def _run(chosen: argparse.Namespace) -> int:
                 threading.Thread(target=_end_with_dvc, daemon=True).start()
             if chosen.verb in NUMERIC:
                 limits.require_numpy()
-            steady = steady_inputs(chosen.verb) if chosen.verb in TIMED else contextlib.nullcontext()
-            with temporary.own_folder(), steady:
+            unchanged = require_unchanged_inputs(chosen.verb) if chosen.verb in TIMED else contextlib.nullcontext()
+            with temporary.own_folder(), unchanged:
                 code = chosen.run(chosen) or 0
             if chosen.verb in TIMED:
                 print(f"{chosen.verb}: {process.timing_line()}")

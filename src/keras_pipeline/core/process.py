@@ -23,7 +23,7 @@ def python(*words: str) -> list[str]:
     return [sys.executable, "-P", *words]
 
 
-READ = {"PYTHONIOENCODING": "utf-8"}
+UTF8_OUTPUT = {"PYTHONIOENCODING": "utf-8"}
 """For the environment of a Python whose output is read here: a terminal's encoding may be another."""
 
 REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO
 
 from keras_pipeline.core.errors import BusyError
-from keras_pipeline.core.process import READ
+from keras_pipeline.core.process import UTF8_OUTPUT
 from keras_pipeline.distribution.cluster import LINE_BYTES, Cluster, cluster_environment, end_process
 
 MOMENT_SECONDS = 10.0
@@ -84,7 +84,7 @@ def _start(command: Sequence[str], rank: int, environ: Mapping[str, str]) -> sub
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        env={**environ, **own, **(READ if rank else {})},
+        env={**environ, **own, **(UTF8_OUTPUT if rank else {})},
         encoding="utf-8",
         errors="replace",
         start_new_session=True,  # so that its children can be stopped with it

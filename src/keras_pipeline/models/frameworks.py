@@ -91,7 +91,7 @@ def _try_settings(backend: str) -> None:
         return
     tried = subprocess.run(
         process.python("-c", TRIALS[backend]),
-        env={**os.environ, **process.READ},
+        env={**os.environ, **process.UTF8_OUTPUT},
         capture_output=True,
         encoding="utf-8",
         errors="replace",

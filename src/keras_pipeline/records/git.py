@@ -12,6 +12,7 @@ from pydantic import StringConstraints
 from typing_extensions import TypedDict
 
 from keras_pipeline.core.errors import MachineError, masked
+from keras_pipeline.core.terminal import shown
 
 SET_BY_GIT = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY",
@@ -71,7 +72,7 @@ def refusal(errors: str) -> str:
     said = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0]).strip()
     remedy = next((line.strip() for line in lines if line.startswith("\tgit ")), "")
     text = masked(f"{said} (its remedy: {remedy})" if remedy else said)
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+    return shown(" ".join(text.split()))
 
 
 Commit = Annotated[str, StringConstraints(pattern="^[0-9a-f]{40}([0-9a-f]{24})?$")]

@@ -1,4 +1,4 @@
-"""Optuna's file of a search's trials: a line of JSON for each thing that happened, read as one type or refused."""
+"""Optuna's file of a search's trials: a line of JSON for each thing that entry, read as one type or refused."""
 
 import os
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class Attributes(TypedDict):
 ATTRIBUTES = TypeAdapter(Attributes)
 
 
-class Happened(TypedDict):
+class LogEntry(TypedDict):
     """A line. Which keys there are goes by its `op_code`; one that lacks is found when Optuna takes it."""
 
     op_code: Annotated[int, Field(ge=0, le=10)]
@@ -59,7 +59,7 @@ class Happened(TypedDict):
     datetime_complete: NotRequired[Line]
 
 
-HAPPENED = TypeAdapter(Happened)
+LOG_ENTRY = TypeAdapter(LogEntry)
 
 
 def open_journal(path: Path) -> "BaseStorage":
@@ -93,21 +93,21 @@ def open_journal(path: Path) -> "BaseStorage":
                 for line in file:
                     if is_torn(line):  # or just being written
                         return
-                    happened = self._read(line)
+                    entry = self._read(line)
                     self.ends.append(self.ends[-1] + len(line))
-                    yield happened
+                    yield entry
 
         def _read(self, line: bytes) -> dict[str, Any]:
             try:
-                happened: dict[str, Any] = parse_json(line)
-                check_type(happened, HAPPENED)
-                trial = happened.get("trial_id", 0)
-                if "trial_id" in happened and trial >= self.trials:
+                entry: dict[str, Any] = parse_json(line)
+                check_type(entry, LOG_ENTRY)
+                trial = entry.get("trial_id", 0)
+                if "trial_id" in entry and trial >= self.trials:
                     raise ValueError(f"trial_id: got {trial}. Expected: one of the {self.trials} trials before it.")
             except ValueError as fault:
                 raise self.refusal(len(self.ends), str(fault).removeprefix("line 1 ")) from None
-            self.trials += happened["op_code"] == CREATE_TRIAL
-            return happened
+            self.trials += entry["op_code"] == CREATE_TRIAL
+            return entry
 
         def refusal(self, number: int, fault: str) -> DataError:
             return DataError(f"{path}: line {number}: {fault} {REMEDY}")

@@ -24,14 +24,14 @@ from keras_pipeline.tracking.stores.address import Location
 from keras_pipeline.tracking.tags import dvc_experiment, file_tags
 
 
-class Sent(TypedDict):
+class MirrorStamp(TypedDict):
     """What the store was told last of a run: the digest of it, and by which experiment of DVC."""
 
     state: str
     experiment: str | None
 
 
-SENT = TypeAdapter(Sent)
+MIRROR_STAMP = TypeAdapter(MirrorStamp)
 PICTURES = ("confusion_matrix", "predicted")
 """Which figure stands in the chart view: the first of these that the task has."""
 
@@ -49,7 +49,7 @@ def is_mirrored(location: Location, experiment: str, key: str, state: str) -> bo
     Whether it still has the run is looked up in a local one; a server is believed (`track --again`).
     """
     try:
-        stamp = read_json(_stamp(location, experiment, key), SENT, "track")
+        stamp = read_json(_stamp(location, experiment, key), MIRROR_STAMP, "track")
     except (OSError, DataError):
         return False
     mirrored = stamp["state"] == state and dvc_experiment() in (None, stamp["experiment"])

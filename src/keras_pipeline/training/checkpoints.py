@@ -36,7 +36,7 @@ KEPT_TRAININGS = 4
 RUN_FILE = "run.json"
 
 
-class Begun(TypedDict):
+class TrainingRun(TypedDict):
     """What is kept of a training before it has any checkpoint: of its record, and on which devices it may go on."""
 
     key: Key
@@ -45,7 +45,7 @@ class Begun(TypedDict):
     devices: list[Line]
 
 
-class Kept(Begun):
+class SavedProgress(TrainingRun):
     """The progress that is kept with a checkpoint: where the training stands, its epochs' rows, and seconds so far."""
 
     epoch: Count
@@ -54,13 +54,13 @@ class Kept(Begun):
     history: list[dict[str, FiniteFloat]]
 
 
-BEGUN = TypeAdapter(Begun)
-KEPT = TypeAdapter(Kept)
+TRAINING_RUN = TypeAdapter(TrainingRun)
+SAVED_PROGRESS = TypeAdapter(SavedProgress)
 
 
 def check_progress(progress: Any) -> None:
     """Raise ValueError, with the place, where no training can go on from it."""
-    check_type(progress, KEPT)
+    check_type(progress, SAVED_PROGRESS)
     if [row.get("epoch") for row in progress["history"]] != list(range(1, progress["epoch"] + 1)):
         refuse("history", progress["history"], f"a row for each of {progress['epoch']} epochs")
 
@@ -86,7 +86,7 @@ class Checkpoints:
         """What `begin` was told of a training that ended before its first checkpoint; None for any other."""
         if not _newest_first(self.own):
             with suppress(OSError, DataError):
-                begun = read_json(self.own / RUN_FILE, BEGUN, "train")
+                begun = read_json(self.own / RUN_FILE, TRAINING_RUN, "train")
                 return {**begun}
         return None
 
@@ -195,7 +195,7 @@ def remove_checkpoints(folder: Path, key: str) -> None:
     it is kept elsewhere. One that cannot be removed is said in a line on standard error."""
     for path in folder.glob(f"{'[0-9a-f]' * 16}/{RUN_FILE}"):
         try:
-            if read_json(path, BEGUN, "train")["key"] == key:
+            if read_json(path, TRAINING_RUN, "train")["key"] == key:
                 _remove(path.parent)
         except DataError:
             continue  # torn: nobody's

@@ -11,6 +11,7 @@ from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from keras_pipeline.core.errors import masked
+from keras_pipeline.core.terminal import shown
 
 DATABASE = "mlflow.db"
 SERVERS = ("postgresql", "mysql", "mssql")
@@ -41,8 +42,7 @@ class Location:
     @property
     def shown(self) -> str:
         """The address as people are told it, without a password."""
-        text = masked(f"sqlite:///{self.database}" if self.database else self.uri[:200])
-        return "".join(sign if sign.isprintable() else "?" for sign in text)
+        return shown(masked(f"sqlite:///{self.database}" if self.database else self.uri[:200]))
 
 
 def project_root() -> Path:

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 from keras_pipeline.core import process
 from keras_pipeline.core.errors import MachineError, PipelineError, masked
+from keras_pipeline.core.terminal import shown
 from keras_pipeline.tracking.stores.address import Location
 
 if TYPE_CHECKING:
@@ -289,5 +290,5 @@ def reason(error: BaseException) -> str:
     if isinstance(found, KeyError | AttributeError | TypeError):
         text = f"MLflow's client cannot read the answer, {type(found).__name__}: {text}"
     line = text.split("\n(Background on this error")[0].split("\n[SQL:")[0]
-    line = " ".join("".join(one if one.isprintable() else " " for one in line).split())
+    line = shown(" ".join(line.split()))
     return line if len(line) <= 200 else f"{line[:199]}…"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_pipeline.cli import steady
+from keras_pipeline.cli import unchanged_inputs
 from keras_pipeline.core.errors import BusyError
 from places import ROOT, SHIPPED
 
@@ -22,7 +22,7 @@ def _checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stage(name: str, meanwhile: Callable[[], object]) -> None:
-    with steady.steady_inputs(name):
+    with unchanged_inputs.require_unchanged_inputs(name):
         meanwhile()
 
 
@@ -95,7 +95,7 @@ def test_every_stage_of_dvc_is_looked_at() -> None:
 
     stages = YAML(typ="safe", pure=True).load(Path("dvc.yaml").read_text())["stages"]
     for name, row in stages.items():
-        found = steady._inputs(name)
+        found = unchanged_inputs._inputs(name)
         if row.get("always_changed"):
             assert found == {}
             continue

@@ -16,7 +16,7 @@ _SHOWN = 5
 
 
 @contextmanager
-def steady_inputs(stage: str) -> Iterator[None]:
+def require_unchanged_inputs(stage: str) -> Iterator[None]:
     """For the time that DVC runs this stage; raises BusyError at the end where the values of params.yaml or the code
     that dvc.yaml names for it are no longer those of the beginning. Does nothing where DVC does not run it."""
     if "DVC_STAGE" not in os.environ:
