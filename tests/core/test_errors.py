@@ -2,12 +2,14 @@
 
 import os
 import re
+import tempfile
+import traceback
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from keras_pipeline.core import errors
+from keras_pipeline.core import errors, temporary
 
 
 def masked(text: str) -> str:
@@ -36,6 +38,7 @@ def test_masked(text: str, expected: str) -> None:
         ("sqlite:////tmp/mlruns/mlflow.db", "sqlite:////tmp/mlruns/mlflow.db"),
         ("mail a@b.org, and why? Because.", "mail a@b.org, and why? Because."),
         ("'http://h/?key=secret'", "'http://h/?***'"),
+        ("with password=secret1 and AKIA0123456789ABCDEF.", "with *** and ***."),
     ],
 )
 def test_addresses_are_shown_without_their_secrets(text: str, expected: str) -> None:
@@ -90,7 +93,24 @@ def test_secrets_of_the_environment_are_never_told(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(name, secret)
     if len(secret) > 3:
         assert secret not in masked(f"the server says: who is {secret}?")
-        assert quote(secret, safe="") not in masked(f"token={quote(secret, safe='')}&x")
+        assert masked(f"the server says: who is {quote(secret, safe='')}?") == "the server says: who is ***?"
+
+
+def test_of_secrets_inside_each_other_nothing_is_left_and_each_is_told_as_hidden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://somebody:a-third@host")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "sesame")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "open-sesame-street")
+    said = "somebody said open-sesame-street, sesame and a-third"
+    assert masked(said) == "somebody said ***, *** and ***"
+
+
+def test_the_beginning_of_a_password_that_was_taken_for_a_name_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:ab@c@defgh@host/runs")
+    assert masked("no user ab@defgh, at c@host") == "no user ******, at c@host"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:%40@host/runs")
+    assert masked("write to me@host") == "write to me@host"
 
 
 def test_words_are_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,3 +131,31 @@ def test_a_traceback_is_kept_in_a_file_of_its_own_without_passwords() -> None:
     assert text.startswith("Traceback (most recent call last):\n  File ")
     assert "secret" not in text
     assert text.endswith("KeyError: 'http://***@host/ ü'\n")
+
+
+def test_a_traceback_outlives_the_temporary_folder_of_its_process_whatever_stands_in_it(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path))
+        with temporary.own_folder():
+            try:
+                raise ValueError("half of a character: \ud800")
+            except ValueError as error:
+                path = Path(errors.keep_traceback(error))
+    assert path.parent == tmp_path
+    assert path.read_text("utf-8").endswith("ValueError: half of a character: \\ud800\n")
+
+
+def test_where_no_file_can_be_written_the_place_of_the_fault_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    try:
+        re.compile("(")
+    except re.error as error:
+        told = errors.keep_traceback(error)
+        last = traceback.extract_tb(error.__traceback__)[-1]
+    assert last.filename != __file__
+    assert told == (
+        f"no file (No such file or directory); it ends in {last.filename}, line {last.lineno}: "
+        "missing ), unterminated subpattern at position 0"
+    )

@@ -17,7 +17,7 @@ import pytest
 
 from file_size import file_size_limit
 from keras_pipeline.core import files, json_files
-from keras_pipeline.core.errors import BusyError
+from keras_pipeline.core.errors import BusyError, DataError
 
 HOLD = (
     "import sys, time; from pathlib import Path; from keras_pipeline.core import files\n"
@@ -61,8 +61,10 @@ def test_a_full_disk_leaves_what_was_there(there: bool, tmp_path: Path) -> None:
     if there:
         path.write_bytes(b"old")
     with file_size_limit(1000), pytest.raises(OSError) as failed:
-        files.write_atomically(path, bytes(1001))
-    assert failed.value.errno == errno.EFBIG
+        files.write_atomically(path, bytes(2_345_678))
+    fault = failed.value
+    assert (fault.errno, fault.filename, fault.filename2) == (errno.EFBIG, str(path), None)
+    assert fault.__notes__ == ["2.3 MB are needed"]
     assert [one.read_bytes() for one in tmp_path.iterdir()] == ([b"old"] if there else [])
 
 
@@ -85,6 +87,22 @@ def test_a_failure_at_the_last_moment_leaves_what_was_there(
     with pytest.raises(error):
         files.write_atomically(path, b"new")
     assert [one.read_bytes() for one in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_fault_within_stays_what_it_is_also_where_the_temporary_file_is_gone(tmp_path: Path) -> None:
+    def fail(error: Exception) -> None:
+        with files.writing_atomically(tmp_path / "file", 3):
+            next(tmp_path.glob(".file.*.unfinished")).unlink()
+            raise error
+
+    denied = PermissionError(errno.EACCES, "Permission denied", "/elsewhere")
+    for error in (KeyError("x"), denied):
+        with pytest.raises(type(error)) as raised:
+            fail(error)
+        assert raised.value is error
+        assert not hasattr(error, "__notes__")
+    assert denied.filename == "/elsewhere"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_in_the_way_stays(tmp_path: Path) -> None:
@@ -148,6 +166,46 @@ def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["file", "inside"]
 
 
+STAGE = "The stage 'train' writes it: {}run `dvc repro train`."
+COMMAND = "`keras-pipeline study run` writes it: {}run it again."
+
+
+@pytest.mark.parametrize(("written_by", "remedy"), [("train", STAGE), ("study run", COMMAND)])
+@pytest.mark.parametrize(
+    ("kind", "said", "first"),
+    [
+        ("nothing", "not there. ", ""),
+        ("link", "a link to a file that is not there. ", ""),
+        ("folder", "a folder. Expected: a file. ", "remove it and "),
+        ("pipe", "a pipe or a device. Expected: a file. ", "remove it and "),
+        ("large", "12 bytes. Expected: 11 at most. ", "delete it and "),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_what_writes_it(
+    kind: str, said: str, first: str, written_by: str, remedy: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    {
+        "nothing": lambda: None,
+        "link": lambda: path.symlink_to("gone"),
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "large": lambda: path.write_bytes(b"twelve bytes"),
+    }[kind]()
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 (a listing that opens no other file)
+    with pytest.raises(DataError) as refused:
+        files.read_content(path, written_by, 11)
+    assert str(refused.value) == f"{path}: {said}{remedy.format(first)}"
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    if kind in ("folder", "pipe"):
+        with pytest.raises(FileNotFoundError) as none:
+            files.file_sha256(path)
+        assert none.value.args == (errno.ENOENT, "No file, but a folder, a pipe or a device")
+        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    if kind == "large":
+        assert files.read_content(path, written_by, 12) == b"twelve bytes"
+
+
 def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
@@ -164,7 +222,7 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
         assert int(message[1]) < 30
         holder.kill()
     with files.lock_folder(folder):
-        assert (folder / ".lock").read_text().startswith(f"{os.getpid()} ")
+        assert re.fullmatch(rf"{os.getpid()} \d+\.\d+", (folder / ".lock").read_text())
 
 
 def test_a_lock_is_free_after_its_block_however_it_ends(tmp_path: Path) -> None:
@@ -220,8 +278,19 @@ def test_what_stands_in_the_lock_s_place_is_named(kind: str, tmp_path: Path) -> 
     {"pipe": lambda: os.mkfifo(lock), "folder": lock.mkdir, "link": lambda: lock.symlink_to("/nowhere/x")}[kind]()
     with pytest.raises(OSError) as refused, files.lock_folder(tmp_path):
         pass
-    assert refused.value.errno in (errno.EEXIST, errno.EISDIR, errno.ELOOP)
-    assert refused.value.filename == str(lock) or Path(refused.value.filename) == lock
+    assert refused.value.errno == {"pipe": errno.EEXIST, "folder": errno.EISDIR, "link": errno.ELOOP}[kind]
+    assert str(refused.value.filename) == str(lock)
+    if kind == "pipe":
+        assert refused.value.strerror == "Something else than a file is in the way"
+
+
+def test_a_lock_may_be_taken_by_everybody_whom_the_umask_lets(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with files.lock_folder(tmp_path):
+            assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(before)
 
 
 def test_locks_of_two_folders_do_not_meet(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def keep_traceback(error: BaseException) -> str:
             file.write(masked("".join(traceback.format_exception(error))))
         return path
     except OSError as fault:
-        last = (traceback.extract_tb(error.__traceback__) or [traceback.FrameSummary("unknown", 0, "")])[-1]
+        last = traceback.extract_tb(error.__traceback__)[-1]
         return f"no file ({fault.strerror}); it ends in {last.filename}, line {last.lineno}: {error}"
 
 

@@ -86,7 +86,7 @@ def open_regular(path: Path, written_by: str) -> BinaryIO:
     """The file, to read. Raises DataError, with the command that writes it, where it is missing, or a folder, a pipe or
     a device, on which a reader would wait."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         what = "a link to a file that is not there" if path.is_symlink() else "not there"
         raise DataError(f"{path}: {what}. {remedy(written_by)}") from None
@@ -125,7 +125,7 @@ def clear_folder(folder: Path) -> None:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes as 64 hexadecimal digits. Raises OSError; a folder, a pipe or a device is no file."""
-    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(opened).st_mode):
         os.close(opened)
         raise FileNotFoundError(errno.ENOENT, "No file, but a folder, a pipe or a device", str(path))
