@@ -236,9 +236,9 @@ def test_a_lock_is_free_after_its_block_however_it_ends(tmp_path: Path) -> None:
 
 
 def test_a_lock_file_with_nonsense_in_it_is_no_lock(tmp_path: Path) -> None:
-    (tmp_path / ".lock").write_text("99999999 long ago")
+    (tmp_path / ".lock").write_text("99999999 long ago" * 9)
     with files.lock_folder(tmp_path):
-        assert (tmp_path / ".lock").read_text().startswith(f"{os.getpid()} ")
+        assert re.fullmatch(rf"{os.getpid()} \d+\.\d+", (tmp_path / ".lock").read_text())
 
 
 @pytest.mark.parametrize(
@@ -305,6 +305,28 @@ def test_a_file_system_that_cannot_lock_is_not_called_busy(tmp_path: Path, monke
     monkeypatch.setattr("fcntl.flock", cannot)
     with pytest.raises(OSError, match="No locks available"), files.lock_folder(tmp_path):
         pass
+    (tmp_path / ".file.left.unfinished").touch()
+    files.write_atomically(tmp_path / "file", b"content")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".file.left.unfinished", ".lock", "file"]
+
+
+def test_a_temporary_file_that_another_process_took_for_a_left_one_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    lock = fcntl.flock
+
+    def take_the_first(descriptor: int, how: int) -> None:
+        if not taken:
+            [left] = tmp_path.iterdir()
+            left.unlink()
+            taken.append(left.name)
+        lock(descriptor, how)
+
+    monkeypatch.setattr("fcntl.flock", take_the_first)
+    files.write_atomically(tmp_path / "file", b"content")
+    assert taken
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"content")]
 
 
 def test_a_cleared_folder_keeps_its_lock_and_nothing_else(tmp_path: Path) -> None:

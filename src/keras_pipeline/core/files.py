@@ -170,7 +170,7 @@ def _make_temporary(path: Path) -> tuple[int, str]:
         for left in path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}"):
             with left.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink(missing_ok=True)
+                left.unlink()
     while True:
         descriptor, temporary = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
         with suppress(OSError):
