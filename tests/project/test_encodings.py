@@ -31,7 +31,7 @@ def without_encoding(source: ast.AST) -> Iterator[str]:
             as_text = "b" not in mode and bool(mode or not name.endswith("TemporaryFile"))
         if name in PROCESSES:
             as_text = bool({"text", "universal_newlines", "errors"} & set(given))
-        if as_text and "encoding" not in given:
+        if as_text and given.get("encoding", "None") == "None":
             yield f"line {call.lineno}: {name}"
 
 
@@ -42,11 +42,16 @@ def without_encoding(source: ast.AST) -> Iterator[str]:
         "os.fdopen(1, 'w')", "subprocess.run(x, text=True)", "subprocess.Popen(x, universal_newlines=True)",
         "io.TextIOWrapper(x)", "tempfile.NamedTemporaryFile('w')", "tempfile.TemporaryFile(mode='w+')",
         "logging.FileHandler(x)", "subprocess.run(x, errors='replace')", "subprocess.getoutput(x)",
+        "path.open(encoding=None)",
     ],
 )  # fmt: skip
 def test_what_names_no_encoding_is_found(line: str) -> None:
     assert len(list(without_encoding(ast.parse(line)))) == 1
-    assert not list(without_encoding(ast.parse(line.replace(")", ", encoding='utf-8')").replace("(,", "("))))
+    assert not list(
+        without_encoding(
+            ast.parse(line.replace("encoding=None", "").replace(")", ", encoding='utf-8')").replace("(,", "("))
+        )
+    )
 
 
 @pytest.mark.parametrize("line", ["path.open('rb')", "os.open(path)", "tempfile.TemporaryFile()", "subprocess.run(x)"])

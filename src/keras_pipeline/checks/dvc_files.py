@@ -107,8 +107,8 @@ def read_lock(content: bytes, name: str, repair: str = "") -> dict[str, LockedSt
     for another schema.
     """
     _refuse_conflict(content, name, repair or THEIRS)
-    anew = repair or ANEW.format(name)
-    values = _plain(content, name, anew)
+    values = _plain(content, name, repair or ANEW)
+    anew = (repair or ANEW).format(name)
     if not content.strip():
         raise DataError(f"{name}:1: this file is empty: DVC was ended while it wrote it. {anew}")
     if not isinstance(values, dict) or "schema" not in values:

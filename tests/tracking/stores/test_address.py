@@ -50,6 +50,42 @@ def test_each_kind_of_address(given: str, kind: str, database: str | None) -> No
     assert (where.artifacts is None) == (kind in ("http", "other"))
 
 
+def test_a_location_is_told_and_kept_as_it_is_named() -> None:
+    state = Path("/main/mlruns")
+    for given, uri, file in (
+        (" ", "sqlite:////main/mlruns/mlflow.db", "/main/mlruns/mlflow.db"),
+        ("sqlite:///x y.db?timeout=9&a=?", "sqlite:////main/x y.db?timeout=9&a=?", "/main/x y.db"),
+        ("sqlite:////srv/100%25/a%3Fb.db", "sqlite+pysqlite:////srv/100%25/a%3Fb.db", "/srv/100%/a?b.db"),
+    ):
+        os.environ["MLFLOW_TRACKING_URI"] = given
+        where = address.store_location(Path("/main"))
+        database = Path(file)
+        assert where == address.Location(uri, "sqlite", database, database.parent / "artifacts", state)
+        assert where.shown == f"sqlite:///{file}"
+        assert where.own == (given == " ")
+    os.environ["MLFLOW_TRACKING_URI"] = "mysql+pymysql://me:open-sesame@h/runs"
+    where = address.store_location(Path("/main"))
+    assert where == address.Location(os.environ["MLFLOW_TRACKING_URI"], "database", None, state / "artifacts", state)
+    assert where.shown == "mysql+pymysql://***@h/runs"
+    os.environ["MLFLOW_TRACKING_URI"] = "foo://\x7f" + "x" * 300
+    where = address.store_location(Path("/main"))
+    assert where == address.Location(os.environ["MLFLOW_TRACKING_URI"], "other", None, None, state)
+    assert where.shown == f"foo://?{'x' * 193}"
+
+
+def test_the_project_is_found_from_any_of_its_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = tmp_path / "main" / "a" / "b"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    assert address.project_root() == inner
+    (tmp_path / "main" / "dvc.yaml").touch()
+    assert address.project_root() == tmp_path / "main"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to("other")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "link"))
+    assert address.project_root() == tmp_path / "other"
+
+
 @pytest.mark.parametrize(
     ("given", "path"),
     [
