@@ -128,7 +128,11 @@ def test_a_damaged_repository_is_unknown(folder: Path, change: Callable[[Path], 
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("", "git is not installed"), ("denied", "git cannot be run: Permission denied"), ("file", "git cannot be run")],
+    [
+        ("", "git is not installed, and what is recorded is found by its commit. Install git."),
+        ("denied", "git cannot be run: Permission denied. Mend that, see `command -v git`."),
+        ("file", "git cannot be run: Exec format error. Mend that, see `command -v git`."),
+    ],
 )
 def test_a_git_that_cannot_be_run_is_unknown(
     folder: Path, monkeypatch: pytest.MonkeyPatch, path: str, said: str
@@ -140,9 +144,33 @@ def test_a_git_that_cannot_be_run_is_unknown(
     (folder / "git").write_bytes(b"no program")
     (folder / "git").chmod(0o755)
     monkeypatch.setenv("PATH", {"": str(folder / "empty"), "denied": str(folder / "denied"), "file": str(folder)}[path])
-    state = git_state()
-    assert (state["commit"], state["dirty"]) == (None, None)
-    assert state["reason"].startswith(f"unknown: {said}")
+    assert git_state() == {"commit": None, "dirty": None, "reason": f"unknown: {said}"}
+
+
+def test_git_is_asked_in_english_asks_nobody_and_starts_no_program_of_a_repository(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = committed(folder)
+    for name in ("hook", ".git/hooks/post-checkout", ".git/hooks/post-index-change"):
+        (folder / name).write_text(f"#!/bin/sh\ntouch {folder}/ran\n")
+        (folder / name).chmod(0o755)
+    git("config", "core.fsmonitor", str(folder / "hook"))
+    index = (folder / ".git" / "index").stat().st_mtime_ns
+    os.utime(folder / "file", (1, 1))  # so that git would like to write what it finds into its index
+    assert git_state() == {"commit": commit, "dirty": False}
+    assert (folder / ".git" / "index").stat().st_mtime_ns == index
+    done = asked.run_git(folder, "checkout", "--detach", "HEAD")
+    assert done.args[-3:] == ["checkout", "--detach", "HEAD"]
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", f"HEAD is now at {commit[:7]} first\n")
+    assert not (folder / "ran").exists()
+
+    (folder / "git").write_text(
+        '#!/bin/sh\nread line; echo "$LC_ALL $GIT_TERMINAL_PROMPT $line"; echo "\\377" >&2; exit 3'
+    )
+    (folder / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    done = asked.run_git(folder, "x")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "C 0 \n", "\udcff\n")
 
 
 def test_a_git_that_does_not_answer_is_ended_with_all_that_it_started(
@@ -155,7 +183,8 @@ def test_a_git_that_does_not_answer_is_ended_with_all_that_it_started(
     began = time.monotonic()
     state = git_state()
     assert time.monotonic() - began < 20
-    assert state["reason"].startswith("unknown: git status did not answer within 1 s")
+    assert (state["commit"], state["dirty"]) == (None, None)
+    assert state["reason"] == f"unknown: git status did not answer within 1 s. Is the disk of {folder} slow or gone?"
     child = int((folder / "child").read_text())
     for _ in range(100):
         if not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]:
@@ -171,8 +200,11 @@ def test_a_folder_that_was_removed_is_unknown(folder: Path) -> None:
     state = git_state()
     os.chdir(folder)
     assert is_unknown(state)
-    with pytest.raises(MachineError, match=r"gone: this folder was removed"):
+    with pytest.raises(MachineError) as refused:
         asked.run_git(folder / "gone", "status")
+    gone = f"{folder}/gone: this folder was removed. Run the command in one that is there."
+    assert str(refused.value) == gone
+    assert git_state(folder / "gone") == {"commit": None, "dirty": None, "reason": f"unknown: {gone}"}
 
 
 def test_git_variables_of_a_hook_name_no_other_repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +249,9 @@ def test_the_first_words_are_git_s_whatever_it_printed_before(folder: Path, monk
     monkeypatch.setenv("LANGUAGE", "de")
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     assert git_state()["reason"].startswith("unknown: fatal: detected dubious ownership")
-    assert asked.refusal("") == "git gave no reason"
+    assert asked.refusal(" \n") == "git gave no reason"
+    assert asked.refusal("first\n error: x\n\tgit one\n\tgit two\n") == "first (its remedy: git one)"
+    assert asked.refusal("trace\nerror: x \nfatal: y\n") == "error: x"
     assert asked.refusal("fatal: unable to access 'https://me:open-sesame@host/'\x1b[31m") == (
         "fatal: unable to access 'https://***@host/'\\x1b[31m"
     )
