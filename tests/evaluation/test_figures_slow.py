@@ -37,8 +37,8 @@ def predictions(classes=3, images=400):
 
 
 def class_rows(names):
-    keys = ("precision", "recall", "recall_low", "recall_high", "f1", "support")
-    row = dict(zip(keys, (0.97, 0.96, 0.95, 0.98, 0.965, 90), strict=True))
+    row = {"precision": 0.97, "precision_low": 0.94, "precision_high": 0.99, "f1": 0.965, "support": 90}
+    row |= {"recall": 0.96, "recall_low": 0.95, "recall_high": 0.98}
     return [{"class": name, **row} for name in names]
 
 
@@ -196,44 +196,51 @@ def test_learning_curves_take_a_learning_rate_of_zero():
     assert figure.axes[2].get_ylim()[1] > 0
 
 
-def test_per_class_says_where_its_axis_starts():
+def heights(container):
+    """The values of an errorbar, and the ends of its intervals."""
+    line, _, intervals = container.lines
+    return list(line.get_ydata()), [segment[:, 1].tolist() for bars in intervals for segment in bars.get_segments()]
+
+
+def test_per_class_shows_dots_with_their_intervals():
     figure = figures.draw_per_class(class_rows(["a", "b"]))
     axes = figure.axes[0]
-    assert axes.get_ylim()[0] == pytest.approx(0.9)
-    assert axes.get_ylabel() == "score (the axis starts at 0.90, not at 0)"
-    heights = [[bar.get_height() for bar in container] for container in axes.containers[:3]]
-    assert heights == [[0.97, 0.97], [0.96, 0.96], [0.965, 0.965]]
-    lines = axes.containers[3].lines[2][0].get_segments()
-    assert np.array(lines)[:, :, 1] == pytest.approx(np.array([[0.95, 0.98]] * 2))
+    assert axes.get_ylim()[0] == pytest.approx(0.9, abs=0.002)
+    assert axes.get_ylabel() == "score, with 95 % intervals"
+    assert [container.get_label() for container in axes.containers] == ["precision", "recall", "F1"]
+    precision, recall, f1 = map(heights, axes.containers)
+    assert (precision[0], recall[0], f1) == ([0.97] * 2, [0.96] * 2, ([0.965] * 2, []))
+    assert np.array([precision[1], recall[1]]) == pytest.approx(np.array([[[0.94, 0.99]] * 2, [[0.95, 0.98]] * 2]))
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a (90)", "b (90)"]
-    assert [text.get_text() for text in figure.legends[0].texts] == [
-        "precision",
-        "recall",
-        "F1",
-        "95 % interval of recall",
-    ]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["precision", "recall", "F1"]
 
 
 def test_per_class_of_a_class_without_images_starts_at_zero():
     rows = multiclass.per_class_rows(np.array([0, 0]), np.array([0, 0]), ["a", "b"])
     figure = figures.draw_per_class(rows)
     figure.draw_without_rendering()
-    assert (figure.axes[0].get_ylim()[0], figure.axes[0].get_ylabel()) == (0, "score")
+    assert -0.02 < figure.axes[0].get_ylim()[0] <= 0
 
 
-def test_reliability_shows_the_gap_and_the_calibration_error():
+def test_reliability_shows_the_calibration_error_and_how_much_each_bin_says():
     outputs, labels = predictions()
     bins = multiclass.calibration_rows(outputs, labels, 10)
     figure = figures.draw_reliability(bins)
     error = multiclass.class_scores(outputs, labels, 0.0, 10)["test/calibration_error"]
     assert f"expected calibration error {error:.4f} over 400 test images" in figure.get_suptitle()
-    accuracy, gap = figure.axes[0].containers
+    accuracy, dots = figure.axes[0].containers
     filled = [row for row in bins if row["count"]]
     assert [bar.get_height() for bar in accuracy] == [row["accuracy"] for row in filled]
-    ends = [bar.get_y() + bar.get_height() for bar in gap]
-    assert ends == pytest.approx([row["confidence"] for row in filled])
+    ends = np.array(heights(dots)[1])
+    assert ends == pytest.approx(np.array([[row["accuracy_low"], row["accuracy_high"]] for row in filled]))
+    markers = next(line for line in figure.axes[0].lines if line.get_label() == "mean confidence")
+    assert list(markers.get_xdata()) == [row["confidence"] for row in filled]
     counts = [bar.get_height() for bar in figure.axes[1].containers[0]]
     assert counts == [row["count"] for row in filled]
+    widths = ends[:, 1] - ends[:, 0]
+    opacities = np.array([bar.get_facecolor()[3] for bar in accuracy])
+    assert np.argsort(opacities).tolist() == np.argsort(-widths).tolist()  # of few images: a wide interval, and faint
+    assert opacities.min() > 0.1
     one_image = multiclass.calibration_rows(np.array([[0, 1]], dtype=np.float32), np.array([0]), 10)
     figure = figures.draw_reliability(one_image)
     figure.draw_without_rendering()

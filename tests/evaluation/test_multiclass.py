@@ -232,9 +232,11 @@ def test_per_class():
     assert rows[0]["precision"] == 1
     assert rows[0]["recall"] == pytest.approx(2 / 3)
     assert (rows[0]["recall_low"], rows[0]["recall_high"]) == multiclass.wilson_interval(2, 3)
+    assert (rows[0]["precision_low"], rows[0]["precision_high"]) == multiclass.wilson_interval(2, 2)
     assert rows[1]["f1"] == 0.5
     assert [row["support"] for row in rows] == [3, 2, 0, 0]
     nothing = {"precision": 0, "recall": 0, "recall_low": 0, "recall_high": 1, "f1": 0, "support": 0}
+    nothing |= {"precision_low": 0, "precision_high": 1}
     assert rows[3] == {"class": "d", **nothing}
 
 
@@ -251,8 +253,11 @@ def test_calibration_equals_the_stock_curve():
     assert all(row["lower"] < row["confidence"] <= row["upper"] for row in filled)
     on_the_edge = multiclass.calibration_rows(np.array([[0.5, 0.5]], dtype=np.float32), np.array([0]), 2)
     assert [row["count"] for row in on_the_edge] == [1, 0]
-    empty = {"lower": 0, "upper": pytest.approx(1 / 15), "count": 0, "confidence": None, "accuracy": None}
-    assert rows[0] == empty
+    for row in filled:
+        interval = multiclass.wilson_interval(round(row["accuracy"] * row["count"]), row["count"])
+        assert (row["accuracy_low"], row["accuracy_high"]) == interval
+    unknown = dict.fromkeys(("confidence", "accuracy", "accuracy_low", "accuracy_high"))
+    assert rows[0] == {"lower": 0, "upper": pytest.approx(1 / 15), "count": 0, **unknown}
 
 
 def test_worst_mistakes_come_first_and_equals_in_their_order():

@@ -86,56 +86,63 @@ def draw_learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
 
 
 def draw_per_class(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Precision, recall with its 95 % interval, and F1 of each class: the rows of `multiclass.per_class_rows`."""
-    lowest = min(row[key] for row in rows for key in ("precision", "recall_low", "f1"))
+    """Precision and recall of each class as dots with their 95 % intervals, F1 as a dot without: the rows of
+    `multiclass.per_class_rows`."""
+    lowest = min(row[key] for row in rows for key in ("precision_low", "recall_low", "f1"))
     bottom = max(0.0, math.floor(20 * (lowest - 0.01)) / 20)
     figure = Figure(figsize=(max(7.0, 3 + 0.8 * len(rows)), 5), layout="constrained")
     axes = figure.add_subplot()
-    bars = {"precision": (-0.27, SKY), "recall": (0.0, BLUE), "f1": (0.27, ORANGE)}
-    for key, (offset, colour) in bars.items():
-        positions = [index + offset for index in range(len(rows))]
-        axes.bar(positions, [row[key] for row in rows], 0.25, color=colour, label=key.replace("f1", "F1"))
-    below = [max(0.0, row["recall"] - row["recall_low"]) for row in rows]
-    above = [max(0.0, row["recall_high"] - row["recall"]) for row in rows]
-    recall, label = [row["recall"] for row in rows], "95 % interval of recall"
-    axes.errorbar(range(len(rows)), recall, [below, above], fmt="none", ecolor="black", capsize=3, label=label)
-    axes.set(xlim=(-0.6, len(rows) - 0.4), ylim=(bottom, 1 + 0.02 * (1 - bottom)))
+    places = np.arange(len(rows))
+    for key, offset, marker, colour in (("precision", -0.2, "o", ORANGE), ("recall", 0.0, "D", BLUE)):
+        _dots(axes, places + offset, rows, key, label=key, fmt=marker, color=colour)
+    axes.errorbar(places + 0.2, [row["f1"] for row in rows], fmt="x", color=GREY, label="F1")
+    for place in places[:-1]:
+        axes.axvline(place + 0.5, color=GREY, lw=0.5, alpha=0.4)
+    axes.set(xlim=(-0.5, len(rows) - 0.5), ylim=(bottom - 0.01 * (1 - bottom), 1 + 0.02 * (1 - bottom)))
     _name_ticks(axes, [row["class"] for row in rows], [f" ({row['support']})" for row in rows])
     axes.set_xlabel("class (test images)")
-    axes.set_ylabel("score" if bottom == 0 else f"score (the axis starts at {bottom:.2f}, not at 0)")
+    axes.set_ylabel("score, with 95 % intervals")
     axes.set_title("Precision, recall and F1 of each class on the test images")
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    figure.legend(loc="outside lower center", ncols=4)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
+def _dots(axes: Axes, places: NDArray[Any], rows: Sequence[Mapping[str, Any]], key: str, **style: Any) -> None:
+    """The value `key` of each row with its interval, KEY_low to KEY_high."""
+    values = np.array([row[key] for row in rows])
+    below = values - [row[f"{key}_low"] for row in rows]
+    above = [row[f"{key}_high"] for row in rows] - values
+    axes.errorbar(places, values, np.maximum([below, above], 0.0), ms=6, capsize=3, **style)
+
+
 def draw_reliability(bins: Sequence[Mapping[str, Any]]) -> Figure:
-    """Accuracy against confidence, and how many images each bin holds: the rows of `multiclass.calibration_rows`.
+    """Accuracy against confidence with 95 % intervals, and how many images each bin holds: the rows of
+    `multiclass.calibration_rows`. A bar is the fainter, the wider its interval: one of few images says little.
 
     The title holds the expected calibration error: the gaps' mean, weighted by the bins' counts.
     """
     filled = [row for row in bins if row["count"]]
     images = sum(row["count"] for row in filled)
     error = sum(row["count"] * abs(row["accuracy"] - row["confidence"]) for row in filled) / images
-    centres = [(row["lower"] + row["upper"]) / 2 for row in filled]
+    centres = np.array([(row["lower"] + row["upper"]) / 2 for row in filled])
     width = 0.94 / len(bins)
-    confidence, accuracy = ([row[key] for row in filled] for key in ("confidence", "accuracy"))
-    gaps = [row["confidence"] - row["accuracy"] for row in filled]
+    confidence = [row["confidence"] for row in filled]
     figure = Figure(figsize=(7, 8), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    upper.bar(centres, accuracy, width, color=BLUE, label="accuracy")
-    upper.bar(centres, gaps, width, accuracy, fc="none", ec=ORANGE, hatch="///", label="gap")
-    upper.plot(confidence, confidence, "D", ms=5, mfc="white", mec="black", clip_on=False, label="mean confidence")
+    colours = [(BLUE, 1 - 0.9 * (row["accuracy_high"] - row["accuracy_low"])) for row in filled]
+    for axes, key in ((upper, "accuracy"), (lower, "count")):
+        axes.bar(centres, [row[key] for row in filled], width, color=colours, ec=BLUE, lw=0.8)
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+    _dots(upper, centres, filled, "accuracy", label="accuracy, 95 % interval", fmt="_", color="black")
+    upper.plot(confidence, confidence, "D", ms=5, mfc=ORANGE, mec="black", clip_on=False, label="mean confidence")
     upper.plot([0, 1], [0, 1], "--", color=GREY, label="perfect calibration")
     upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy of the images in the bin")
     upper.legend(loc="upper left")
-    lower.bar(centres, [row["count"] for row in filled], width, color=BLUE, log=True)
-    lower.set(ylim=(0.5, 2 * images), xlabel="confidence: probability of the predicted class")
+    lower.set(yscale="log", ylim=(0.5, 2 * images), xlabel="confidence: probability of the predicted class")
     lower.set_ylabel("test images (log scale)")
-    for axes in (upper, lower):
-        axes.grid(alpha=0.3)
-        axes.set_axisbelow(True)
     figure.suptitle(f"Reliability: expected calibration error {error:.4f} over {images:,} test images")
     return figure
 

@@ -116,20 +116,26 @@ def log_losses(outputs: Floats, labels: Integers) -> NDArray[np.float64]:
 
 
 def per_class_rows(labels: Integers, predicted: Integers, class_names: list[str]) -> list[dict[str, Any]]:
-    """One row per class: class, precision, recall, recall_low, recall_high (Wilson 95 %), f1, support.
+    """One row per class: class, precision, recall, f1, support; precision and recall with Wilson 95 % intervals.
 
-    A ratio without a denominator is 0; the recall of a class that does not occur lies anywhere in [0, 1].
+    A ratio without a denominator is 0, and lies anywhere in [0, 1].
     """
     columns = sklearn_metrics.precision_recall_fscore_support(
         labels, predicted, labels=np.arange(len(class_names)), zero_division=0
     )
+    answered = np.bincount(predicted, minlength=len(class_names))
     rows = []
-    names = ("class", "precision", "recall", "recall_low", "recall_high", "f1", "support")
-    for name, precision, recall, f1, support in zip(class_names, *columns, strict=True):
-        low, high = wilson_interval(round(recall * support), int(support))
-        values = (name, float(precision), float(recall), low, high, float(f1), int(support))
-        rows.append(dict(zip(names, values, strict=True)))
+    for name, times, precision, recall, f1, support in zip(class_names, answered, *columns, strict=True):
+        right = round(recall * support)
+        row = {"class": name, **_with_interval("precision", float(precision), right, int(times))}
+        row |= _with_interval("recall", float(recall), right, int(support))
+        rows.append({**row, "f1": float(f1), "support": int(support)})
     return rows
+
+
+def _with_interval(name: str, value: float, successes: int, trials: int) -> dict[str, float]:
+    low, high = wilson_interval(successes, trials)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def confusion_matrix(labels: Integers, predicted: Integers, classes: int) -> Draws:
@@ -141,7 +147,8 @@ def confusion_matrix(labels: Integers, predicted: Integers, classes: int) -> Dra
 def calibration_rows(outputs: Floats, labels: Integers, bins: int) -> list[dict[str, Any]]:
     """The images by their largest probability, in `bins` bins (lower, upper] of equal width over [0, 1].
 
-    Per bin: lower, upper, count, confidence (mean largest probability), accuracy; both None in an empty bin.
+    Per bin: lower, upper, count, confidence (mean largest probability), accuracy with its Wilson 95 % interval,
+    accuracy_low and accuracy_high; all but the first three None in an empty bin.
     """
     probability = _checked_probabilities(outputs, labels)
     confidence = probability.max(axis=1)
@@ -151,15 +158,13 @@ def calibration_rows(outputs: Floats, labels: Integers, bins: int) -> list[dict[
     rows: list[dict[str, Any]] = []
     for index, (lower, upper) in enumerate(pairwise(edges.tolist())):
         inside = bin_of_image == index
-        row = {
-            "lower": lower,
-            "upper": upper,
-            "count": int(inside.sum()),
-            "confidence": None,
-            "accuracy": None,
-        }
-        if row["count"]:
-            row |= {"confidence": float(confidence[inside].mean()), "accuracy": float(correct[inside].mean())}
+        count = int(inside.sum())
+        unknown = dict.fromkeys(("confidence", "accuracy", "accuracy_low", "accuracy_high"))
+        row: dict[str, Any] = {"lower": lower, "upper": upper, "count": count, **unknown}
+        if count:
+            right = int(np.count_nonzero(correct[inside]))
+            row["confidence"] = float(confidence[inside].mean())
+            row |= _with_interval("accuracy", float(correct[inside].mean()), right, count)
         rows.append(row)
     return rows
 
