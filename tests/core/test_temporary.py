@@ -1,6 +1,8 @@
 """What a killed process left is removed by the next one; what another works with is not."""
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +71,58 @@ def test_nothing_of_somebody_else_is_removed(usual: Path, tmp_path: Path) -> Non
         pass
     assert sorted(path.name for path in usual.iterdir()) == ["keras-abcdefgh", "keras-linkedto"]
     assert (tmp_path / "elsewhere" / temporary.MARK).exists()
+
+
+def test_a_mark_that_another_user_or_a_link_made_is_none(usual: Path, tmp_path: Path) -> None:
+    (usual / "keras-linkmark").mkdir()
+    (tmp_path / "file").touch()
+    (usual / "keras-linkmark" / temporary.MARK).symlink_to(tmp_path / "file")
+    left = {"keras-linkmark"}
+    if os.getuid() == 0:  # who alone can make files of others
+        (usual / "keras-ofanother").mkdir()
+        (usual / "keras-ofanother" / temporary.MARK).touch()
+        os.chown(usual / "keras-ofanother" / temporary.MARK, 65534, -1)
+        left.add("keras-ofanother")
+    with temporary.own_folder():
+        pass
+    assert {path.name for path in usual.iterdir()} == left
+
+
+def test_nothing_stays_open_and_what_outlives_the_process_is_elsewhere(usual: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    (usual / "keras-left").mkdir()
+    (usual / "keras-left" / temporary.MARK).touch()
+    assert temporary.lasting_folder() == usual
+    with temporary.own_folder():
+        assert temporary.lasting_folder() == usual
+        mark = Path(tempfile.gettempdir(), temporary.MARK)
+        assert mark.parent.parent == usual
+        assert mark.parent.name.startswith("keras-")
+        assert mark.stat().st_mode & 0o777 == 0o600
+        shutil.rmtree(mark.parent)  # as a cleaner of old files does
+    assert list(usual.iterdir()) == []
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_folder_that_another_process_takes_for_a_left_one_is_made_again(
+    usual: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Path] = []
+    lock = fcntl.flock
+
+    def take_the_first(descriptor: int, how: int) -> None:
+        if not taken:
+            taken.extend(usual.iterdir())
+            shutil.rmtree(taken[0])
+        lock(descriptor, how)
+
+    monkeypatch.setattr("fcntl.flock", take_the_first)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with temporary.own_folder():
+        assert Path(tempfile.gettempdir()).is_dir()
+        assert Path(tempfile.gettempdir()) not in taken
+    assert list(usual.iterdir()) == []
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_fork_leaves_the_folder_to_its_owner(usual: Path) -> None:

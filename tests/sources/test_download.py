@@ -1,12 +1,17 @@
 """Downloads: each fault is named, what can pass is tried again, and nothing partial is left."""
 
+import contextlib
+import dataclasses
 import datetime
 import gzip
+import io
 import ipaddress
 import os
+import re
 import resource
 import socket
 import ssl
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -237,6 +242,44 @@ def test_a_refused_port_and_an_unknown_host_cost_less_than_five_seconds(tmp_path
     assert "http://mirror.invalid/train-images-idx3-ubyte.gz: gaierror" in second
 
 
+def test_a_host_that_takes_no_connection_is_left(tmp_path: Path, limits: Limits, slept: list[float]) -> None:
+    with socket.socket() as full, contextlib.ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):  # those that it will never take fill its queue
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        url = f"http://127.0.0.1:{full.getsockname()[1]}"
+        with pytest.raises(DownloadError) as refused:
+            download_dataset(
+                tiny_datasets.row(CONTENTS, url), tmp_path, limits=dataclasses.replace(limits, connect=0.2)
+            )
+    assert str(refused.value).splitlines()[1] == f"  {url}/{FIRST}: no connection within 0.2 s."
+    assert slept == []
+
+
+def test_on_a_terminal_the_bytes_that_came_are_shown(
+    tmp_path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def in_halves(handler: Any) -> None:
+        handler.start(200, {"Content-Length": str(len(BYTES))})
+        handler.wfile.write(BYTES[:2000])
+        time.sleep(0.5)
+        handler.wfile.write(BYTES[2000:])
+
+    seen = Terminal()
+    monkeypatch.setattr(sys, "__stderr__", seen)
+    with FaultServer({**GOOD, FIRST: in_halves}) as server:
+        download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
+    assert re.search(rf"{FIRST}: +\d+%\|.*\| 2\.00k/{len(BYTES) / 1000:.2f}k \[.*B/s\]", seen.getvalue())
+    assert seen.getvalue().endswith("\r")  # and then nothing is left of it
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate of 127.0.0.1 with its key, as PEM."""
@@ -332,7 +375,11 @@ def test_every_mirror_is_named_with_its_reason(tmp_path: Path, limits: Limits) -
     assert lines[0] == f"{tmp_path}/kept/{FIRST}: no mirror gave this file."
     assert lines[1] == f"  [Errno 2] No such file or directory: '{tmp_path}/own/{FIRST}'"
     assert lines[2] == "  s3://bucket: got s3. Expected: a folder, file://, http:// or https://."
-    assert len(lines) == 4
+    assert lines[3:] == [
+        "Expected: a mirror that answers with the file. Two ways out: name a folder or a mirror that has it, "
+        "KERAS_PIPELINE_MIRRORS=/path/to/folder (or file://, http://, https://; several with commas), or take images "
+        "that need no download: `dvc exp run -S fetch.dataset=digits`, or so in params.yaml."
+    ]
 
 
 @pytest.mark.parametrize(
