@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import socket
+import sqlite3
 import ssl
 import subprocess
 import tempfile
@@ -249,6 +251,32 @@ def test_a_proxy_is_asked_and_a_faulty_one_named(made: Checkout, unanswered: int
         assert server.requests[0][0].startswith("http://mlflow.example/api/")
 
 
+def test_a_workspace_is_named_and_a_redirect_is_followed_unless_that_is_forbidden(made: Checkout) -> None:
+    with TrackingServer() as server:
+        os.environ |= {"MLFLOW_TRACKING_URI": f"{server.url}/base/", "MLFLOW_WORKSPACE": "ours"}
+        store.check_store(made.where, 'a name & "more"')
+        path, headers = server.requests[0]
+        assert path == ("/base/api/2.0/mlflow/experiments/get-by-name?experiment_name=a+name+%26+%22more%22")
+        assert headers["X-MLFLOW-WORKSPACE"] == "ours"
+        server.answers |= {"moved": server.answers["get-by-name"], "get-by-name": fault_server.redirect("/moved")}
+        for allowed in ("True", "1"):
+            os.environ["MLFLOW_ALLOW_HTTP_REDIRECTS"] = allowed
+            store.check_store(made.where, EXPERIMENT)
+        os.environ["MLFLOW_ALLOW_HTTP_REDIRECTS"] = "false"
+        assert "(HTTP 302 Found)" in refusal(made)
+        del os.environ["MLFLOW_ALLOW_HTTP_REDIRECTS"], os.environ["MLFLOW_WORKSPACE"]
+        store.check_store(made.where, EXPERIMENT)
+        assert server.requests[-1][1]["X-MLFLOW-WORKSPACE"] is None
+
+
+def test_an_unreadable_client_certificate_is_named(made: Checkout, unanswered: int) -> None:
+    os.environ |= {
+        "MLFLOW_TRACKING_URI": f"https://127.0.0.1:{unanswered}",
+        "MLFLOW_TRACKING_CLIENT_CERT_PATH": "/no.pem",
+    }
+    assert "/no.pem" in refusal(made)
+
+
 def test_whoever_alone_can_show_who_it_is_is_not_judged_before(made: Checkout) -> None:
     with TrackingServer() as server:
         server.answers["get-by-name"] = fault_server.status(401)
@@ -422,6 +450,54 @@ def test_a_fault_of_the_store_s_is(made: Checkout, error: Exception, text: str) 
     assert text in str(raised.value)
 
 
+class TellingError(Exception):
+    """As MLflow's exceptions are."""
+
+    def __init__(self, text: str, error_code: str | None = None) -> None:
+        super().__init__(text)
+        self.error_code = error_code
+
+
+def caused(error: BaseException, by: BaseException) -> BaseException:
+    error.__context__ = by
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TellingError('{"message": "no &amp; never\\n", "error_code": "X"}'), "no & never"),
+        (TellingError('{"error_code": "X"}'), "X"),
+        (TellingError("[1, 2]"), "[1, 2]"),
+        (TellingError(" :\n"), "TellingError"),
+        (TellingError("<html><TITLE a='b'>Sign\nin</TITLE><p>more</html>"), "Sign in"),
+        (TellingError("<style>a {}</style><b>bold</b><script>x()</script>&lt;"), "bold <"),
+        (TellingError("x" * 200), "x" * 200),
+        (TellingError("x" * 201), f"{'x' * 199}…"),
+        (TellingError("a\x1b[2J\tb\n\nc"), r"a\x1b[2J b c"),
+        (TellingError("first\n[SQL: SELECT secret]\n(Background on this error at: x)"), "first"),
+        (TellingError("first\n(Background on this error at: x)"), "first"),
+        (KeyError("run"), "MLflow's client cannot read the answer, KeyError: 'run'"),
+        (AttributeError(), "MLflow's client cannot read the answer, AttributeError: AttributeError"),
+        (caused(TellingError("API request failed"), ConnectionResetError(104, "reset")), "[Errno 104] reset"),
+        (caused(caused(TellingError("a"), OSError(5, "b")), sqlite3.OperationalError("c")), "c"),
+        (caused(TellingError("a"), caused(OSError(5, "b"), ValueError("c"))), "[Errno 5] b"),
+    ],
+)
+def test_a_store_s_reason_is_what_is_at_the_bottom_in_one_line(error: BaseException, said: str) -> None:
+    assert connection.reason(error) == said
+
+
+@pytest.mark.parametrize("code", ["INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"])
+def test_what_a_store_refuses_is_no_lack_of_a_store(made: Checkout, code: str) -> None:
+    with pytest.raises(StoreError) as refused, connection.required_store(made.where):
+        raise TellingError("too long", code)
+    assert type(refused.value) is StoreError
+    assert str(refused.value) == f"MLflow at {made.where.shown} refuses what it was sent (too long)"
+    with pytest.raises(TellingError), connection.required_store(made.where):
+        raise TellingError("too long", "INTERNAL_ERROR")
+
+
 # Calls that end in time
 
 
@@ -436,6 +512,8 @@ def test_a_call_ends_in_time_or_gives_what_it_gives(monkeypatch: pytest.MonkeyPa
         def log_artifact(self, *arguments: object) -> None:
             self.calls.append(arguments)
             time.sleep(0.3)
+
+        log_artifacts = log_artifact
 
         def fail(self) -> None:
             raise KeyError("x")
@@ -453,6 +531,13 @@ def test_a_call_ends_in_time_or_gives_what_it_gives(monkeypatch: pytest.MonkeyPa
         client.log_artifact("r", str(tmp_path / "small"))
     client.log_artifact("r", str(tmp_path / "large"), "folder")
     assert Client.calls[1] == ("r", str(tmp_path / "large"), "folder")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "small").write_bytes(b"x")
+    with pytest.raises(TimeoutError):
+        client.log_artifacts("r", str(tmp_path / "deep"))
+    shutil.move(tmp_path / "large", tmp_path / "deep" / "er")
+    client.log_artifacts("r", str(tmp_path / "deep"), "folder")
+    assert Client.calls[3] == ("r", str(tmp_path / "deep"), "folder")
     assert client.carrying(1_000_000).get(0.3, value=8) == 8
 
 
