@@ -1,5 +1,6 @@
 """What a killed process left is removed by the next one; what another works with is not."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -45,7 +46,7 @@ def test_everything_that_is_made_within_is_removed(usual: Path) -> None:
         assert made.parents[2] == usual
         assert made.parents[1].stat().st_mode & 0o777 == 0o700
     assert list(usual.iterdir()) == []
-    assert tempfile.gettempdir() == str(usual)
+    assert tempfile.tempdir == str(usual)
 
 
 def test_what_a_living_process_made_stays_and_what_a_killed_one_left_goes(usual: Path) -> None:
@@ -71,6 +72,29 @@ def test_nothing_of_somebody_else_is_removed(usual: Path, tmp_path: Path) -> Non
         pass
     assert sorted(path.name for path in usual.iterdir()) == ["keras-abcdefgh", "keras-linkedto"]
     assert (tmp_path / "elsewhere" / temporary.MARK).exists()
+
+
+def test_what_cannot_be_removed_keeps_nothing_else_and_stops_nothing(
+    usual: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = os.unlink
+
+    def refuse(path: str, **more: int) -> None:
+        if Path(path).name == "stuck":
+            raise PermissionError(errno.EPERM, "Operation not permitted", path)
+        unlink(path, **more)
+
+    def fill(folder: Path) -> None:
+        for name in ("stuck", *map(str, range(20))):
+            (folder / name).touch()
+
+    (usual / "keras-left").mkdir()
+    (usual / "keras-left" / temporary.MARK).touch()
+    fill(usual / "keras-left")
+    monkeypatch.setattr(os, "unlink", refuse)
+    with temporary.own_folder():
+        fill(Path(tempfile.gettempdir()))
+    assert [path.name for path in usual.glob("*/*")] == ["stuck"] * 2
 
 
 def test_a_mark_that_another_user_or_a_link_made_is_none(usual: Path, tmp_path: Path) -> None:

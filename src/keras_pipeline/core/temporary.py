@@ -27,10 +27,9 @@ def own_folder() -> Iterator[None]:
     """
     usual, owner = tempfile.tempdir, os.getpid()
     try:
-        around = Path(tempfile.gettempdir())
-        for mark in around.glob(f"{PREFIX}*/{MARK}"):
+        for mark in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{MARK}"):
             _remove_left(mark)
-        own, descriptor = _make(around)
+        own, descriptor = _make()
     except OSError:
         yield
         return
@@ -60,9 +59,9 @@ def lasting_folder() -> Path:
     return folder.parent if (folder / MARK).exists() else folder
 
 
-def _make(around: Path) -> tuple[Path, int]:
+def _make() -> tuple[Path, int]:
     while True:
-        own = Path(tempfile.mkdtemp(prefix=PREFIX, dir=around))
+        own = Path(tempfile.mkdtemp(prefix=PREFIX))
         descriptor = os.open(own / MARK, os.O_RDWR | os.O_CREAT, 0o600)
         if _hold(descriptor):
             return own, descriptor
