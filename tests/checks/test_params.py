@@ -260,7 +260,7 @@ def test_no_params_leave_a_class_without_images(name: str) -> None:
             assert set(labels[part]) == set(range(10))
 
 
-@pytest.mark.parametrize(("kind", "count"), [("params", 200), ("study", 50), ("search", 50)])
+@pytest.mark.parametrize(("kind", "count"), [("params", 200), ("partial", 50), ("study", 50), ("search", 50)])
 def test_a_broken_file_is_refused_with_a_place_or_read_as_dvc_reads_it(kind: str, count: int) -> None:
     found = mutated_params.read_share((kind, count, 1))
     assert found.faults == []

@@ -141,7 +141,7 @@ def test_bash_completes_commands() -> None:
          f"(choose from {', '.join(map(repr, VERBS))})"),
         (["params"], "keras-pipeline params: error: the following arguments are required: action"),
         (["params", "chek"], "keras-pipeline params: error: argument action: invalid choice: 'chek' "
-         "(choose from 'check')"),
+         "(choose from 'check', 'use')"),
         (["fetch", "--nope"], "keras-pipeline: error: unrecognized arguments: --nope"),
         (["fetch", "--raw"], "keras-pipeline fetch: error: argument --raw: expected one argument"),
         (["ui", "--port", "x"], "keras-pipeline ui: error: argument --port: invalid int value: 'x'"),

@@ -12,7 +12,7 @@ from keras_pipeline.config import params
 from keras_pipeline.config.layers import Conv2D, Dense, Dropout, Flatten
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.strict_yaml.reader import parse_yaml
-from places import ROOT, SHIPPED
+from places import SHIPPED
 
 
 def edit(text: str, values: dict[str, str]) -> str:
@@ -390,8 +390,3 @@ def test_the_file_that_is_named_is_the_one_in_the_message(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("count", "seed"), [(200, 1)], ids=["200"])
 def test_a_broken_file_is_valid_or_refused_with_every_place(count: int, seed: int) -> None:
     check_broken_files(count, seed)
-
-
-@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.yaml")), ids=lambda path: path.name)
-def test_the_examples_are_good_params(path: Path) -> None:
-    assert load_params(path).train != load_params(SHIPPED).train

@@ -39,7 +39,7 @@ LOCK = read_yaml("dvc.lock")["stages"] if (ROOT / "dvc.lock").exists() else {}
 OF_ALL_PARAMS = {
     *(f"stages.{stage}" for stage in STAGES), "debugging.modes", "runs.together", "runs.folders", "checks.params",
     "training.training", "training.recorded_training", "records.record", "tracking.mirror", "tracking.tags",
-    "cli.status",
+    "cli.status", "checks.partial_params",
 }  # fmt: skip
 """The modules whose functions may be given all params; every other one is given single blocks."""
 PART_OF_STAGE = {

@@ -1,8 +1,8 @@
-"""Mutants of the shipped params, study and search files, read as the command line and as DVC read them: a program.
+"""Mutants of the shipped params, examples, studies and searches, read as the command line and DVC read them: a program.
 
 python tests/support/mutated_params.py --count 100000 --others 10000 --seed 1
 
-`count` mutants of params.yaml and the examples, `others` of studies and searches, shared by all cores. Each has to be
+`count` mutants of params.yaml, `others` of the examples, studies and searches, shared by all cores. Each has to be
 refused with a line and a column, or read with the values that DVC reads; without a traceback, within a second, in less
 than 300 MB, and nothing is written, started or connected to meanwhile. It prints what it found, and ends with 1 where
 that is a fault.
@@ -28,6 +28,7 @@ from typing import Any
 from dvc.utils import serialize
 
 from keras_pipeline.checks.params import CheckedParams, load_params
+from keras_pipeline.checks.partial_params import lay_over
 from keras_pipeline.config.params import Params, flatten
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.runs.run import Run
@@ -42,7 +43,8 @@ SECONDS, MEGABYTES = 1.0, 300
 A_SHARE = 500
 """Mutants that one process reads in a row."""
 SOURCES = {
-    "params": [SHIPPED, *sorted(ROOT.glob("examples/*.yaml"))],
+    "params": [SHIPPED],
+    "partial": sorted(ROOT.glob("examples/*.yaml")),
     "study": sorted(ROOT.glob("studies/*.yaml")),
     "search": sorted(ROOT.glob("searches/*.yaml")),
 }
@@ -118,6 +120,33 @@ def load_alone(path: Path) -> Differ:
     return lambda theirs: typed_differences(params, theirs)
 
 
+def load_laid_over(path: Path) -> Differ:
+    """A partial file laid over params.yaml; what is not in it stays as it is written."""
+    before, after = lay_over(path, Path("params.yaml"))
+    params = parse_yaml(after.encode(), "made", CheckedParams)
+
+    def differ(_: Any) -> Iterator[str]:
+        made = serialize.loads_yaml(after)
+        yield from typed_differences(params, made)
+        if made != merged(serialize.loads_yaml(before), serialize.load_yaml(path)):
+            yield f"laid over, it gives {made}"
+        if comments(before) - comments(after):
+            yield f"lost: {comments(before) - comments(after)}"
+
+    return differ
+
+
+def merged(values: Any, others: Any) -> Any:
+    """Blocks joined, all else replaced."""
+    if not isinstance(values, dict) or not isinstance(others, dict):
+        return others
+    return values | {key: merged(values.get(key), other) for key, other in others.items()}
+
+
+def comments(text: str) -> Counter[str]:
+    return Counter(re.findall(r"#.*", text))
+
+
 def load_runs(load: Callable[[Path, Path], list[Run]]) -> Callable[[Path], Differ]:
     """The same for a file of many runs, of which one is made a params.yaml, as for its training."""
 
@@ -138,6 +167,7 @@ def load_runs(load: Callable[[Path, Path], list[Run]]) -> Callable[[Path], Diffe
 
 LOADERS: dict[str, Callable[[Path], Differ]] = {
     "params": load_alone,
+    "partial": load_laid_over,
     "study": load_runs(lambda path, params: list(load_study(path, params).runs)),
     "search": load_runs(lambda path, params: [load_search(path, params).baseline]),
 }
@@ -233,11 +263,11 @@ def shares(counts: dict[str, int], seed: int) -> Iterator[tuple[str, int, int]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=1000, help="mutants of params.yaml and the examples")
-    parser.add_argument("--others", type=int, default=100, help="mutants of studies and searches")
+    parser.add_argument("--count", type=int, default=1000, help="mutants of params.yaml")
+    parser.add_argument("--others", type=int, default=100, help="mutants of examples, studies and searches")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
-    counts = {"params": chosen.count, "study": chosen.others - chosen.others // 2, "search": chosen.others // 2}
+    counts = {"params": chosen.count, **dict.fromkeys(("partial", "study", "search"), chosen.others // 3)}
     found, began = Found(), time.monotonic()
     with multiprocessing.get_context("spawn").Pool() as pool:
         for one in pool.imap_unordered(read_share, shares(counts, chosen.seed)):

@@ -7,6 +7,13 @@ from pathlib import Path
 
 from keras_pipeline.core import process
 
+PARAMS = """\
+actions:
+  check     every fault of params.yaml, and of the files beside it that DVC reads, with line and column
+  use FILE  lay the values of a partial params file, such as examples/fast.yaml, over params.yaml: check the whole, show
+            it as a diff, write it. Comments, order, and all values that are not in FILE stay: `git restore params.yaml`
+            before it gives those of the last commit.
+"""
 DEBUG = """\
 A quick training with params.yaml as it is, which answers one question and writes into debug/MODE only.
 
@@ -27,8 +34,11 @@ The run, with the trace, is in MLflow under the experiment's name with the word 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Give the parser this module's verbs; `add` is the function of `main.make_parser`."""
-    command = add("params", params, "check params.yaml and what DVC reads beside it; runs nothing", "params")
-    command.add_argument("action", choices=["check"])
+    command = add("params", params, "check params.yaml, or lay some values over it; runs nothing", "params")
+    command.description, command.formatter_class = PARAMS, argparse.RawDescriptionHelpFormatter
+    command.add_argument("action", choices=["check", "use"])
+    command.add_argument("file", nargs="?", type=Path, metavar="FILE", help="use: the partial params file")
+    command.add_argument("--dry-run", action="store_true", help="use: show what would change, and change nothing")
     add("doctor", doctor, "what this machine has, and what to do where something is missing", "params", "raw")
     command = add("debug", debug, "a quick training that answers one question", "params", "normalized")
     command.description, command.formatter_class = DEBUG, argparse.RawDescriptionHelpFormatter
@@ -55,7 +65,36 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def params(chosen: argparse.Namespace) -> None:
-    """Check params.yaml, and the files beside it that DVC reads before any stage does."""
+    """Check params.yaml, or lay a partial file over it."""
+    if chosen.action == "use":
+        _use_params(chosen.file, chosen.params, dry_run=chosen.dry_run)
+    else:
+        _check_params(chosen)
+
+
+def _use_params(partial: Path | None, path: Path, *, dry_run: bool) -> None:
+    import difflib
+
+    from keras_pipeline.checks.partial_params import lay_over
+    from keras_pipeline.core import files
+    from keras_pipeline.core.errors import ParamsError
+
+    if partial is None:
+        there = ", ".join(str(one) for one in sorted(Path("examples").glob("*.yaml")))
+        raise ParamsError(f"params use: no file. Expected: one with some of {path}'s values{there and f': {there}'}.")
+    before, after = lay_over(partial, path)
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    print("".join(difflib.unified_diff(old, new, f"a/{path}", f"b/{path}")), end="")
+    if before == after:
+        print(f"{path}: has the values of {partial} already")
+    elif dry_run:
+        print(f"{path}: nothing was changed (--dry-run)")
+    else:
+        files.write_atomically(path, after.encode())
+        print(f"{path}: has the values of {partial}. Next: dvc repro, or dvc exp run")
+
+
+def _check_params(chosen: argparse.Namespace) -> None:
     from keras_pipeline.checks.dvc_files import find_faults, find_torn_lock
     from keras_pipeline.checks.params import load_params
     from keras_pipeline.core.errors import DataError, ParamsError

@@ -1,6 +1,5 @@
 """One run of a study or search: its params, made of the text of params.yaml and what it changes."""
 
-import io
 import json
 import re
 from collections.abc import Mapping
@@ -8,38 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-
 from keras_pipeline.config.params import Fetch, Params, Train
 from keras_pipeline.config.tasks import Task
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.records import provenance
+from keras_pipeline.strict_yaml.edits import edit_yaml, flow_text
+from keras_pipeline.strict_yaml.nodes import Key
 
 
 def change_params(text: str, values: Mapping[str, Any]) -> str:
-    """`text` with the values at these dotted keys, whose blocks are there; a last part that is not is added."""
-    yaml = YAML()
-    yaml.width, yaml.preserve_quotes = 10_000, True
-    document = yaml.load(text)
-    for key, value in values.items():
-        *blocks, last = key.split(".")
-        place = document
-        for block in blocks:
-            place = place[block]
-        place[last] = _in_one_line(value)
-    result = io.StringIO()
-    yaml.dump(document, result)
-    return result.getvalue()
+    """`text` with the values at these dotted keys, whose blocks are there; a last part that is not is added. Of a block
+    and a value in it the later one counts."""
+    changes: dict[Key, Any] = {}
+    for dotted, value in values.items():
+        key = tuple(dotted.split("."))
+        if outer := next((one for one in changes if one == key[: len(one)] != key), None):
+            changes[outer] = _with_value(changes[outer], key[len(outer) :], value)
+        else:
+            changes = {one: kept for one, kept in changes.items() if one[: len(key)] != key} | {key: value}
+    return edit_yaml(text, {key: flow_text(value) for key, value in changes.items()})
 
 
-def _in_one_line(value: Any) -> Any:
-    """As people write lists and blocks there."""
-    if not isinstance(value, list | dict):
-        return value
-    made = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
-    made.fa.set_flow_style()
-    return made
+def _with_value(block: Mapping[str, Any], key: Key, value: Any) -> dict[str, Any]:
+    first, *rest = map(str, key)
+    return {**block, first: _with_value(block.get(first, {}), tuple(rest), value) if rest else value}
 
 
 BESIDE_THE_RESULT = ("tracking.",)

@@ -6,7 +6,7 @@ What is read as YAML is said in `nodes`, what the schema's refusals are called i
 import json
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -53,25 +53,37 @@ def parse_tree(content: bytes) -> Node:
     return root
 
 
+def read_tree(content: bytes, name: str) -> Node:
+    """What the file `name` holds, with its places. Raises ParamsError as `parse_yaml` does, but for what a schema would
+    refuse."""
+    root, faults = parse_nodes(content)
+    if root is None or faults:
+        raise ParamsError("\n".join([*_lines(name, faults), "Nothing was changed."]))
+    return root
+
+
 def change_yaml(
-    root: Node, name: str, changes: Mapping[str, Node], changes_name: str, schema: type[Model]
+    root: Node, name: str, changes: Mapping[str, Node] | Mapping[Key, Node], changes_name: str, schema: type[Model]
 ) -> Model | list[str]:
-    """The file with the tree `root` with the nodes `changes` of another file at dotted keys, as `schema` types it; or a
-    line for each fault, with the file, line and column where its value stands."""
-    for key, node in changes.items():
-        root = _grafted(root, key.split("."), node)
+    """The file with the tree `root` with the nodes `changes` of another file at keys, dotted or in parts, as `schema`
+    types it; or a line for each fault, with the file, line and column where its value stands."""
+    ours = {tuple(key.split(".")) if isinstance(key, str) else key: node for key, node in changes.items()}
+    for key, node in ours.items():
+        root = _grafted(root, key, node)
     try:
         return schema.model_validate_json(json.dumps(root.plain()), strict=True)
     except ValidationError as error:
-        ours = [tuple(key.split(".")) for key in changes]
         lines = []
         for fault in translate_faults(error, root, schema):
-            from_changes = any(fault.key[: len(key)] == key or key[: len(fault.key)] == fault.key for key in ours)
-            lines += _lines(changes_name if from_changes else name, [fault])
+            within = any(fault.key[: len(key)] == key for key in ours)
+            below = [node for key, node in ours.items() if key[: len(fault.key)] == fault.key]
+            if below and not within:  # of a block that both files have values of
+                fault = fault._replace(at=below[0].key_at)
+            lines += _lines(changes_name if within or below else name, [fault])
         return lines
 
 
-def _grafted(node: Node, key: Sequence[str], new: Node) -> Node:
+def _grafted(node: Node, key: Key, new: Node) -> Node:
     if not key:
         return new
     block = node.value if isinstance(node.value, dict) else {}
