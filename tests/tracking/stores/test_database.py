@@ -1,11 +1,15 @@
 """The database that MLflow keeps runs in, told apart from every other one."""
 
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import types
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +17,9 @@ from crafted_databases import COMPANIONS, OLD, WHOLE, craft, found, kept, newest
 from keras_pipeline.tracking.stores import database
 from keras_pipeline.tracking.stores.database import Condition
 from tracking_fixtures import MLFLOW_WARNINGS, contents
+
+if TYPE_CHECKING:
+    import sqlalchemy
 
 pytestmark = MLFLOW_WARNINGS
 
@@ -130,6 +137,14 @@ def test_damage_is_found_in_a_database_that_opens(tmp_path: Path) -> None:
 # Moved aside, or not
 
 
+def moved(file: Path, number: int, first: str, what: str) -> str:
+    """What is said of it."""
+    return (
+        f"tracking: {file}{first} was {what}. It is kept as {file.name}.aside-{number}{first}, and a new store is "
+        "made. Runs come back from their files: `keras-pipeline track`, `study run`, `search run`.\n"
+    )
+
+
 def test_a_half_made_database_is_moved_with_all_that_sqlite_keeps_beside_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,13 +158,77 @@ def test_a_half_made_database_is_moved_with_all_that_sqlite_keeps_beside_it(
         for number, turn in ((1, "first"), (2, "second"))
         for name in COMPANIONS
     }
-    assert capsys.readouterr().err.splitlines() == [
-        f"tracking: {file} was half-made. It is kept as x.db.aside-{number}, and a new store is made. Runs come back "
-        "from their files: `keras-pipeline track`, `study run`, `search run`."
-        for number in (1, 2)
-    ]
+    assert capsys.readouterr().err == moved(file, 1, "", "half-made") + moved(file, 2, "", "half-made")
     database._move_aside(file, "not there")
     assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """For MLflow, whose import takes seconds: what makes the tables of a store; and what happens meanwhile."""
+    meanwhile: list[Callable[[], object]] = []
+
+    def make_tables(engine: "sqlalchemy.Engine") -> None:
+        with engine.begin() as opened:
+            for name in WHOLE:
+                opened.exec_driver_sql(f"CREATE TABLE {name} (version_num)")
+            opened.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (newest(),))
+        for action in meanwhile:
+            action()
+
+    monkeypatch.setitem(sys.modules, "mlflow.store.db.utils", types.SimpleNamespace(_initialize_tables=make_tables))
+    return meanwhile
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_missing_database_is_made_and_what_is_in_its_place_moved_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.db"
+    (tmp_path / ".x.db.new").write_bytes(b"of a killed process " * 99999)
+    assert database.ready_database(f"sqlite:///{file}", file, own=False) is Condition.GOOD
+    assert kept(tmp_path).keys() == {"x.db"}
+    assert capsys.readouterr().err == ""
+
+    craft(file.with_name("y.db"), OLD, **WHOLE | {"experiments": 0}).replace(file)
+    half_made = file.read_bytes()
+    Path(f"{file}.aside-1-wal").touch()
+    assert database.ready_database(f"sqlite:///{file}", file, own=False) is Condition.GOOD
+    assert kept(tmp_path).keys() == {"x.db", "x.db.aside-1-wal", "x.db.aside-2"}
+    assert (tmp_path / "x.db.aside-2").read_bytes() == half_made
+    what = "half-made (a process ended while MLflow made its tables) and holds no run"
+    assert capsys.readouterr().err == moved(file, 2, "", what)
+
+    file.write_bytes(b"no database")
+    assert database.ready_database(f"sqlite:///{file}", file, own=True) is Condition.GOOD
+    assert (tmp_path / "x.db.aside-3").read_bytes() == b"no database"
+    assert capsys.readouterr().err == moved(file, 3, "", "no database that SQLite can read, whatever it held")
+
+    file.unlink()
+    Path(f"{file}-wal").write_bytes(b"of another database")
+    assert database.ready_database(f"sqlite:///{file}", file, own=False) is Condition.GOOD
+    assert Path(f"{file}.aside-4-wal").read_bytes() == b"of another database"
+    assert capsys.readouterr().err == moved(file, 4, "-wal", "the rest of a database that is gone")
+
+
+def test_a_database_that_another_program_makes_meanwhile_is_left_to_it(
+    tmp_path: Path, tables: list[Callable[[], object]]
+) -> None:
+    file = tmp_path / "x.db"
+    tables.append(lambda: craft(file, newest(), **WHOLE))
+    assert database.ready_database(f"sqlite:///{file}", file, own=True) is Condition.GOOD
+    assert kept(tmp_path).keys() == {"x.db"}
+    assert contents(file)["experiments"]
+
+
+def test_a_request_to_end_while_a_store_is_made_cuts_nothing_off(
+    tmp_path: Path, tables: list[Callable[[], object]]
+) -> None:
+    file = tmp_path / "x.db"
+    tables.append(lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        database.ready_database(f"sqlite:///{file}", file, own=True)
+    assert kept(tmp_path).keys() == set()
 
 
 @pytest.mark.parametrize(

@@ -206,9 +206,11 @@ def _make(file: Path) -> None:
         output.write(content)
         output.flush()
         os.fsync(output.fileno())
-    if not file.exists():
-        _move_aside(file, "the rest of a database that is gone")
-        whole.replace(file)  # SQLite flushes the folder with its first change
+    if file.exists():
+        whole.unlink()
+        return
+    _move_aside(file, "the rest of a database that is gone")
+    whole.replace(file)  # SQLite flushes the folder with its first change
 
 
 def _move_aside(file: Path, what: str) -> None:
