@@ -165,9 +165,10 @@ def test_another_envelope_is_taken_by_payload_digest_and_refused_by_md5(tmp_path
         row = tiny_datasets.row(CONTENTS, f"{server.url}/", algorithm="gzip md5")
         with pytest.raises(DownloadError) as refused:
             download_dataset(row, tmp_path / "b" / "c", limits=limits)
+    found, expected = hashlib.md5(sent[FIRST]).hexdigest(), hashlib.md5(BYTES).hexdigest()
     assert str(refused.value).splitlines()[1] == (
-        f"  {server.url}/{FIRST}: got {len(sent[FIRST])} bytes with the gzip md5 {hashlib.md5(sent[FIRST]).hexdigest()}. "
-        f"Expected: {hashlib.md5(BYTES).hexdigest()}. It is another dataset's file or a damaged one: use another source."
+        f"  {server.url}/{FIRST}: got {len(sent[FIRST])} bytes with the gzip md5 {found}. Expected: {expected}. "
+        "It is another dataset's file or a damaged one: use another source."
     )
 
 
