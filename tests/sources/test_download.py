@@ -13,6 +13,7 @@ import resource
 import socket
 import ssl
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from fault_server import (
     Answer,
     FaultServer,
     cut_chunk,
+    drip,
     endless,
     in_turn,
     redirect,
@@ -33,6 +35,7 @@ from fault_server import (
     without_length,
 )
 from keras_pipeline.core.errors import DownloadError
+from keras_pipeline.sources import download
 from keras_pipeline.sources.download import Limits, download_dataset
 from tiny_mirror import BYTES, CONTENTS, ENVELOPES, FIRST, GOOD, reason
 
@@ -44,6 +47,7 @@ FASHION = gzip.compress(tiny_datasets.payloads(seed=1)["train-images"], mtime=0)
     [
         (status(403), "HTTP 403 Forbidden."),
         (status(404), "HTTP 404 Not Found."),
+        (status(419), "HTTP 419."),
         (status(206), "HTTP 206 Partial Content."),
         (status(304), "HTTP 304 Not Modified."),
         (whole(b"<html>log in!</html>"), "got HTML, a page for people, 20 bytes. Expected: gzip data."),
@@ -138,7 +142,7 @@ def test_a_date_in_retry_after_means_the_usual_pause(tmp_path: Path, limits: Lim
     busy = status(503, Retry_After="Fri, 31 Dec 2999 23:59:59 GMT")
     with FaultServer({**GOOD, FIRST: in_turn(busy, GOOD[FIRST])}) as server:
         download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
-    assert slept[0] <= 1
+    assert 0.5 <= slept[0] < 1
 
 
 @pytest.mark.parametrize("algorithm", ["payload sha256", "gzip md5"])
@@ -266,6 +270,17 @@ def test_a_host_that_takes_no_connection_is_left(tmp_path: Path, limits: Limits,
     assert slept == []
 
 
+def test_a_mirror_that_was_left_is_listened_to_no_longer(tmp_path: Path, limits: Limits) -> None:
+    impatient = dataclasses.replace(limits, total=0.1)
+    with FaultServer({FIRST: drip(BYTES, 0.01)}) as server:
+        with pytest.raises(DownloadError, match=r"not complete after 0\.1 s\."):
+            download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=impatient)
+        [transfer] = [thread for thread in threading.enumerate() if isinstance(thread, download._Transfer)] or [None]
+        if transfer:
+            transfer.join(20)
+            assert not transfer.is_alive()
+
+
 def test_on_a_terminal_the_bytes_that_came_are_shown(
     tmp_path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +341,9 @@ def test_tls_is_verified_and_never_left(
             download_dataset(row, tmp_path, limits=limits)
         assert good.requests == []
         assert download_dataset(row, tmp_path, limits=limits) == CONTENTS
+        with FaultServer({name: redirect(f"{server.url}/{name}") for name in GOOD}) as plain:
+            row = tiny_datasets.row(CONTENTS, plain.url)
+            assert download_dataset(row, tmp_path / "safer", limits=limits) == CONTENTS
 
 
 def test_the_proxy_of_the_environment_is_used(
