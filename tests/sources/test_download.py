@@ -332,7 +332,7 @@ def test_tls_is_verified_and_never_left(
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    with FaultServer({**GOOD, FIRST: in_turn(redirect(f"{good.url}/{FIRST}"), GOOD[FIRST])}, context) as server:
+    with FaultServer({**GOOD, FIRST: in_turn(redirect(f"{good.url}/{FIRST}"), *[GOOD[FIRST]] * 2)}, context) as server:
         row = tiny_datasets.row(CONTENTS, server.url)
         with pytest.raises(DownloadError, match=r"SSLCertVerificationError: .*self-signed certificate"):
             download_dataset(row, tmp_path, limits=limits)
