@@ -76,7 +76,11 @@ def test_what_is_good_comes_back_as_it_is_with_what_no_type_names(tmp_path: Path
         ({"strategy": {"devices": ["cpu", "../x"]}}, 'strategy.devices[1]: got "../x". Expected: text like '),
         ({"strategy": {}}, "strategy.devices is missing."),
         ({"params": {"seed": [1]}}, "params.seed: got [1]. Expected: a valid boolean or a valid integer or a valid "),
-        ({"params": {"seed": None, "b": {}}}, "params.seed: got null. Expected: a valid boolean or"),
+        (
+            {"params": {"seed": None, "b": {}}},
+            "params.seed: got null. Expected: a valid boolean or a valid integer or a valid number or a valid string "
+            "(1 more like this).",
+        ),
         ({"count": 1.0}, "count: got 1.0. Expected: a valid integer."),
         ({"count": -1}, "count: got -1. Expected: greater than or equal to 0."),
     ],
@@ -113,7 +117,11 @@ def test_a_key_that_is_lacking_is_named(key: str, tmp_path: Path) -> None:
         (b'{"name": "\\ud800"}', "it holds half a character"),
         (b"[]", "the whole: got []. Expected: a valid dictionary."),
         (b"3", "the whole: got 3. Expected: a valid dictionary."),
-        (b'{"' + b"\\u0007[" * 9 + b'": 1}', "key is missing."),
+        (b'{"' + b"\\u0007[" * 99 + b'": 1}', "key is missing."),
+        (b'{"name": "\\uDfFF"}', "it holds half a character (\\ud800 to \\udfff). Expected: text."),
+        (b'{"params": {"a": [], "b": -9223372036854775808, "c": {}}}', "key is missing."),
+        (b'{"count": 9223372036854775808}', "it holds the number 9223372036854775808. Expected: numbers of 64 bits"),
+        (b'{"count": -9223372036854775809}', "it holds the number -9223372036854775809. Expected: numbers of 64 bits"),
     ],
 )
 def test_what_is_no_strict_json_is_refused_with_its_place(content: bytes, told: str, tmp_path: Path) -> None:
