@@ -95,7 +95,8 @@ def test_the_array_that_is_expected_is_read(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", ARRAY)
     np.testing.assert_array_equal(map_array(tmp_path / "x.npy", EXPECTED, "normalize"), ARRAY)
     np.save(tmp_path / "empty.npy", np.zeros((0, 3), np.float32))
-    assert map_array(tmp_path / "empty.npy", Expected("<f4", (0, 3)), "normalize").shape == (0, 3)
+    empty = map_array(tmp_path / "empty.npy", Expected("<f4", (0, 3)), "normalize")
+    assert (empty.shape, empty.dtype) == ((0, 3), np.float32)
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "x.npz", **ARRAYS)
         read = read_arrays(tmp_path / "x.npz", MEMBERS, "evaluate")
