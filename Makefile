@@ -82,6 +82,10 @@ proofs: $(READY)  ## what takes too long for `make test`, kills and the whole co
 faults: $(READY)  ## every test that proves what happens when something goes wrong; its result into docs/faults.md
 	@$(IN) pytest tests --faults docs/faults.md $(TWO)
 
+.PHONY: docs-check
+docs-check: $(READY)  ## the commands of README.md and docs/, as they are written, in a fresh clone (half an hour)
+	@$(IN) python tests/support/commands_in_docs.py
+
 .PHONY: test-optional
 test-optional: $(READY)  ## the tests that `make test` skips for lack of something optional: make jax, torch, browser, mxnet
 	@$(IN) pytest -m '(needs_jax or needs_torch or needs_browser or needs_mxnet) and not proof' $(TWO)
