@@ -54,7 +54,7 @@ def test_the_kubernetes_manifest_starts_what_is_read() -> None:
 
 
 def test_the_slurm_script_gives_each_task_its_place(tmp_path: Path) -> None:
-    (script,) = [one for one in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL) if "#SBATCH" in one]
+    (script,) = [one for one in re.findall(r"```bash[^\n]*\n(.*?)```", TEXT, re.DOTALL) if "#SBATCH" in one]
     script = script.replace("cd /path/to/the/checkout && source .venv/bin/activate\n", "")
     tools = {
         "scontrol": "printf 'one\\ntwo\\n'",
