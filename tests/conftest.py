@@ -44,7 +44,7 @@ LONGEST = [
 ]
 
 WARM = (
-    "audit", "comparison", "debugging", "faults", "models", "project", "proofs", "runs", "searches", "stories",
+    "audit", "comparison", "debugging", "faults", "models", "notebook", "project", "proofs", "runs", "searches", "stories",
     "studies", "training",
 )  # fmt: skip
 """The folders whose slow tests start programs that are forked from one that has imported TensorFlow, but for tests

@@ -1,5 +1,6 @@
 """keras-pipeline: an experiment pipeline for Keras that can be trusted. Imports point down this list only.
 
+notebook      the project from within Python: `from keras_pipeline import Project`
 cli           the command line, a module for each group of verbs
 searches      the best values of some params, sought with many runs
 studies       one question asked with many runs
@@ -21,3 +22,12 @@ data          the split, the scaling, the arrays on disk
 strict_yaml   one YAML file against one schema
 core          errors, files, this process
 """
+
+
+def __getattr__(name: str) -> object:
+    """`Project`, imported when it is asked for: no stage needs it."""
+    if name != "Project":
+        raise AttributeError(f"module 'keras_pipeline' has no attribute {name!r}")
+    from keras_pipeline.notebook.project import Project
+
+    return Project

@@ -14,6 +14,7 @@ import pytest
 
 import killed_studies
 import small
+from keras_pipeline import Project
 from keras_pipeline.runs.folders import Folders
 from keras_pipeline.studies.study import Study
 from study_workplace import ASKED, CHANGES, Workplace
@@ -39,6 +40,18 @@ def test_every_run_is_told_with_the_time_left(undisturbed: tuple[Workplace, Stud
     assert [int(number) for number, _ in told] == [1, 2, 3, 4]
     assert {name for _, name in told} == {run.name for run in study.runs}
     assert "Traceback" not in printed
+
+
+def test_from_python_it_is_a_row_a_run(undisturbed: tuple[Workplace, Study, str]) -> None:
+    place, study, _ = undisturbed
+    frame = Project(place.folder).study("asked")
+    assert [f"{row.variant} seed {row.seed}" for row in frame.itertuples()] == [run.name for run in study.runs]
+    assert frame["test/accuracy"].between(0.1, 1).all()
+    assert frame["diverged"].sum() == 0
+    varying = [key for key in frame if "." in key]
+    assert "seed" not in varying
+    assert varying
+    assert all(frame[key].nunique() > 1 for key in varying)
 
 
 def test_the_workspace_stays_as_it_is(undisturbed: tuple[Workplace, Study, str]) -> None:

@@ -1,0 +1,1 @@
+"""The project from within Python: for notebooks and scripts. Open first: `project`."""
