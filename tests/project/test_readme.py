@@ -20,6 +20,24 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+def leaves(text: str) -> dict[str, str]:
+    """Every value of params.yaml as it is written there, by dotted key."""
+    found, path = {}, []
+    for line in text.splitlines():
+        if match := re.match(r"( *)([a-z0-9_]+):(?: +(.*?))?(?: +#.*)?$", line):
+            indent, key, value = match.groups()
+            path[len(indent) // 2 :] = [key]
+            if value:
+                found[".".join(path)] = value
+    return found
+
+
+def test_the_table_of_parameters_is_params_yaml() -> None:
+    text = (ROOT / "docs" / "params.md").read_text(encoding="utf-8")
+    table = dict(re.findall(r"^\| `([a-z0-9_.]+)` \| `([^`]*)` \|", text, re.MULTILINE))
+    assert table == leaves((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+
 def test_the_readme_is_read_in_five_minutes() -> None:
     assert len(README.splitlines()) <= 160
 
