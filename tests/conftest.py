@@ -44,8 +44,8 @@ LONGEST = [
 ]
 
 WARM = (
-    "audit", "comparison", "debugging", "faults", "models", "notebook", "project", "proofs", "runs", "searches", "stories",
-    "studies", "training",
+    "audit", "comparison", "debugging", "faults", "models", "notebook", "project", "proofs", "runs", "searches",
+    "stories", "studies", "training",
 )  # fmt: skip
 """The folders whose slow tests start programs that are forked from one that has imported TensorFlow, but for tests
 marked `own_processes`; none where the variable OWN_PROCESSES is set, to see what that changes."""
