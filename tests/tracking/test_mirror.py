@@ -40,11 +40,21 @@ def test_no_decision_needs_mlflow(made: Checkout) -> None:
 
 
 def fake_store(checkout: Checkout, key: str = KEY) -> None:
-    """A database with as much of MLflow's schema as is looked at."""
-    checkout.database.parent.mkdir(exist_ok=True)
+    """A database with as much of MLflow's schema as is looked at, and the files of its run."""
+    for name in ("run/run.json", "model/MLmodel"):
+        files.write_atomically(checkout.root / "mlruns" / name, b"")
     with closing(sqlite3.connect(checkout.database)) as connection, connection:
-        connection.execute("CREATE TABLE tags (key, value, run_uuid)")
+        connection.executescript("""
+            CREATE TABLE tags (key, value, run_uuid);
+            CREATE TABLE runs (run_uuid, status, lifecycle_stage, artifact_uri, experiment_id);
+            CREATE TABLE experiments (experiment_id, name, lifecycle_stage);
+            CREATE TABLE logged_models (source_run_id, artifact_location);
+        """)
         connection.execute("INSERT INTO tags VALUES ('pipeline.key', ?, 'run')", (key,))
+        uri = f"file://{checkout.root}/mlruns"
+        connection.execute("INSERT INTO runs VALUES ('run', 'FINISHED', 'active', ?, 1)", (f"{uri}/run",))
+        connection.execute("INSERT INTO experiments VALUES (1, 'mine', 'active')")
+        connection.execute("INSERT INTO logged_models VALUES ('run', ?)", (f"{uri}/model",))
 
 
 @pytest.mark.parametrize(
@@ -78,6 +88,40 @@ def test_a_stamp_is_not_believed_where_the_run_is_gone(made: Checkout) -> None:
     assert not mirror.is_mirrored(made.where, "mine", KEY, "now")
     os.environ["MLFLOW_TRACKING_URI"] = "http://mlflow.example"
     assert mirror.is_mirrored(made.where, "mine", KEY, "now")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE runs SET lifecycle_stage = 'deleted'",
+        "UPDATE experiments SET lifecycle_stage = 'deleted'",
+        "UPDATE experiments SET name = 'renamed'",
+        "UPDATE runs SET status = 'RUNNING'",
+        "UPDATE runs SET artifact_uri = artifact_uri || '-removed'",
+        "UPDATE logged_models SET artifact_location = artifact_location || '-removed'",
+        "DELETE FROM tags",
+    ],
+)
+def test_a_stamp_is_not_believed_where_the_page_shows_the_run_no_more_or_not_whole(made: Checkout, change: str) -> None:
+    fake_store(made)
+    files.write_atomically(mirror._stamp(made.where, "mine", KEY), b'{"state": "now", "experiment": null}')
+    assert mirror.is_mirrored(made.where, "mine", KEY, "now")
+    with closing(sqlite3.connect(made.database)) as connection, connection:
+        connection.execute(change)
+    assert not mirror.is_mirrored(made.where, "mine", KEY, "now")
+
+
+def test_a_run_that_is_whole_once_and_files_elsewhere_are_enough(made: Checkout) -> None:
+    fake_store(made)
+    files.write_atomically(mirror._stamp(made.where, "mine", KEY), b'{"state": "now", "experiment": null}')
+    for change in (
+        "INSERT INTO logged_models VALUES ('run', '/removed')",
+        "UPDATE runs SET artifact_uri = 's3://bucket/run'",
+        "DELETE FROM logged_models",
+    ):
+        with closing(sqlite3.connect(made.database)) as connection, connection:
+            connection.execute(change)
+        assert mirror.is_mirrored(made.where, "mine", KEY, "now")
 
 
 def test_the_state_is_of_everything_that_is_sent(made: Checkout) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,27 @@ def test_sending_twice_changes_nothing(stored: Checkout, capsys: pytest.CaptureF
     stored.track(again=True)
     assert contents(stored.database) == before
     assert sorted((stored.root / "mlruns" / "artifacts").rglob("*")) == files
+
+
+def test_what_was_deleted_in_mlflow_is_sent_again_whole(stored: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    stored.track()
+    capsys.readouterr()
+    shutil.rmtree(stored.root / "mlruns" / "artifacts")
+    stored.track()
+    assert "is in MLflow" in capsys.readouterr().out
+    kept = Path(run_of(stored).info.artifact_uri.removeprefix("file://"))
+    assert {"environment.txt", "images", "params.yaml", "reports", "run.json"} == {one.name for one in kept.iterdir()}
+    client = store.connect_store(stored.where, load_params(stored.params_file).tracking.experiment).client
+    first = run_of(stored).info.run_id
+    client.delete_run(first)
+    stored.track()
+    assert "is in MLflow" in capsys.readouterr().out
+    assert run_of(stored).info.run_id != first
+    stored.track()
+    assert "as it is here" in capsys.readouterr().out
+    client.delete_experiment(run_of(stored).info.experiment_id)
+    stored.track()
+    assert "was deleted" in capsys.readouterr().err
 
 
 def test_mlflow_follows_an_evaluation_there_and_back(stored: Checkout) -> None:

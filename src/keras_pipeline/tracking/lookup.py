@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from keras_pipeline.core.errors import DataError, ParamsError
 from keras_pipeline.records.record import RunRecord, read_record
-from keras_pipeline.tracking.runs import KEY, is_stored
+from keras_pipeline.tracking.runs import KEY, shown_in
 from keras_pipeline.tracking.store import connect_store
 from keras_pipeline.tracking.stores.address import Location
 from keras_pipeline.tracking.stores.connection import BoundedClient, required_store
@@ -53,7 +53,7 @@ def keep_artifacts(location: Location, experiment: str, key: str, paths: Sequenc
 
     Raises whatever MLflow does.
     """
-    if location.database and not is_stored(location.database, key):
+    if location.database and not shown_in(location.database, key):
         return False
     client = connect_store(location, experiment).client
     found = _matching(client, key)

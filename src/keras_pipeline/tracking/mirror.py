@@ -46,14 +46,14 @@ def mirror_state(location: Location, experiment: str, params_file: Path, record:
 def is_mirrored(location: Location, experiment: str, key: str, state: str) -> bool:
     """Whether the store was told this state last, and by this experiment if one runs.
 
-    Whether it still has the run is looked up in a local one; a server is believed (`track --again`).
+    Whether it still shows the run, whole, is looked up in a local one; a server is believed (`track --again`).
     """
     try:
         stamp = read_json(_stamp(location, experiment, key), MIRROR_STAMP, "track")
     except (OSError, DataError):
         return False
     mirrored = stamp["state"] == state and dvc_experiment() in (None, stamp["experiment"])
-    return mirrored and (location.database is None or runs.is_stored(location.database, key))
+    return mirrored and (location.database is None or runs.shown_in(location.database, key).get(experiment, False))
 
 
 def synchronise(
@@ -129,7 +129,7 @@ def _log_picture(store: Store, run_id: str, known: dict[str, str], figures: Path
     name = next(name for name in PICTURES if (figures / f"{name}.png").is_file())
     picture, tag = figures / f"{name}.png", f"sha256.{name}"
     digest = files.file_sha256(picture)
-    if known.get(tag) != digest:
+    if known.get(tag) != digest or not store.client.list_artifacts(run_id, "images"):
         store.client.log_image(run_id, mlflow.Image(str(picture)), key=name, step=0)
         store.client.set_tag(run_id, tag, digest)
 

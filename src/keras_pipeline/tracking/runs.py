@@ -6,7 +6,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from keras_pipeline.data.task_spec import task_spec_from
 from keras_pipeline.records.observer import ChildRun
 from keras_pipeline.records.record import RunRecord
 from keras_pipeline.tracking.store import Store, connect_store
-from keras_pipeline.tracking.stores.address import Location
+from keras_pipeline.tracking.stores.address import Location, local_path
 from keras_pipeline.tracking.stores.connection import SECONDS_A_MEGABYTE
 from keras_pipeline.tracking.tags import record_tags
 
@@ -47,14 +47,32 @@ def find_run_id(store: Store, key: str) -> str | None:
     return runs[0].info.run_id if runs else None
 
 
-def is_stored(database: Path, key: str) -> bool:
-    """Whether an SQLite store has the key's run, read without importing MLflow."""
-    question = "SELECT 1 FROM tags WHERE key = ? AND value = ?"
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as connection:
-            return connection.execute(question, (KEY, key)).fetchone() is not None
-    except sqlite3.Error:
-        return False
+SHOWN = """
+SELECT experiments.name, runs.status, runs.artifact_uri, logged_models.artifact_location
+FROM tags JOIN runs USING (run_uuid) JOIN experiments USING (experiment_id)
+LEFT JOIN logged_models ON logged_models.source_run_id = runs.run_uuid
+WHERE tags.key = ? AND tags.value = ? AND runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'
+"""
+
+
+def shown_in(database: Path, key: str) -> dict[str, bool]:
+    """The experiments of an SQLite store in which its page shows the key's run, and whether the run is whole there:
+    closed, with its files and, if MLflow was given one, a network. Read without importing MLflow.
+
+    What was deleted in the page is still in the database, and shown nowhere.
+    """
+    found: dict[str, bool] = {}
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as opened:
+        for experiment, status, kept, network in opened.execute(SHOWN, (KEY, key)):
+            whole = status != "RUNNING" and _is_there(kept, "run.json") and _is_there(network, "MLmodel")
+            found[experiment] = whole or found.get(experiment, False)
+    return found
+
+
+def _is_there(address: str | None, name: str) -> bool:
+    """Whether the folder of artifacts holds a file of this name; one that is none of this machine is believed."""
+    folder = local_path(address) if address else None
+    return folder is None or (folder / name).is_file()
 
 
 def ensure_run(store: Store, record: RunRecord, dvc_experiment: str | None) -> str:
@@ -184,7 +202,8 @@ def has_model(store: Store, run_id: str) -> bool:
 
     outputs = store.client.get_run(run_id).outputs
     kept = [store.client.get_logged_model(one.model_id) for one in outputs.model_outputs] if outputs else []
-    return any(model.status == LoggedModelStatus.READY for model in kept)
+    ready = [model.artifact_location for model in kept if model.status == LoggedModelStatus.READY]
+    return any(store.location.database is None or _is_there(address, "MLmodel") for address in ready)
 
 
 def log_text(store: Store, run_id: str, text: str, name: str) -> None:

@@ -25,6 +25,7 @@ pytestmark = MLFLOW_WARNINGS
         ("sqlite:///", "other", None),
         ("sqlite:///:memory:", "other", None),
         ("sqlite:///file:x.db?uri=true", "other", None),
+        ("sqlite:///x.db?mode=ro&uri=true", "other", None),
         ("http://h", "http", None),
         ("https://h:5000/base", "http", None),
         ("postgresql://h/runs", "database", None),

@@ -1,5 +1,6 @@
 """The database that MLflow keeps runs in, told apart from every other one."""
 
+import os
 import shutil
 import signal
 import sqlite3
@@ -44,6 +45,8 @@ pytestmark = MLFLOW_WARNINGS
         (OLD, {"alembic_version": 1, "_alembic_tmp_experiments": 1, "runs": 7}, Condition.OLDER),  # in an upgrade
         ("0123456789ab", WHOLE, Condition.NEWER),
         (None, {"bookmarks": 3}, Condition.FOREIGN),
+        (None, {"bookmarks": 0}, Condition.FOREIGN),  # that it holds nothing yet makes it no store
+        ("v3.0.0", {"alembic_version": 1, "studies": 0}, Condition.FOREIGN),
         (None, {"bookmarks": 3, "experiments": 0, "runs": 0}, Condition.FOREIGN),
         ("v3.0.0", {"alembic_version": 1, "studies": 3}, Condition.FOREIGN),  # Optuna uses Alembic too
     ],
@@ -70,6 +73,10 @@ def test_what_is_no_database(tmp_path: Path) -> None:
         assert found(tmp_path / "x.db") is expected
     with pytest.raises(ConnectionError, match="is a folder"):
         found(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(ConnectionError, match="is a device or a pipe, and no file"):
+            found(path)
     with pytest.raises(ConnectionError, match=r"x\.db is no folder that can be written to"):
         found(tmp_path / "x.db" / "y" / "z.db")
 

@@ -61,7 +61,8 @@ def store_location(root: Path) -> Location:
     scheme = uri.partition(":")[0]
     if match := re.fullmatch(r"sqlite(?:\+pysqlite)?:///([^?]+)(\?.*)?", uri, re.DOTALL):
         path, settings = unquote(match[1]), match[2] or ""
-        if path != ":memory:" and not path.startswith("file:"):
+        named = path != ":memory:" and not path.startswith("file:") and not re.search("[?&]uri=", settings)
+        if named:  # else the path is an address of SQLite's own, with its own rules
             return _sqlite(root / path, settings, state)
     if scheme.partition("+")[0] in SERVERS:
         return Location(uri, "database", None, state / "artifacts", state)

@@ -32,6 +32,8 @@ MAKING_SECONDS = 20
 """For how long another process may be making one."""
 WITHOUT_RUNS = {"alembic_version", "workspaces"}
 """The tables in which MLflow leaves rows while it makes a store."""
+FIRST_TABLE = "experiments"
+"""Which MLflow makes before all others."""
 COMPANIONS = ("", "-journal", "-wal", "-shm")
 """What SQLite keeps under a database's name: beside another database of that name they would spoil it."""
 
@@ -52,21 +54,21 @@ def database_condition(uri: str, file: Path | None) -> Condition:
     """What stands at `uri`; `file`: the SQLite database that it names, if it names one. Changes nothing there.
 
     An address that is no database's is GOOD: MLflow will tell. Raises what SQLite or SQLAlchemy do where it cannot
-    be reached: no permission, locked for LOCK_SECONDS, no server; ConnectionError for a folder, and where Python has
-    no driver; TimeoutError where a server does not answer.
+    be reached: no permission, locked for LOCK_SECONDS, no server; ConnectionError for what is no file, and where Python
+    has no driver; TimeoutError where a server does not answer.
     """
     if file is None:
         if uri.partition(":")[0].partition("+")[0] not in address.SERVERS:
             return Condition.GOOD
         engine = _engine(uri)  # a second of its own, which is not the server's
         return process.within(connection.CALL_SECONDS, lambda: _of_server(engine))
-    if file.is_dir():
-        raise ConnectionError(f"{file} is a folder")
     if not file.exists():
         folder = next(parent for parent in file.parents if parent.exists())
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise ConnectionError(f"{folder} is no folder that can be written to")
         return Condition.ABSENT
+    if not file.is_file():
+        raise ConnectionError(f"{file} is {'a folder' if file.is_dir() else 'a device or a pipe'}, and no file")
     # Not read-only: what a killed process left half written, SQLite takes back as soon as it may write.
     with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=LOCK_SECONDS)) as opened:
 
@@ -114,7 +116,7 @@ def _judged(names: set[str], ask: Callable[[str], list[Any]], holds: Callable[[s
     if schema == {newest}:
         return Condition.GOOD
     holding = {name for name in names - WITHOUT_RUNS if holds(name)}
-    if not holding:
+    if not holding and (FIRST_TABLE in names or not names - WITHOUT_RUNS):
         return Condition.HALF_MADE
     # A whole store has an experiment; an upgrade moves the rows to a table of the other name, and renames that.
     if not holding & {"experiments", "_alembic_tmp_experiments"}:
