@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 import commands_in_docs
 from keras_pipeline.cli import main
-from places import ROOT
+from places import ROOT, leaves
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
@@ -20,22 +21,12 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def leaves(text: str) -> dict[str, str]:
-    """Every value of params.yaml as it is written there, by dotted key."""
-    found, path = {}, []
-    for line in text.splitlines():
-        if match := re.match(r"( *)([a-z0-9_]+):(?: +(.*?))?(?: +#.*)?$", line):
-            indent, key, value = match.groups()
-            path[len(indent) // 2 :] = [key]
-            if value:
-                found[".".join(path)] = value
-    return found
-
-
 def test_the_table_of_parameters_is_params_yaml() -> None:
     text = (ROOT / "docs" / "params.md").read_text(encoding="utf-8")
     table = dict(re.findall(r"^\| `([a-z0-9_.]+)` \| `([^`]*)` \|", text, re.MULTILINE))
-    assert table == leaves((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    read = YAML(typ="safe").load
+    shipped = dict(leaves(read((ROOT / "params.yaml").read_text(encoding="utf-8"))))
+    assert {key: read(value) for key, value in table.items()} == shipped
 
 
 def test_the_readme_is_read_in_five_minutes() -> None:

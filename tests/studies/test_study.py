@@ -62,7 +62,8 @@ def test_a_run_is_params_yaml_with_its_values(load: Any, tmp_path: Path) -> None
     (tmp_path / "own.yaml").write_text(run.text)
     assert load_params(tmp_path / "own.yaml") == run.params
     assert "# true: many steps as one" in run.text  # comments stay
-    asked, made = small.SHIPPED.read_text().splitlines(), run.text.splitlines()
+    asked = re.sub(r"\n  - .*", "", small.SHIPPED.read_text()).splitlines()  # a list that is changed stands in one line
+    made = re.sub(r"\n  - .*", "", run.text).splitlines()
     assert len(asked) == len(made)
     changed = [
         one.split(":")[0].strip() for one, other in zip(asked, made, strict=True) if one.split() != other.split()
