@@ -469,7 +469,11 @@ def test_a_full_disk_leaves_the_old_generations(there: int, size: int, tmp_path:
     before = {path: path.read_bytes() for path in training.own.glob("*")}
     with file_size_limit(1000), pytest.raises(OSError) as failed:
         training.save(like(9, size), {"epoch": 9})
-    assert failed.value.errno == errno.EFBIG
+    assert (failed.value.errno, failed.value.filename) == (errno.EFBIG, str(training.own / "temporary"))
+    whole = sum(one.nbytes for one in like(9, size).values()) / 1e6
+    [note] = failed.value.__notes__
+    assert re.fullmatch(r"[\d.]+ MB are needed", note)
+    assert float(note.split()[0]) == pytest.approx(whole, abs=0.06)
     assert {path: path.read_bytes() for path in training.own.iterdir()} == before
     assert epoch(training) == (there or None)
     save(training, 10)
