@@ -6,12 +6,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from crafted_databases import COMPANIONS, OLD, WHOLE, craft, found, kept, newest
@@ -138,7 +140,10 @@ def test_damage_is_found_in_a_database_that_opens(tmp_path: Path) -> None:
     content[-4096:] = b"\xff" * 4096
     file.write_bytes(content)
     assert found(file) is Condition.GOOD
-    assert "page" in (database.find_damage(file) or "").lower()
+    damage = database.find_damage(file) or ""
+    assert "page" in damage.lower()
+    assert "\n" not in damage
+    assert not damage.startswith("***")  # as SQLite's first line is
 
 
 # Moved aside, or not
@@ -218,6 +223,29 @@ def test_a_missing_database_is_made_and_what_is_in_its_place_moved_aside(
     assert capsys.readouterr().err == moved(file, 4, "-wal", "the rest of a database that is gone")
 
 
+@pytest.mark.parametrize("condition", Condition)
+def test_of_a_server_mlflow_makes_what_holds_no_run(condition: Condition, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "database_condition", lambda uri, file: condition)
+    if condition in (Condition.GOOD, Condition.ABSENT, Condition.HALF_MADE):
+        assert database.ready_database("postgresql://h/x", None, own=False) is condition
+    else:
+        with pytest.raises(ConnectionError, match=f"^it is {condition.value.partition('(')[0]}"):
+            database.ready_database("postgresql://h/x", None, own=False)
+
+
+def test_processes_that_end_or_hide_meanwhile_use_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def open_files(self) -> None:
+            raise psutil.NoSuchProcess(1)
+
+    class Hidden:
+        def open_files(self) -> None:
+            raise psutil.AccessDenied(1)
+
+    monkeypatch.setattr(psutil, "process_iter", lambda: iter([Gone(), Hidden()]))
+    assert database._user(tmp_path / "x.db") is None
+
+
 def test_a_database_that_another_program_makes_meanwhile_is_left_to_it(
     tmp_path: Path, tables: list[Callable[[], object]]
 ) -> None:
@@ -284,8 +312,8 @@ def test_a_database_that_another_process_is_making_is_left_to_it(
         with pytest.raises(ConnectionError, match=f"it is half-made .*, and process {maker.pid} .* has it open"):
             database.ready_database(f"sqlite:///{file}", file, own=True)
         monkeypatch.setattr(database, "MAKING_SECONDS", 60)
-        maker.stdin.write(f"UPDATE alembic_version SET version_num = '{newest()}'\n")
-        maker.stdin.flush()
+        whole = f"UPDATE alembic_version SET version_num = '{newest()}'\n"
+        threading.Timer(0.3, lambda: (maker.stdin.write(whole), maker.stdin.flush())).start()  # type: ignore[union-attr]
         assert database.ready_database(f"sqlite:///{file}", file, own=True) is Condition.GOOD
         maker.stdin.close()
     assert kept(tmp_path).keys() == {"x.db"}
