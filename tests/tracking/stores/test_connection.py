@@ -327,7 +327,7 @@ def test_a_database_that_may_not_be_opened(closed: str) -> None:
 
 def test_what_stands_in_a_database_s_place(fresh: Checkout) -> None:
     fresh.database.mkdir()
-    assert refusal(fresh).endswith(f"({fresh.database} is a folder)")
+    assert refusal(fresh).endswith(f"({fresh.database} is a folder, and no file)")
     fresh.database.rmdir()
     os.environ["MLFLOW_TRACKING_URI"] = "sqlite:///params.yaml/x.db"
     assert refusal(fresh).endswith("/params.yaml is no folder that can be written to)")
