@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from keras_pipeline.checks import params as checks
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.cli import main
 from keras_pipeline.config import datasets
-from keras_pipeline.core import errors, files, process
+from keras_pipeline.core import errors, files, limits, process
 from keras_pipeline.core.errors import PipelineError
 from keras_pipeline.sources import formats
 from places import PROGRAM, SHIPPED
@@ -377,6 +378,19 @@ def test_a_bug_of_ours_is_a_file_that_only_its_user_can_read(
     assert content.startswith("Traceback")
     assert str(error).split("://")[0] in content
     assert "secret" not in content
+
+
+def test_no_thread_for_numpy_is_the_machine_s_and_no_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(limits, "numpy_threads", lambda: 3)
+    monkeypatch.setattr(threading.Thread, "start", none)
+    for arguments in (["status"], ["study", "list"], ["normalize"]):
+        code, _, said = run(*arguments)
+        assert code == 6
+        assert said[0].startswith("NumPy needs 3 threads here, and 0 could be started")
+    assert run("params", "check")[0] == 0
 
 
 def test_ctrl_c_ends_in_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

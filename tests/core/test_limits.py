@@ -187,6 +187,27 @@ def test_too_few_threads_are_told_and_those_that_were_started_end(monkeypatch: p
     assert all(thread.daemon for thread in started)
 
 
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, 7),
+        ({"OPENBLAS_NUM_THREADS": "3", "OMP_NUM_THREADS": "5"}, 2),
+        ({"OMP_NUM_THREADS": "1"}, 0),
+        ({"OMP_NUM_THREADS": "100"}, 7),
+        ({"OPENBLAS_NUM_THREADS": "0", "GOTO_NUM_THREADS": "many", "OMP_NUM_THREADS": "4,2"}, 7),
+    ],
+)
+def test_numpy_starts_a_thread_for_each_core_but_one(
+    variables: dict[str, str], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    assert limits.numpy_threads() == expected
+
+
 def test_numpy_is_asked_more_for_the_more_cores_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int, int]] = []
     monkeypatch.setattr(limits, "require_memory", lambda *needs: asked.append(needs))

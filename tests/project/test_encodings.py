@@ -1,6 +1,8 @@
 """No text is read or written in the encoding of whoever's machine it is."""
 
 import ast
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,3 +64,21 @@ def test_bytes_have_no_encoding(line: str) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_text_has_its_encoding(path: Path) -> None:
     assert list(without_encoding(ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+def test_a_clone_has_the_same_bytes_whatever_git_is_set_to(tmp_path: Path) -> None:
+    """With other line ends every dependency of every stage would be another one."""
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+
+    texts = {"lines.py": b"first = 1\nsecond = 2\n", "table.csv": b"a,b\r\n1,2\r\n"}
+    (tmp_path / "made").mkdir()
+    for name, content in texts.items():
+        (tmp_path / "made" / name).write_bytes(content)
+    shutil.copy(ROOT / ".gitattributes", tmp_path / "made")
+    git("init", "-q", "made")
+    git("-C", "made", "-c", "core.autocrlf=input", "add", ".")
+    git("-C", "made", "-c", "user.name=n", "-c", "user.email=e@h", "commit", "-qm", "all")
+    git("clone", "-q", "-c", "core.autocrlf=true", "-c", "core.eol=crlf", "made", "cloned")
+    assert {name: (tmp_path / "cloned" / name).read_bytes() for name in texts} == texts

@@ -56,7 +56,9 @@ PATHS = {
 TIMED = ("fetch", "normalize", "train", "evaluate", "track")
 """The verbs that say at their end where their time went."""
 NUMERIC = (*TIMED, "launch", "certify", "compare", "debug", "determinism", "conformance")
-"""The verbs that import NumPy."""
+"""The verbs that compute with NumPy."""
+WITHOUT_NUMPY = ("params", "completion", "relocate", "ui")
+"""The verbs that do not even import it."""
 EXIT_MEANING = {
     1: "certify or conformance: not as recorded",
     2: "bad params or usage",
@@ -147,6 +149,8 @@ def _run(chosen: argparse.Namespace) -> int:
                 launcher.end_with_parent(int(os.environ[launcher.PARENT]))
             elif "DVC_STAGE" in os.environ:
                 threading.Thread(target=_end_with_dvc, daemon=True).start()
+            if chosen.verb not in WITHOUT_NUMPY:
+                limits.require_threads("NumPy", limits.numpy_threads())
             if chosen.verb in NUMERIC:
                 limits.require_numpy()
             unchanged = require_unchanged_inputs(chosen.verb) if chosen.verb in TIMED else contextlib.nullcontext()

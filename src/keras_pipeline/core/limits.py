@@ -96,6 +96,14 @@ def require_numpy() -> None:
     require_memory("NumPy", (250 + 45 * cores) * 10**6, (150 + 40 * cores) * 10**6)
 
 
+def numpy_threads() -> int:
+    """How many threads NumPy starts when it is imported: one for each core but the first. Where it does not get one,
+    its library sends this process the signal of Ctrl-C, and who pressed nothing would be told of an interruption."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1  # macOS has another library
+    wanted = [os.environ.get(f"{name}_NUM_THREADS", "") for name in ("OPENBLAS", "GOTO", "OMP")]
+    return min(cores, next((int(one) for one in wanted if re.fullmatch("[1-9][0-9]{0,3}", one)), cores)) - 1
+
+
 def require_memory(what: str, addresses: int, data: int) -> None:
     """Raise MachineError where this process may not have so many bytes of addresses and of data more.
 
