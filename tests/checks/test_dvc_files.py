@@ -127,7 +127,7 @@ NO_STAGES = ": stages: not what `dvc repro` writes, or only half of it."
             b"schema: '2.0'\nstages: [\n",
             ":3:1: a value is missing here. Write one, or put text in quotes.",
         ),
-        (b"schema: '2.0'\n\n\xff\n\n", ":3: the byte 0xff is not UTF-8."),
+        (b"\nschema: '2.0'\n\xff\n\n", ":3: the byte 0xff is not UTF-8."),
         (b"schema: '2.0'\n\0\n\n", ":2: a character that YAML does not allow."),
         (b'schema: "\\U00110000"', ": an escape names no character, as '\\U00110000'."),
     ],
