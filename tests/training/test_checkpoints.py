@@ -200,6 +200,16 @@ def test_a_torn_word_of_the_run_is_none(content: bytes, tmp_path: Path) -> None:
     assert training.begun() is None
     remove_checkpoints(tmp_path, BEGUN["key"])
     assert names(tmp_path) == [training.own.name]
+    (training.own / "run.json").unlink()
+    (training.own / "run.json").symlink_to("run.json")  # for ever
+    assert training.begun() is None
+    for digit in "01234567":
+        shutil.copytree(training.own, tmp_path / (digit * 16), symlinks=True)
+        (tmp_path / (digit * 16) / "run.json").unlink()
+        (tmp_path / (digit * 16) / "run.json").write_bytes(b"[]")
+    Checkpoints(tmp_path, {"seed": 2}).begin(BEGUN)
+    remove_checkpoints(tmp_path, BEGUN["key"])
+    assert names(tmp_path) == sorted([*(digit * 16 for digit in "01234567"), training.own.name])
 
 
 def test_a_training_is_forgotten_by_the_key_of_its_run(tmp_path: Path) -> None:
