@@ -8,7 +8,8 @@ drawn too whether SIGKILL goes to all its processes, to DVC alone, or to the run
 how they train: on one device and on two (mirrored), fused and step by step.
 
 DVC writes dvc.lock and its list of locks in place: a kill in that moment leaves them torn, and DVC refuses them. Then
-what `keras-pipeline doctor` says of the file is done, and counted.
+what `keras-pipeline doctor` says of the file is done, and told in the chain's line; so is what DVC was copying into its
+cache, which keeps a temporary name there.
 
 What is left has to be what the undisturbed one left: the same bytes, the same files and no other, in the checkout and
 in the folder for temporary files; one run in MLflow, finished, with every epoch once; no process, no lease, no
@@ -79,7 +80,13 @@ def temporary(place: Workspace) -> set[str]:
     """What looks like a temporary file in the folders whose other names are drawn."""
     paths = [path for folder in ("mlruns", ".dvc") for path in (place.folder / folder).rglob("*")]
     names = {str(path.relative_to(place.folder)) for path in paths}
-    return {name for name in names if TEMPORARY.search(name)}
+    return {name for name in names if TEMPORARY.search(name) and not name.startswith(".dvc/cache/files/")}
+
+
+def half_copied(place: Workspace) -> list[str]:
+    """What DVC was killed while it copied it into its cache. It has a name of its own, and nothing reads it."""
+    cache = place.folder / ".dvc" / "cache" / "files"
+    return [f"DVC left {path.name} in its cache" for path in cache.rglob(".*.tmp")]
 
 
 def living(place: Workspace) -> list[psutil.Process]:
@@ -170,6 +177,7 @@ def chain(
         kills.append(f"{way}: {name}")
     done, notes = ended(place)
     found = [*kill_loop.faults(place, done, expected.digests, expected.run), *left_over(place, expected)]
+    notes += half_copied(place)
     if done.code:
         print(done.output[-3000:], file=sys.stderr)
     place.close()
