@@ -18,6 +18,7 @@ import pytest
 from file_size import file_size_limit
 from keras_pipeline.core import files, json_files
 from keras_pipeline.core.errors import BusyError, DataError
+from open_files import open_files
 
 HOLD = (
     "import sys, time; from pathlib import Path; from keras_pipeline.core import files\n"
@@ -192,16 +193,15 @@ def test_what_cannot_be_read_is_told_with_what_writes_it(
         "pipe": lambda: os.mkfifo(path),
         "large": lambda: path.write_bytes(b"twelve bytes"),
     }[kind]()
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 (a listing that opens no other file)
     with pytest.raises(DataError) as refused:
         files.read_content(path, written_by, 11)
     assert str(refused.value) == f"{path}: {said}{remedy.format(first)}"
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert open_files(tmp_path) == []
     if kind in ("folder", "pipe"):
         with pytest.raises(FileNotFoundError) as none:
             files.file_sha256(path)
         assert none.value.args == (errno.ENOENT, "No file, but a folder, a pipe or a device")
-        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+        assert open_files(tmp_path) == []
     if kind == "large":
         assert files.read_content(path, written_by, 12) == b"twelve bytes"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from keras_pipeline.core import temporary
+from open_files import open_files
 
 WORKS = (
     "import tempfile, time; from pathlib import Path; from keras_pipeline.core import temporary\n"
@@ -113,7 +114,6 @@ def test_a_mark_that_another_user_or_a_link_made_is_none(usual: Path, tmp_path: 
 
 
 def test_nothing_stays_open_and_what_outlives_the_process_is_elsewhere(usual: Path) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
     (usual / "keras-left").mkdir()
     (usual / "keras-left" / temporary.MARK).touch()
     assert temporary.lasting_folder() == usual
@@ -125,7 +125,7 @@ def test_nothing_stays_open_and_what_outlives_the_process_is_elsewhere(usual: Pa
         assert mark.stat().st_mode & 0o777 == 0o600
         shutil.rmtree(mark.parent)  # as a cleaner of old files does
     assert list(usual.iterdir()) == []
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_files(usual) == []
 
 
 def test_a_folder_that_another_process_takes_for_a_left_one_is_made_again(
@@ -141,12 +141,11 @@ def test_a_folder_that_another_process_takes_for_a_left_one_is_made_again(
         lock(descriptor, how)
 
     monkeypatch.setattr("fcntl.flock", take_the_first)
-    before = len(list(Path("/proc/self/fd").iterdir()))
     with temporary.own_folder():
         assert Path(tempfile.gettempdir()).is_dir()
         assert Path(tempfile.gettempdir()) not in taken
     assert list(usual.iterdir()) == []
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_files(usual) == []
 
 
 def test_a_fork_leaves_the_folder_to_its_owner(usual: Path) -> None:
