@@ -6,8 +6,13 @@ READY := $(ENVIRONMENT)/.ready
 MXNET := .venv-mxnet
 SBOM := .venv-sbom
 IN := PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH"
-# Packages are compiled by all cores after their installation: pip uses one. Some have files for other Pythons only.
-COMPILE := $(ENVIRONMENT)/bin/python -m compileall -qq -j 0 $(ENVIRONMENT)/lib || true
+INSTALL := $(ENVIRONMENT)/bin/python tools/install.py
+# What a run imports most of is compiled by all cores, a third of all there is; Python compiles the rest when somebody
+# imports it. Some packages have files for other Pythons only.
+IMPORTED := alembic dulwich dvc fastapi keras matplotlib mlflow narwhals networkx numpy pandas pydantic scipy sklearn \
+	sqlalchemy tensorflow
+COMPILE = $(ENVIRONMENT)/bin/python -m compileall -qq -j 0 -x '/tests?/' \
+	$(addprefix $(ENVIRONMENT)/lib/python*/site-packages/,$(1)) || true
 # DVC runs what it finds in its site cache: nobody else may write there. An absolute path, as `dvc exp run --temp` and a
 # call in a subfolder need; so it is not in .dvc/config.
 OWN_SITE_CACHE := mkdir -p .dvc-site-cache/repo && chmod 700 .dvc-site-cache \
@@ -22,15 +27,15 @@ help:  ## this list
 .PHONY: setup
 setup: $(READY)  ## create the environment in .venv from the pinned, hash-checked requirements
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-uv.lock pyproject.toml
 	@python=$$(for name in python3.13 python3.12 python3.11 python3; do \
 		command -v $$name >/dev/null && $$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$name && break; \
 	done) && [ -n "$$python" ] || { echo "Python 3.11, 3.12 or 3.13 with its venv module is needed (on Debian: apt-get install python3-venv)." >&2; exit 6; }; \
-	echo "setup: $$python, environment in $(ENVIRONMENT) (about 3 GB, a few minutes)"; \
+	echo "setup: $$python, environment in $(ENVIRONMENT) (about 3 GB, a minute or two)"; \
 	$$python -m venv $(ENVIRONMENT)
-	@$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(COMPILE)
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@$(call COMPILE,$(IMPORTED))
 	@$(OWN_SITE_CACHE)
 	@touch $@
 
@@ -106,14 +111,14 @@ studies: $(READY) jax torch  ## every study in studies/, its report into docs/st
 .PHONY: jax
 jax: $(READY)  ## JAX, for train.backend: jax (its tests are skipped without)
 	@$(ENVIRONMENT)/bin/python -c 'import jax' 2>/dev/null || { \
-		$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r requirements-jax.lock \
-		&& { $(COMPILE); }; }
+		$(INSTALL) --no-deps --require-hashes -r requirements-jax.lock \
+		&& { $(call COMPILE,jax jaxlib); }; }
 
 .PHONY: torch
 torch: $(READY)  ## PyTorch, a big package, for train.backend: torch (its tests are skipped without)
 	@$(ENVIRONMENT)/bin/python -c 'import torch' 2>/dev/null || { \
 		$(ENVIRONMENT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-build-isolation -e '.[torch]' \
-		&& { $(COMPILE); }; }
+		&& { $(call COMPILE,torch sympy); }; }
 
 .PHONY: mxnet
 mxnet: $(MXNET)/.ready  ## MXNet, retired in 2023, in an environment of its own, for benchmarks/frameworks.py alone
