@@ -117,6 +117,8 @@ def main(arguments: list[str]) -> int:
         except BlockingIOError:
             print("setup: another process installs packages into this environment; waiting for it", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
+        if "-r" not in arguments and not _has_uv():  # for this project alone, uv is not fetched, nor missed again
+            return subprocess.run([*PIP, *arguments], check=False).returncode
         code, said = install_by_uv(arguments)
         if not code:
             return 0
