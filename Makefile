@@ -108,6 +108,11 @@ studies: $(READY) jax torch  ## every study in studies/, its report into docs/st
 	@$(IN) bash -c 'set -e; for study in studies/*.yaml; do \
 		keras-pipeline study run "$$(basename "$$study" .yaml)" --output docs/studies; done'
 
+.PHONY: schemas
+schemas: $(READY)  ## schemas/ and docs/params.md, from the code that checks the files
+	@for file in params partial study search; do $(IN) keras-pipeline schema $$file > schemas/$$file.json || exit; done
+	@$(IN) keras-pipeline schema table > docs/params.md
+
 .PHONY: jax
 jax: $(READY)  ## JAX, for train.backend: jax (its tests are skipped without)
 	@$(ENVIRONMENT)/bin/python -c 'import jax' 2>/dev/null || { \

@@ -55,7 +55,7 @@ def test_nothing_but_its_values_is_touched(path: Path) -> None:
     assert rest[0] == rest[1]
     there, now = (set(re.sub(r"(?m)^ *- .*\n", "", text).splitlines()) for text in (before, after))
     own = leaves(YAML(typ="safe", pure=True).load(path.read_text()))
-    assert len(there & now) == len(there) - len(own)
+    assert {line.partition(":")[0].strip() for line in there - now} <= {key.rpartition(".")[2] for key in own}
 
 
 def test_a_diff_is_shown_and_written(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,7 @@ def load(text: str) -> Any:
             ("model", "layers"),
             "- {layer: Flatten}\n- layer: Dense\n  units: 3  # few",
             "layers: []     # layers\n",
-            "layers:        # layers\n    - {layer: Flatten}\n    - layer: Dense\n      units: 3  # few\n",
+            "layers:        # layers\n  - {layer: Flatten}\n  - layer: Dense\n    units: 3  # few\n",
         ),
         (
             ("train", "optimizer"),
@@ -78,9 +78,12 @@ def test_many_values_at_once_are_the_same_as_one_by_one() -> None:
     assert load(one_by_one)["train"]["optimizer"] == {"name": "adam", "rate": 1, "beta": 0.9, "gamma": 0.8}
 
 
-def test_a_list_of_lines_becomes_one_in_brackets_and_back() -> None:
-    there = edit_yaml(TEXT, {("model", "layers"): "- 1\n- 2"})
-    assert edit_yaml(there, {("model", "layers"): "[]"}) == TEXT
+@pytest.mark.parametrize("column", ["", "    "])
+def test_a_list_of_lines_stays_one_until_it_is_empty(column: str) -> None:
+    lines = f"a:\n  # behind\n  b:  # of it\n  {column}- 1\n  {column}- x: 2\n  {column}  y: 3\n  c: 4\n"
+    other = edit_yaml(lines, {("a", "b"): "[3, {x: 4}]"})
+    assert other == f"a:\n  # behind\n  b:  # of it\n  {column}- 3\n  {column}- {{x: 4}}\n  c: 4\n"
+    assert edit_yaml(other, {("a", "b"): "[]"}) == "a:\n  # behind\n  b: []  # of it\n  c: 4\n"
 
 
 @pytest.mark.parametrize("end", ["", "\n"])
@@ -104,8 +107,8 @@ def test_a_value_is_taken_as_it_is_written() -> None:
     [
         (1, "1"),
         (True, "true"),
-        (1e-05, "1.0e-05"),
-        (2.5e-07, "2.5e-07"),
+        (1e-05, "1.0e-5"),
+        (2.5e-07, "2.5e-7"),
         (0.1, "0.1"),
         ("adam", "adam"),
         ("val/loss", "val/loss"),

@@ -39,6 +39,8 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("action", choices=["check", "use"])
     command.add_argument("file", nargs="?", type=Path, metavar="FILE", help="use: the partial params file")
     command.add_argument("--dry-run", action="store_true", help="use: show what would change, and change nothing")
+    command = add("schema", schema, "print a file's JSON Schema, for editors, or the table of params", "params")
+    command.add_argument("of", choices=["params", "partial", "study", "search", "table"])
     add("doctor", doctor, "what this machine has, and what to do where something is missing", "params", "raw")
     command = add("debug", debug, "a quick training that answers one question", "params", "normalized")
     command.description, command.formatter_class = DEBUG, argparse.RawDescriptionHelpFormatter
@@ -108,6 +110,13 @@ def _check_params(chosen: argparse.Namespace) -> None:
     if faults:
         raise DataError("\n".join(faults))
     print(f"{chosen.params}: good")
+
+
+def schema(chosen: argparse.Namespace) -> None:
+    """Print the JSON Schema of a file, or the table of params."""
+    from keras_pipeline.cli import schemas
+
+    print(schemas.params_table(chosen.params) if chosen.of == "table" else schemas.schema_text(chosen.of), end="")
 
 
 def doctor(chosen: argparse.Namespace) -> None:

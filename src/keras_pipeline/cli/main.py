@@ -30,6 +30,7 @@ examples:
   dvc repro                                 bring everything in line with params.yaml
   dvc exp run -S model.dropout=0.5          the same with one value changed, as a named experiment
   keras-pipeline params check               every fault of params.yaml, with line and column
+  keras-pipeline params use FILE            an example's values, laid over params.yaml
   keras-pipeline status                     which run the files here come from, and whether it is stale
   keras-pipeline debug one-batch            does everything run? in seconds; more in debug --help
   keras-pipeline study run activations      one question, many runs, an answer one can trust

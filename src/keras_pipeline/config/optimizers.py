@@ -91,7 +91,9 @@ class Optimizer(Block):
     """An optimizer by Keras' name, with any of its arguments; one left out has Keras' default."""
 
     name: str
+    """one of Keras'; its own arguments stand beside it, such as beta_1: 0.9"""
     learning_rate: Annotated[float, Field(ge=1e-12, le=1000)]
+    """the highest one of the schedule"""
 
     def arguments(self) -> dict[str, Any]:
         """What the file gives beside name and learning rate, as keyword arguments of the Keras class."""

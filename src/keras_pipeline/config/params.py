@@ -1,7 +1,8 @@
 """params.yaml as frozen, typed, range-checked values.
 
 No default lives here: params.yaml holds every value, and a missing one is an error. `checks.params` reads the file, and
-knows which values do not go together.
+knows which values do not go together. The text below a field is its description, in docs/params.md and the JSON
+Schemas; where only some architectures, schedules or strategies use the field, it begins with their names.
 """
 
 import json
@@ -35,17 +36,23 @@ class Fetch(Block):
     """Which data."""
 
     dataset: DatasetName
+    """which images, or which table with a number to predict; digits, line and diabetes need no network"""
 
 
 class Normalize(Block):
     """What is asked of the data, and how they are split and scaled."""
 
     positive_class: Annotated[int, Field(ge=0, le=MOST_CLASSES - 1)] | Literal["none"]
+    """none: all classes; a number: that class against the rest, see docs/tasks.md"""
 
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    """which images are held out for validation"""
     validation_share: Annotated[float, Field(ge=0.01, le=MOST_VALIDATION)]
+    """of the training images, held out; the same share of every class"""
     training_images: Annotated[int, Field(ge=LEAST_TRAINING_IMAGES, le=100_000_000)] | Literal["all"]
+    """how many of those that are not held out are trained on; the same share of every class"""
     scaling: Literal["none", "unit", "symmetric", "standard"]
+    """to 0 … 255, to 0 … 1, to -1 … 1, or to mean 0 and deviation 1, by the training images"""
 
     def left(self, count: int) -> int:
         """How many of a training file's `count` images `splits.stratified_split` does not hold out."""
@@ -80,41 +87,62 @@ class Model(Block):
     """The network. Which keys an architecture uses is said in params.yaml; the others wait for theirs."""
 
     architecture: str
+    """the kind of network"""
     hidden_units: Annotated[tuple[Units, ...], Field(max_length=100)]
+    """mlp, cnn: units of each dense hidden layer; [] for none"""
     filters: Annotated[tuple[Units, ...], Field(min_length=1, max_length=4)]
+    """cnn: filters of each 3×3 convolution, each followed by 2×2 pooling"""
     activation: Activation
+    """mlp, cnn: of the hidden layers, by Keras' names"""
     dropout: Rate
+    """mlp, cnn: rate after each hidden layer, half of it after pooling"""
     batch_normalization: bool
+    """mlp, cnn: BatchNormalization before each hidden activation"""
     l2: L2
+    """mlp, cnn: factor of the squared weights in the loss"""
     output_activation: Literal["softmax", "sigmoid", "linear"]
+    """of the output layer; which fits which task is in docs/tasks.md"""
     layers: Annotated[tuple[AnyLayer, ...], Field(max_length=100)]
+    """layers: the hidden layers, such as [{layer: Flatten}, {layer: Dense, units: 64}]"""
 
 
 class Schedule(Block):
     """How the learning rate moves; each name uses the keys that params.yaml says it does."""
 
     name: Literal["constant", "cosine", "exponential", "reduce_on_plateau"]
+    """how the learning rate moves"""
     warmup_epochs: Annotated[int, Field(ge=0, le=10_000)]
+    """cosine: epochs from 0 to the learning rate, fewer than train.epochs"""
     decay_rate: Annotated[float, Field(gt=0, le=1)]
+    """exponential: factor per epoch"""
     factor: Annotated[float, Field(gt=0, lt=1)]
+    """reduce_on_plateau: by which the learning rate falls when val/loss stands still"""
     patience: Annotated[int, Field(ge=1, le=10_000)]
+    """reduce_on_plateau: epochs without a better val/loss"""
 
 
 class EarlyStopping(Block):
     """When training ends before its last epoch; `patience` 0 turns it off."""
 
     monitor: Literal["val/loss", "val/accuracy"]
+    """what has to improve; val/accuracy is of classes"""
     patience: Annotated[int, Field(ge=0, le=10_000)]
+    """epochs without improvement, then the best weights are kept; 0: off, the last are kept"""
 
 
 class Augmentation(Block):
     """How far training images are deformed, anew each time they are seen; `augmentation.Deformation` says by what."""
 
     shift: Annotated[float, Field(ge=0, le=14)]
+    """pixels each way, at most; every image is deformed anew each time it is seen, see docs/augmentation.md"""
     rotation: Annotated[float, Field(ge=0, le=180)]
+    """degrees either way, at most"""
     scale: Annotated[float, Field(ge=0, le=0.9)]
+    """by which share height and width grow or shrink, at most"""
     elastic: Annotated[float, Field(ge=0, le=10)]
+    """pixels, by which a pixel typically moves in a smooth random field"""
     smoothness: Annotated[float, Field(ge=1.5, le=14)]
+    """pixels, over which neighbours in the elastic field move together"""
 
     @property
     def on(self) -> bool:
@@ -130,25 +158,45 @@ class Train(Block):
     """How the network is trained."""
 
     epochs: Annotated[int, Field(ge=1, le=10_000)]
+    """at most"""
     batch_size: Annotated[int, Field(ge=1, le=65536)] | Literal["full"]
+    """images a step, of all devices together; full: all of them"""
     loss: Literal["categorical_crossentropy", "binary_crossentropy", "mean_squared_error", "mean_absolute_error"]
+    """what is minimized"""
     optimizer: AnyOptimizer
+    """any of Keras', with its own arguments"""
     schedule: Schedule
+    """of the learning rate"""
     early_stopping: EarlyStopping
+    """when training ends before its last epoch"""
     class_weights: Literal["none", "balanced"]
+    """balanced: rare classes count more in the loss"""
     augmentation: Augmentation
+    """how far training images are deformed"""
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
+    """what Keras computes in"""
     engine: Engine
+    """numpy: the same network written out in NumPy, to read: docs/from-scratch.md"""
     backend: Backend
+    """what Keras computes with; jax and torch are installed by make jax, make torch"""
     strategy: str
+    """how several devices or processes train together: docs/strategies.md"""
     devices: Annotated[int, Field(ge=1, le=64)]
+    """mirrored, tpu, data_parallel: of each worker; a CPU is divided, to try it out"""
     workers: Annotated[int, Field(ge=1, le=64)]
+    """multi_worker, data_parallel, ddp: processes, started here"""
     device_type: Literal["auto", "cpu", "gpu"]
+    """auto: GPU where there is one"""
     missing_devices: Literal["error", "single"]
+    """single: where devices are missing, one trains instead, and the run says so"""
     batch_statistics: BatchStatistics
+    """over what BatchNormalization averages in a step of several replicas"""
     reproducibility: Literal["fast", "seeded", "deterministic"]
+    """what is promised of a repeated training: docs/reproducibility.md"""
     checkpoint_steps: Annotated[int, Field(ge=0, le=1_000_000)]
+    """0: a checkpoint after each epoch; N: also every N steps, for long epochs"""
     fused: bool
+    """true: many steps as one compiled program, where that can be done: docs/speed.md"""
 
     @property
     def replicas(self) -> int:
@@ -202,7 +250,9 @@ class Evaluate(Block):
     """What is reported."""
 
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
+    """bins of the reliability diagram"""
     worst_mistakes: Annotated[int, Field(ge=1, le=100)]
+    """how many wrong answers are shown as images"""
 
 
 class Tracking(Block):
@@ -215,12 +265,14 @@ class Tracking(Block):
             description="letters, digits, space, dot, dash and underscore, 100 at most",
         ),
     ]
+    """name of the MLflow experiment"""
 
 
 class Params(Block):
     """The whole of params.yaml."""
 
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    """initial weights, batch order, dropout, augmentation"""
     fetch: Fetch
     normalize: Normalize
     model: Model

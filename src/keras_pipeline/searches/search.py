@@ -36,10 +36,15 @@ class Dimension(Block):
     """What one key may be: a range, evenly or (`log`) by its logarithm, in steps if any; or one of several choices."""
 
     low: Number | None = None
+    """the least value of the range"""
     high: Number | None = None
+    """the greatest value of the range"""
     log: bool = False
+    """whether the range is drawn from by its logarithm"""
     step: Number | None = None
+    """by which the values of the range differ"""
     choices: Annotated[tuple[Any, ...], Field(min_length=2, max_length=100)] | None = None
+    """the values, in place of a range"""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Dimension":
@@ -89,16 +94,27 @@ class SearchFile(Block):
     """
 
     goal: Annotated[str, Field(min_length=1, max_length=300)]
+    """what the search asks"""
     maximize: Literal["val/accuracy"] | None = None
+    """what is sought; or minimize"""
     minimize: Literal["val/loss"] | None = None
+    """what is sought; or maximize"""
     trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)]
+    """how many trainings the search may cost, beside those of the check"""
     seed: Seed
+    """of the sampler's draws, and of every trial's training"""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=2, max_length=100)]
+    """on which the winner and params.yaml as it is are compared in the end; a verdict needs three at least"""
     fixed: Values = Field(default_factory=dict)
+    """what params.yaml says otherwise, the same for all trials and the check"""
     space: Annotated[dict[str, Dimension], Field(min_length=1, max_length=50)]
+    """what each key may be: {low: …, high: …}, with log or step if need be, or {choices: […]}"""
     sampler: Literal["tpe", "random"] = "tpe"
+    """how values are drawn: tpe learns from the trials before"""
     pruner: Literal["median", "none"] = "median"
+    """median: a trial worse than half of those before it at the same epoch ends there"""
     warmup_epochs: Annotated[int, Field(ge=0, le=10_000)] = 1
+    """before which no trial is pruned"""
 
     @property
     def metric(self) -> str:

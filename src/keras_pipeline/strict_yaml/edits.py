@@ -11,16 +11,13 @@ from ruamel.yaml.events import MappingEndEvent, MappingStartEvent, ScalarEvent, 
 
 from keras_pipeline.strict_yaml.nodes import Key, plain_scalar
 
-INDENT = 2
-"""Spaces, of what a block holds that is written anew."""
-
 
 def edit_yaml(text: str, changes: Mapping[Key, str]) -> str:
-    """`text`, good YAML, with other values at these keys, each given as YAML: in one line, or as the lines of a list or
-    block that begin in the first column.
+    """`text`, good YAML, with other values at these keys, each given as YAML: in one line, or as the lines of a list
+    that begin in the first column.
 
-    A key that is not there is added to its block, which has to be: KeyError. A comment behind a changed value keeps its
-    column where there is room.
+    A key that is not there is added to its block, which has to be: KeyError. A list of several lines stays one, and a
+    comment behind a changed value keeps its column where there is room.
     """
     mark, text = ("\ufeff", text[1:]) if text.startswith("\ufeff") else ("", text)
     root = _read_places(text)
@@ -48,8 +45,8 @@ def value_text(text: str, key: Key) -> str:
     written = text[place.start : place.end]
     if "\n" not in written and (place.flow or not place.block):
         return written
-    if not place.block:
-        return flow_text(YAML(typ="safe", pure=True).load(written))
+    if not place.block or place.inside:
+        return flow_text(_load(written))
     start, end = text.rfind("\n", 0, place.start) + 1, _line_end(text, place.end)
     column = place.start - start
     return "\n".join(line[column:].rstrip() for line in text[start:end].splitlines())
@@ -65,7 +62,7 @@ def flow_text(value: Any) -> str:
         case str() if _is_plain(value):
             return value
         case float():
-            return re.sub(r"^(-?\d+)e", r"\1.0e", repr(value))  # some readers take 1e-5 for text
+            return re.sub(r"^(-?\d+)e", r"\1.0e", repr(value)).replace("e-0", "e-")  # some take 1e-5 for text
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -123,6 +120,8 @@ def _replaced(text: str, place: _Place, value: str, *, flow: bool) -> Iterator[t
         yield place.start, place.end, value
         return
     first, *lines = ["", *value.split("\n")] if _is_block(value) else [value]
+    if place.block and not place.inside and not lines and isinstance(items := _load(value), list) and items:
+        first, lines = "", [f"- {flow_text(item)}" for item in items]  # as the list stood that it replaces
     head = f" {first}" if first else ""
     comment = re.match(r"( *)(#.*)", text[old_end:line_end])
     rest = ""
@@ -133,7 +132,8 @@ def _replaced(text: str, place: _Place, value: str, *, flow: bool) -> Iterator[t
     if place.block:
         yield line_end, _line_end(text, place.end), ""
     if lines:
-        column = place.key_start - (text.rfind("\n", 0, place.key_start) + 1) + INDENT
+        first_of_list = place.start if place.block and lines[0].startswith("-") else place.key_start
+        column = first_of_list - (text.rfind("\n", 0, first_of_list) + 1)
         at = _line_end(text, place.end)
         yield at, at, _new_lines(text, at, lines, column)
 
@@ -151,6 +151,10 @@ def _added(text: str, block: _Place, key: str, value: str) -> Iterator[tuple[int
 def _new_lines(text: str, at: int, lines: list[str], column: int) -> str:
     end = "\r\n" if text.startswith("\r\n", at) else "\n"
     return "".join(f"{end}{' ' * column}{line}" for line in lines)
+
+
+def _load(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def _is_block(value: str) -> bool:

@@ -42,13 +42,21 @@ class StudyFile(Block):
     """
 
     question: Annotated[str, Field(min_length=1, max_length=300)]
+    """what the study asks"""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...], Field(min_length=1, max_length=100)]
+    """each variant is run with each of these; a verdict needs three at least, better five"""
     baseline: Annotated[str, Field(min_length=1, max_length=200)]
+    """the variant that the others are compared with, by its name, such as activation=relu"""
     fixed: Values = Field(default_factory=dict)
+    """what params.yaml says otherwise, the same for all runs"""
     variants: dict[VariantName, Values] = Field(default_factory=dict)
+    """named settings: what each says otherwise"""
     grid: dict[str, Choices] = Field(default_factory=dict)
+    """every combination of these values is a variant, together with those of `variants`"""
     tuned: dict[str, Choices] = Field(default_factory=dict)
+    """each variant is represented by the combination of these with the best mean validation accuracy"""
     discussion: Annotated[str, Field(max_length=10_000)] = ""
+    """what was found, for the report"""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "StudyFile":
