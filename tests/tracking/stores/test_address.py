@@ -25,6 +25,7 @@ pytestmark = MLFLOW_WARNINGS
         ("sqlite:///", "other", None),
         ("sqlite:///:memory:", "other", None),
         ("sqlite:///file:x.db?uri=true", "other", None),
+        ("sqlite:///file:x.db", "other", None),
         ("sqlite:///x.db?mode=ro&uri=true", "other", None),
         ("http://h", "http", None),
         ("https://h:5000/base", "http", None),
@@ -54,16 +55,19 @@ def test_each_kind_of_address(given: str, kind: str, database: str | None) -> No
 def test_a_location_is_told_and_kept_as_it_is_named() -> None:
     state = Path("/main/mlruns")
     for given, uri, file in (
+        ("", "sqlite:////main/mlruns/mlflow.db", "/main/mlruns/mlflow.db"),
         (" ", "sqlite:////main/mlruns/mlflow.db", "/main/mlruns/mlflow.db"),
         ("sqlite:///x y.db?timeout=9&a=?", "sqlite:////main/x y.db?timeout=9&a=?", "/main/x y.db"),
         ("sqlite:////srv/100%25/a%3Fb.db", "sqlite+pysqlite:////srv/100%25/a%3Fb.db", "/srv/100%/a?b.db"),
     ):
-        os.environ["MLFLOW_TRACKING_URI"] = given
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if given:
+            os.environ["MLFLOW_TRACKING_URI"] = given
         where = address.store_location(Path("/main"))
         database = Path(file)
         assert where == address.Location(uri, "sqlite", database, database.parent / "artifacts", state)
         assert where.shown == f"sqlite:///{file}"
-        assert where.own == (given == " ")
+        assert where.own == (not given.strip())
     os.environ["MLFLOW_TRACKING_URI"] = "mysql+pymysql://me:open-sesame@h/runs"
     where = address.store_location(Path("/main"))
     assert where == address.Location(os.environ["MLFLOW_TRACKING_URI"], "database", None, state / "artifacts", state)
