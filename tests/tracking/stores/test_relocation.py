@@ -1,5 +1,6 @@
 """Which stores were moved or copied, and which only look so: by their addresses alone, without MLflow."""
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -7,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from crafted_databases import newest
+from crafted_databases import OLD, newest
 from keras_pipeline.cli import doctor, main
+from keras_pipeline.core.errors import MachineError
 from keras_pipeline.tracking import store
 from keras_pipeline.tracking.stores import address, database, relocation
 from keras_pipeline.tracking.stores.connection import StoreError
@@ -207,6 +209,31 @@ def test_what_is_no_store_of_mlflow_s_was_never_copied(original: Checkout) -> No
         opened.execute("CREATE TABLE experiments (artifact_location)")
         opened.execute("INSERT INTO experiments VALUES ('/away/mlruns/artifacts')")
     assert relocation.foreign_folders(original.where) == {}
+
+
+@pytest.mark.parametrize("uri", ["http://h", "postgresql://h/x", "sqlite:///none.db"])
+def test_a_store_that_is_no_file_here_is_not_relocated(made: Checkout, uri: str) -> None:
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    assert relocation.foreign_folders(made.where) == {}
+    with pytest.raises(MachineError) as refused:
+        relocation.relocate_artifacts(made.where)
+    assert str(refused.value) == (
+        f"{made.where.shown} is not an SQLite file on this machine, so there is nothing to relocate. "
+        "Expected: the store in mlruns/mlflow.db, or MLFLOW_TRACKING_URI=sqlite:///…"
+    )
+
+
+def test_the_store_of_another_mlflow_is_not_relocated(original: Checkout, tmp_path: Path) -> None:
+    copy = Checkout(tmp_path / "copy")
+    shutil.copytree(original.root, copy.root)
+    with closing(sqlite3.connect(copy.database)) as opened, opened:
+        opened.execute("UPDATE alembic_version SET version_num = ?", (OLD,))
+    before = addresses(copy.where)
+    with pytest.raises(
+        StoreError, match=r"\(it is of an older MLflow, or its upgrade was cut off: .* says what to do\)"
+    ):
+        relocation.relocate_artifacts(copy.where)
+    assert addresses(copy.where) == before
 
 
 def test_every_verb_says_so_and_writes_nothing(
