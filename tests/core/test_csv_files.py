@@ -7,6 +7,7 @@ from keras_pipeline.core.csv_files import parse_csv, parse_numbers
 
 def test_a_table_is_its_cells() -> None:
     assert parse_csv(b'\xef\xbb\xbfa,"b"\r\n1,"2"\n') == [["a", "b"], ["1", "2"]]
+    assert parse_csv(b'"a\r\nb",1\r\n') == [["a\r\nb", "1"]]
     assert parse_csv(b"") == []
 
 
@@ -14,7 +15,7 @@ def test_a_table_is_its_cells() -> None:
     ("content", "fault"),
     [
         (b"a\n\xff\n", "byte 2 is not UTF-8. Expected: CSV"),
-        (b"a\n1\n\0", "line 3: a byte 0. Expected: CSV"),
+        (b"\na\n\0\n\0", "line 3: a byte 0. Expected: CSV"),
         (b'a\n"1', "line 2: unexpected end of data. Expected: CSV"),
         (b'a\n"1"2\n', "line 2: ',' expected after '\"'. Expected: CSV"),
         (b"a" * 200_000, "line 1: field larger than field limit (131072). Expected: CSV"),
