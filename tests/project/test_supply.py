@@ -20,7 +20,7 @@ LOCKS = sorted(ROOT.glob("requirements*.lock"))
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MAKEFILE = (ROOT / "Makefile").read_text()
 ENTRY = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)( ; [^\n\\]+)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)")
-NOT_LOCKED = {"cuda", "postgresql", "torch"}
+NOT_LOCKED = {"cuda", "notebook", "postgresql", "torch"}
 """Extras that no lock holds: which packages they are is the machine's matter."""
 VIEWERS = {"tensorboard", "xprof", "torch-tb-profiler"}
 """Programs that show a profile; no run needs them."""
