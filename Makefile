@@ -25,10 +25,10 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
 
 .PHONY: setup
-setup: $(READY)  ## create the environment in .venv from the pinned, hash-checked requirements
+setup: $(READY)  ## create the environment in .venv from the pinned, hash-checked requirements (PYTHON=python3.12: of that one)
 
 $(READY): requirements.lock requirements-uv.lock pyproject.toml
-	@python=$$(for name in python3.13 python3.12 python3.11 python3; do \
+	@python=$$(for name in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
 		command -v $$name >/dev/null && $$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$name && break; \
 	done) && [ -n "$$python" ] || { echo "Python 3.11, 3.12 or 3.13 with its venv module is needed (on Debian: apt-get install python3-venv)." >&2; exit 6; }; \
 	echo "setup: $$python, environment in $(ENVIRONMENT) (about 3 GB, a minute or two)"; \
