@@ -223,8 +223,6 @@ def test_a_certificate_that_nobody_signed(made: Checkout, tmp_path: Path) -> Non
             f"[mlflow]\nmlflow_tracking_username = x\nmlflow_tracking_password = {SECRET}\n",
             "Basic bWU6b3Blbi1zZXNhbWU=",
         ),
-        ({}, "no ini file", None),
-        ({}, "[mlflow]\nmlflow_tracking_password = 100%\n", None),
     ],
 )
 def test_it_is_asked_as_mlflow_s_client_asks(
@@ -236,6 +234,29 @@ def test_it_is_asked_as_mlflow_s_client_asks(
         os.environ |= {"MLFLOW_TRACKING_URI": server.url, "HOME": str(tmp_path), **environment}
         store.check_store(made.where, EXPERIMENT)
         assert server.requests[0][1]["Authorization"] == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (f"[mlflow]\nmlflow_tracking_username=me\nmlflow_tracking_password={SECRET}%x".encode(), "written as %%"),
+        (f"[mlflow\nmlflow_tracking_password={SECRET}".encode(), "cannot be read"),
+        (f"[mlflow]\n{SECRET}".encode(), "cannot be read"),
+        (b"[mlflow]\nmlflow_tracking_password=\xff" + SECRET.encode(), "cannot be read"),
+    ],
+)
+def test_a_file_of_passwords_that_mlflow_cannot_read_is_named_and_not_shown(
+    made: Checkout, tmp_path: Path, content: bytes, said: str
+) -> None:
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").write_bytes(content)
+    with TrackingServer() as server:
+        os.environ |= {"MLFLOW_TRACKING_URI": server.url, "HOME": str(tmp_path)}
+        told = refusal(made)
+    assert "~/.mlflow/credentials" in told
+    assert said in told
+    assert SECRET not in told
+    assert not server.requests
 
 
 @pytest.mark.usefixtures("quick")

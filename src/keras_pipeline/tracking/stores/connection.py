@@ -176,14 +176,20 @@ def _words(text: str) -> str:
 
 
 def _headers() -> dict[str, str]:
-    """Who is asking, as MLflow's client says it: a name and password, else a token."""
+    """Who is asking, as MLflow's client says it: a name and password, else a token. Raises ConnectionError for a file
+    of them on which MLflow's client would fail, without a word of what is in it."""
     headers = {}
     if workspace := os.environ.get("MLFLOW_WORKSPACE"):
         headers["X-MLFLOW-WORKSPACE"] = workspace
-    kept = configparser.ConfigParser(interpolation=None)
-    with suppress(configparser.Error, OSError, UnicodeError):
+    kept = configparser.ConfigParser()
+    try:
         kept.read(Path("~/.mlflow/credentials").expanduser(), encoding="utf-8")
-    found = dict(kept["mlflow"]) if kept.has_section("mlflow") else {}
+        found = dict(kept["mlflow"]) if kept.has_section("mlflow") else {}
+    except configparser.InterpolationError:
+        raise ConnectionError("~/.mlflow/credentials: MLflow wants a % in it written as %%") from None
+    except (configparser.Error, UnicodeError):
+        form = "[mlflow], mlflow_tracking_username = NAME, mlflow_tracking_password = WORD, a line each"
+        raise ConnectionError(f"~/.mlflow/credentials cannot be read. Expected: {form}, in UTF-8") from None
     name, password = (
         os.environ.get(variable) or found.get(variable.lower())
         for variable in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
