@@ -1,6 +1,7 @@
 """Every way in which a store may not answer: one line with its own words, within seconds, by every verb."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -8,8 +9,10 @@ import socket
 import sqlite3
 import ssl
 import subprocess
+import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +20,7 @@ import pytest
 
 import fault_server
 from keras_pipeline.cli import doctor, main
+from keras_pipeline.core import process
 from keras_pipeline.core.errors import DataError, MachineError
 from keras_pipeline.tracking import store
 from keras_pipeline.tracking.stores import connection
@@ -71,6 +75,7 @@ FAULTS: dict[str, tuple[fault_server.Answer, str]] = {
         "HTTP 502 Bad Gateway: 502 Bad Gateway nginx",
     ),
     "503": (said(503, ""), "HTTP 503 Service Unavailable"),
+    "a code of its own": (said(599, "x", "text/plain"), "HTTP 599: x"),
     "a page": (said(200, PAGE, "text/html"), "it is no server of MLflow's: .* answers with text/html: Sign in & pay"),
     "nothing": (said(200, ""), "it is no server of MLflow's: .* answers with nothing"),
     "invalid JSON": (
@@ -178,9 +183,35 @@ def test_an_address_where_nobody_is(made: Checkout, unanswered: int, uri: str, r
 def test_an_address_that_is_none(made: Checkout, uri: str) -> None:
     os.environ["MLFLOW_TRACKING_URI"] = uri
     text = refusal(made)
-    assert text.startswith(f"MLFLOW_TRACKING_URI: {uri} is no address of a store.")
-    assert "Expected: sqlite:///FILE, http://HOST:PORT" in text
-    assert ("no runs in folders any more" in text) == (uri in ("mlruns", "/srv/mlruns", "file:///srv/mlruns"))
+    folder = uri in ("mlruns", "/srv/mlruns", "file:///srv/mlruns")
+    more = " MLflow keeps no runs in folders any more." if folder else ""
+    assert text == (
+        f"MLFLOW_TRACKING_URI: {uri} is no address of a store.{more} Expected: {connection.FORMS}; or nothing, for "
+        "mlruns/mlflow.db"
+    )
+
+
+@pytest.mark.parametrize("uri", ["databricks", "databricks://profile", "databricks-uc://profile", "uc:http://h"])
+def test_an_address_that_mlflow_alone_knows_is_left_to_it(made: Checkout, uri: str) -> None:
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    connection.check_answers(made.where, EXPERIMENT)
+
+
+def test_mlflow_is_imported_quiet_soon_tired_and_for_this_program_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", types.ModuleType("mlflow"))  # whose import takes seconds
+    monkeypatch.setattr(process, "_seconds", {})
+    os.environ |= {"MLFLOW_RUN_ID": "x", "MLFLOW_REGISTRY_URI": "http://h", "MLFLOW_HTTP_REQUEST_TIMEOUT": "99"}
+    loggers = [logging.getLogger(name) for name in ("mlflow", "sqlalchemy", "alembic", "urllib3")]
+    before = [logger.level for logger in loggers]
+    try:
+        connection.start_mlflow()
+        assert [logger.level for logger in loggers] == [logging.CRITICAL] * 4
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+    assert os.environ.items() >= connection.ENVIRONMENT.items()
+    assert not set(connection.NOT_OURS) & set(os.environ)
+    assert "import" in process.part_seconds()
 
 
 @pytest.mark.usefixtures("quick")
@@ -229,7 +260,7 @@ def test_it_is_asked_as_mlflow_s_client_asks(
     made: Checkout, tmp_path: Path, environment: dict[str, str], home: str, expected: str | None
 ) -> None:
     (tmp_path / ".mlflow").mkdir()
-    (tmp_path / ".mlflow" / "credentials").write_text(home)
+    (tmp_path / ".mlflow" / "credentials").write_bytes(home.encode("utf-8", "surrogateescape"))
     with TrackingServer() as server:
         os.environ |= {"MLFLOW_TRACKING_URI": server.url, "HOME": str(tmp_path), **environment}
         store.check_store(made.where, EXPERIMENT)
@@ -298,11 +329,15 @@ def test_an_unreadable_client_certificate_is_named(made: Checkout, unanswered: i
     assert "/no.pem" in refusal(made)
 
 
-def test_whoever_alone_can_show_who_it_is_is_not_judged_before(made: Checkout) -> None:
+@pytest.mark.parametrize("name", ["AUTH", "AWS_SIGV4"])
+def test_whoever_alone_can_show_who_it_is_is_not_judged_before(made: Checkout, name: str) -> None:
     with TrackingServer() as server:
-        server.answers["get-by-name"] = fault_server.status(401)
-        os.environ |= {"MLFLOW_TRACKING_URI": server.url, "MLFLOW_TRACKING_AWS_SIGV4": "true"}
-        store.check_store(made.where, EXPERIMENT)
+        os.environ |= {"MLFLOW_TRACKING_URI": server.url, f"MLFLOW_TRACKING_{name}": "true"}
+        for code in (401, 403):
+            server.answers["get-by-name"] = fault_server.status(code)
+            store.check_store(made.where, EXPERIMENT)
+        server.answers["get-by-name"] = fault_server.status(404)
+        assert "(HTTP 404 Not Found)" in refusal(made)
 
 
 # Databases
@@ -507,6 +542,34 @@ def caused(error: BaseException, by: BaseException) -> BaseException:
 )
 def test_a_store_s_reason_is_what_is_at_the_bottom_in_one_line(error: BaseException, said: str) -> None:
     assert connection.reason(error) == said
+
+
+FOREIGN = (
+    "mlflow.exceptions", "sqlalchemy.exc", "alembic.util", "urllib3.exceptions", "requests", "google.protobuf",
+    "databricks.sdk", "filelock._error", "json.decoder",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("module", [*FOREIGN, "keras", "my.mlflow"])
+def test_what_a_library_of_the_way_to_the_store_raised_is_the_store_s(made: Checkout, module: str) -> None:
+    error = type("SomeError", (Exception,), {"__module__": module})("words")
+    told = connection.what_went_wrong(error, made.where)
+    if module in FOREIGN:
+        assert type(told) is UnavailableError
+        assert str(told) == f"MLflow at {made.where.shown} is not available (words)"
+        cause = KeyError("x")
+        cause.__context__ = error
+        assert type(connection.what_went_wrong(cause, made.where)) is UnavailableError
+    else:
+        assert told is error
+
+
+def test_a_file_of_this_machine_is_not_a_server_s(made: Checkout) -> None:
+    os.environ["MLFLOW_TRACKING_URI"] = "http://h"
+    fault = OSError(28, "No space left on device", "/elsewhere/x")
+    told = connection.what_went_wrong(fault, made.where)
+    assert type(told) is MachineError
+    assert str(told) == "/elsewhere/x: No space left on device"
 
 
 @pytest.mark.parametrize("code", ["INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"])
