@@ -1,10 +1,16 @@
 """MLflow's page, opened where a person wants to be: the table of training runs, best first."""
 
 import os
+import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
 import webbrowser
+from collections import deque
+from contextlib import suppress
+from typing import Self
 
 import requests
 
@@ -14,14 +20,17 @@ from keras_pipeline.tracking import store
 from keras_pipeline.tracking.stores import address, connection
 from keras_pipeline.tracking.stores.address import Location
 
-START_SECONDS = 120
+NEWS_SECONDS = (10, 30, 60)
+"""After so long a wait, and then every so many seconds as the last says, a line tells what is waited for."""
+LAST_WORDS = 12
+"""So many lines of a server that ended are told."""
 
 
 def serve_ui(experiment: str, port: int, *, browser: bool) -> None:
-    """Serve the page on this machine only until Ctrl-C, and print its address (and open a browser).
+    """Serve the page on this machine only until Ctrl-C, print its address, and open a browser where there is one.
 
-    With MLFLOW_TRACKING_URI at a server, only print that server's address. Raises MachineError when the
-    store is not available or the page does not come up.
+    Waits for the server as long as its process lives. With MLFLOW_TRACKING_URI at a server, only print that server's
+    address. Raises MachineError when the store is not available or the server ends by itself.
     """
     location = address.store_location(address.project_root())
     with connection.required_store(location):
@@ -34,16 +43,70 @@ def serve_ui(experiment: str, port: int, *, browser: bool) -> None:
         return
     number = _free_port(port)
     page = f"http://127.0.0.1:{number}"
-    server = subprocess.Popen(_command(number), env={**os.environ, **_environment(location)})
-    try:
-        _wait(server, page)
+    with _Server(_command(number), {**os.environ, **_environment(location)}) as server:
+        server.wait_for(page)
         print(f"\nMLflow is at {page}{path}\nCtrl-C ends it.", flush=True)
-        if browser:
+        if browser and _has_browser():
             webbrowser.open(f"{page}{path}")
-        server.wait()
-    finally:
-        server.terminate()
-        server.wait()
+        server.process.wait()
+        raise server.ended()
+
+
+class _Server:
+    """A process that serves a page, ended with the `with` block. Its lines go on to standard error."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self.last: deque[str] = deque(maxlen=LAST_WORDS)
+        self.process = subprocess.Popen(
+            command, env=environment | process.UTF8_OUTPUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            encoding="utf-8", errors="replace",
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._pass_on, daemon=True, name="the lines of MLflow's server")
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.terminate()
+        self.process.wait()
+        self._reader.join(2)  # no longer: a child that it left may hold the other end
+
+    def wait_for(self, page: str) -> None:
+        """Return when the server answers; raises MachineError when its process ends before. Says what it waits for."""
+        print(f"MLflow's server is starting, process {self.process.pid}; the first time it takes longer.", flush=True)
+        began, told = time.monotonic(), 0.0
+        while self.process.poll() is None:
+            with suppress(requests.RequestException):
+                if requests.get(f"{page}/health", timeout=2).ok:
+                    return
+            waited = time.monotonic() - began
+            if waited >= next((one for one in NEWS_SECONDS if one > told), told + NEWS_SECONDS[-1]):
+                told = waited
+                print(f"Waiting for MLflow's server at {page} for {waited:.0f} s; Ctrl-C ends it.", flush=True)
+            time.sleep(0.3)
+        raise self.ended()
+
+    def ended(self) -> MachineError:
+        """What is told of a server that ended by itself."""
+        self._reader.join(2)
+        code = self.process.returncode
+        how = f"by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"with exit code {code}"
+        words = "".join(f"\n  {line}" for line in self.last)
+        return MachineError(f"MLflow's server ended {how}. {'Its last lines:' if words else 'It said nothing.'}{words}")
+
+    def _pass_on(self) -> None:
+        if self.process.stdout:
+            with self.process.stdout as lines:
+                for line in lines:
+                    self.last.append(line.rstrip())
+                    print(line, end="", file=sys.stderr, flush=True)
+
+
+def _has_browser() -> bool:
+    """Whether a person sits here who would see a window."""
+    shown = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    return shown and sys.stdout.isatty()
 
 
 def _environment(location: Location) -> dict[str, str]:
@@ -75,19 +138,3 @@ def _free_port(wanted: int) -> int:
         except (OSError, OverflowError) as error:
             raise MachineError(f"--port {wanted}: {error}. Choose another one; without --port any free one.") from None
         return int(probe.getsockname()[1])
-
-
-def _wait(server: "subprocess.Popen[bytes]", page: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise MachineError(
-                f"MLflow's server ended at once with exit code {server.returncode}; see its lines above."
-            )
-        try:
-            if requests.get(f"{page}/health", timeout=2).ok:
-                return
-        except requests.RequestException:
-            pass
-        time.sleep(0.3)
-    raise MachineError(f"MLflow's server did not answer at {page} within {START_SECONDS} s.")
