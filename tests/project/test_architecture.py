@@ -188,6 +188,7 @@ def test_provenance_follows_the_same_imports() -> None:
 def test_every_module_is_used() -> None:
     forked = closure("keras_pipeline.runs.forkserver")  # which `local` names to the process that forks
     entries = closure("keras_pipeline.cli.main") | closure("keras_pipeline")  # the command line, and `import`
+    entries |= closure("keras_pipeline.__main__")  # the command line by another name
     assert entries | forked | PACKAGES == set(SOURCES)
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from keras_pipeline.cli import place
 from keras_pipeline.core import process
 
 PARAMS = """\
@@ -37,7 +38,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     command = add("params", params, "check params.yaml, or lay some values over it; runs nothing", "params")
     command.description, command.formatter_class = PARAMS, argparse.RawDescriptionHelpFormatter
     command.add_argument("action", choices=["check", "use"])
-    command.add_argument("file", nargs="?", type=Path, metavar="FILE", help="use: the partial params file")
+    command.add_argument("file", nargs="?", type=place.user_path, metavar="FILE", help="use: the partial params file")
     command.add_argument("--dry-run", action="store_true", help="use: show what would change, and change nothing")
     command = add("schema", schema, "print a file's JSON Schema, for editors, or the table of params", "params")
     command.add_argument("of", choices=["params", "partial", "study", "search", "table"])
@@ -46,24 +47,32 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.description, command.formatter_class = DEBUG, argparse.RawDescriptionHelpFormatter
     command.add_argument("mode", choices=["one-batch", "overfit", "limited", "profile"], metavar="MODE")
     command.add_argument(
-        "--debug", type=Path, default=Path("debug"), metavar="PATH", help="where MODE/ is written (default: debug)"
+        "--debug",
+        type=place.user_path,
+        default=Path("debug"),
+        metavar="PATH",
+        help="where MODE/ is written (default: debug)",
     )
     command.add_argument("--share", type=_share, default=0.1, help="limited: of the training images (default: 0.1)")
     command = add("determinism", determinism, "does a repeated training give the same bytes: a matrix", "params")
     command.add_argument("--runs", type=_count, default=20, metavar="N", help="trainings a cell (default: 20)")
-    command.add_argument("--output", type=Path, metavar="PATH", help="write the matrix into this Markdown file")
-    command.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    command.add_argument(
+        "--output", type=place.user_path, metavar="PATH", help="write the matrix into this Markdown file"
+    )
+    command.add_argument("--work", type=place.user_path, help=argparse.SUPPRESS)
     command = add("conformance", conformance, "prove every strategy equal to one device", "params")
     for option in ("strategy", "feature"):
         command.add_argument(
             f"--{option}", action="append", default=[], metavar="NAME", help="only this one; repeatable"
         )
     command.add_argument(
-        "--data", type=Path, metavar="PATH", help="all of these scaled arrays, and the network of the params"
+        "--data", type=place.user_path, metavar="PATH", help="all of these scaled arrays, and the network of the params"
     )
     command.add_argument("--epochs", type=_count, default=3, metavar="N", help="of each training (default: 3)")
-    command.add_argument("--output", type=Path, metavar="PATH", help="write the tables into this Markdown file")
-    command.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    command.add_argument(
+        "--output", type=place.user_path, metavar="PATH", help="write the tables into this Markdown file"
+    )
+    command.add_argument("--work", type=place.user_path, help=argparse.SUPPRESS)
 
 
 def params(chosen: argparse.Namespace) -> None:

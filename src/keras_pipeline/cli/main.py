@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_pipeline.cli import checks, pipeline, runs, studies
+from keras_pipeline.cli import checks, pipeline, place, runs, studies
 from keras_pipeline.cli.unchanged_inputs import require_unchanged_inputs
 from keras_pipeline.core import limits, process, temporary, terminal
 from keras_pipeline.core.errors import MachineError, PipelineError, keep_traceback
@@ -56,6 +56,8 @@ PATHS = {
 """The options that name files and folders: their default, on which dvc.yaml relies, and what is there."""
 TIMED = ("fetch", "normalize", "train", "evaluate", "track")
 """The verbs that say at their end where their time went."""
+ANYWHERE = ("completion", "doctor")
+"""The verbs that need no project."""
 NUMERIC = (*TIMED, "launch", "certify", "compare", "debug", "determinism", "conformance")
 """The verbs that compute with NumPy."""
 WITHOUT_NUMPY = ("params", "completion", "relocate", "ui")
@@ -90,7 +92,11 @@ def make_parser() -> argparse.ArgumentParser:
         for path in paths:
             default, what = PATHS[path]
             command.add_argument(
-                f"--{path}", type=Path, default=Path(default), metavar="PATH", help=f"{what} (default: {default})"
+                f"--{path}",
+                type=place.user_path,
+                default=Path(default),
+                metavar="PATH",
+                help=f"{what} (default: {default})",
             )
         command.set_defaults(run=run)
         return command
@@ -122,7 +128,7 @@ def _main(arguments: list[str] | None) -> int:
     gc.set_threshold(100_000, 20, 20)
     atexit.register(gc.freeze)
     terminal.open_descriptors()
-    with terminal.open_output() as faults:
+    with terminal.open_output() as faults, place.project():
         try:
             chosen = make_parser().parse_args(arguments)
             code = _run(chosen)
@@ -152,6 +158,8 @@ def _run(chosen: argparse.Namespace) -> int:
                 threading.Thread(target=_end_with_dvc, daemon=True).start()
             if chosen.verb not in WITHOUT_NUMPY:
                 limits.require_threads("NumPy", limits.numpy_threads())
+            if chosen.verb not in ANYWHERE:
+                place.require_project(getattr(chosen, "params", place.PARAMS))
             if chosen.verb in NUMERIC:
                 limits.require_numpy()
             unchanged = require_unchanged_inputs(chosen.verb) if chosen.verb in TIMED else contextlib.nullcontext()

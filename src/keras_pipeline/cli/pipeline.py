@@ -2,10 +2,12 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Callable
 
 from keras_pipeline.core import process
+
+TRAINING = ("params", "normalized", "models", "checkpoints")
+"""What a training is told of files and folders."""
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -15,12 +17,11 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--download-only", action="store_true", help="only make sure that the files are there; writes no data/raw"
     )
     add("normalize", normalize, "split and scale the images", "params", "raw", "normalized")
-    folders = ("params", "normalized", "models", "checkpoints")
     for name, text in (
         ("train", "train the network"),
         ("launch", "train with several local processes, whatever params.yaml says of workers"),
     ):
-        command = add(name, train, text, *folders)
+        command = add(name, train, text, *TRAINING)
         command.add_argument("--no-resume", action="store_true", help="begin anew, also where a checkpoint is kept")
         command.add_argument(
             "--workers",
@@ -63,11 +64,18 @@ def train(chosen: argparse.Namespace) -> int:
     if chosen.workers is not None:
         values = with_workers(values, chosen.workers)
     if values.train.workers > 1 and cluster_from_environment(values.train.strategy, os.environ) is None:
-        command = process.python("-m", "keras_pipeline.cli.main", "train", *sys.argv[2:])
+        command = process.python("-m", "keras_pipeline.cli.main", "train", *_training_arguments(chosen))
         return launch_training(values, chosen.normalized, chosen.models, chosen.checkpoints, command)
     observer = live_run.LiveTracker(address.store_location(address.project_root()), values.tracking.experiment)
     train_network(values, chosen.normalized, chosen.models, observer, chosen.checkpoints, resume=not chosen.no_resume)
     return 0
+
+
+def _training_arguments(chosen: argparse.Namespace) -> list[str]:
+    """As they were given, but from the current folder, which may be another than where they were."""
+    words = [word for name in TRAINING for word in (f"--{name}", str(getattr(chosen, name)))]
+    words += ["--no-resume"] * chosen.no_resume
+    return words if chosen.workers is None else [*words, "--workers", str(chosen.workers)]
 
 
 def evaluate(chosen: argparse.Namespace) -> None:

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from keras_pipeline.cli import place
+
 COMPARE = """\
 Holds two finished runs against each other: what differed in params, data, code, versions and machine; every test
 metric; whether the difference of accuracy is larger than chance among test images; and the test images that flipped,
@@ -38,13 +40,20 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.description, command.formatter_class = COMPARE, argparse.RawDescriptionHelpFormatter
     for letter in ("A", "B"):
         command.add_argument(
-            letter.lower(), metavar=letter, help="a folder, git revision, DVC experiment or MLflow run"
+            letter.lower(),
+            type=place.user_run,
+            metavar=letter,
+            help="a folder, git revision, DVC experiment or MLflow run",
         )
-    command.add_argument("--output", type=Path, metavar="PATH", help="the folder of the page (default: compare/A-vs-B)")
+    command.add_argument(
+        "--output", type=place.user_path, metavar="PATH", help="the folder of the page (default: compare/A-vs-B)"
+    )
     add("relocate", relocate, "repair MLflow's artifact paths after the checkout was moved or copied")
     command = add("ui", ui, "open MLflow's page at the table of runs", "params")
     command.add_argument("--port", type=int, default=0, help="port on this machine; 0: a free one (default)")
-    command.add_argument("--no-browser", action="store_true", help="only print the address, as where there is no display")
+    command.add_argument(
+        "--no-browser", action="store_true", help="only print the address, as where there is no display"
+    )
 
 
 def status(chosen: argparse.Namespace) -> None:

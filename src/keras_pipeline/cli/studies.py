@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from keras_pipeline.cli import place
 from keras_pipeline.core.errors import ParamsError
 
 STUDY = """\
@@ -44,7 +45,11 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     command = add("study", study, "one question, many runs, an answer one can trust", "params", "downloads")
     command.description = STUDY
     command.add_argument(
-        "--studies", type=Path, default=Path("studies"), metavar="PATH", help="where they are (default: studies)"
+        "--studies",
+        type=place.user_path,
+        default=Path("studies"),
+        metavar="PATH",
+        help="where they are (default: studies)",
     )
     _add_common_arguments(command, "studies")
     command.add_argument(
@@ -56,10 +61,18 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     command = add("search", search, "the best values of some params, within a budget", "params", "downloads")
     command.description = SEARCH
     command.add_argument(
-        "--searches", type=Path, default=Path("searches"), metavar="PATH", help="where they are (default: searches)"
+        "--searches",
+        type=place.user_path,
+        default=Path("searches"),
+        metavar="PATH",
+        help="where they are (default: searches)",
     )
     command.add_argument(
-        "--studies", type=Path, default=Path("studies"), metavar="PATH", help="where runs are (default: studies)"
+        "--studies",
+        type=place.user_path,
+        default=Path("studies"),
+        metavar="PATH",
+        help="where runs are (default: studies)",
     )
     _add_common_arguments(command, "searches")
     command.add_argument("--key", help=argparse.SUPPRESS)
@@ -72,7 +85,7 @@ def _add_common_arguments(command: argparse.ArgumentParser, folder: str) -> None
     command.add_argument("name", nargs="?", metavar="NAME")
     command.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: by the number of cores)")
     command.add_argument(
-        "--output", type=Path, metavar="PATH", help=f"the report's folder (default: {folder}/reports/NAME)"
+        "--output", type=place.user_path, metavar="PATH", help=f"the report's folder (default: {folder}/reports/NAME)"
     )
 
 
