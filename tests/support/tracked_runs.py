@@ -95,6 +95,8 @@ def observe(
 ) -> None:
     """A training as the stage train reports it: the record grows as it goes."""
     known = {key: value for key, value in record.items() if key not in ("ended", "train_seconds", "best_epoch")}
+    if not record["resumed"]:
+        known["history"] = []
     tracker.started(known)
     for row in record["history"]:
         if at_epoch:

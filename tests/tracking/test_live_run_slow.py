@@ -362,7 +362,7 @@ def test_an_unreachable_server_stops_neither_training_nor_track(
         f"tracking: MLflow at http://***@{host}:{port}",
         f"track: MLflow at http://***@{host}:{port}",
     ]
-    assert "Nothing is lost: run `keras-pipeline track`, or the next `dvc repro`, when the store is back.\n" in err
+    assert "Nothing is lost: run `keras-pipeline track`, or any `dvc repro`, when the store is back.\n" in err
     assert SECRET not in err
     assert tracking_fixtures.leaks(made.root) == []
     del os.environ["MLFLOW_TRACKING_URI"]

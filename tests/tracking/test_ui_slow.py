@@ -6,14 +6,16 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import requests
 
 import tracking_fixtures
-from keras_pipeline.tracking import live_run, ui
+from keras_pipeline.tracking import live_run, store, ui
 from places import PROGRAM
+from relay import Relay
 from tracked_runs import artifacts, observe, run_of, series
 from tracking_fixtures import EXPERIMENT, MLFLOW_WARNINGS, SECRET, STARTED, Checkout
 
@@ -121,6 +123,69 @@ def test_a_server_is_told_as_a_file_is_and_no_password_is_kept(
     assert err == ""
     assert tracking_fixtures.leaks(made.root) == []
     assert tracking_fixtures.leaks(served.root) == []
+
+
+def test_what_waited_arrives_when_the_server_is_back(
+    page: tuple["subprocess.Popen[str]", str, Checkout],
+    made: Checkout,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two checkouts, whose server is away: finished runs of other params, and a training that lost it on the way."""
+    relay = Relay(int(page[1].partition("/#")[0].rpartition(":")[2]))
+    os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{relay.port}"
+    monkeypatch.setattr(live_run, "SYSTEM_METRICS_SECONDS", 60)
+    other = tracking_fixtures.checkout(tmp_path / "other")
+
+    def trained(checkout: Checkout, letter: str, **changes: Any) -> dict[str, Any]:
+        checkout.set_params({"model.dropout": ord(letter) / 1000})
+        return checkout.write(
+            tracking_fixtures.record(checkout.params_file, letter * 32, started=STARTED + ord(letter), **changes)
+        )
+
+    relay.open()
+    lost = trained(made, "d", diverged="weights")
+    observe(live_run.LiveTracker(made.where, EXPERIMENT), lost, "FAILED", lambda epoch: epoch == 3 and relay.close())
+    trained(made, "e")  # deleted in the page while its reports wait
+    relay.open()
+    made.track()
+    deleted = run_of(made, "e" * 32).info.run_id
+    relay.close()
+    for letter in "e12":
+        os.environ["DVC_EXP_NAME"] = f"experiment-{letter}"
+        trained(made, letter, train_seconds=40.0)
+        made.track()
+    trained(other, "3")
+    other.track()
+    del os.environ["DVC_EXP_NAME"]
+    relay.open()
+    capsys.readouterr()
+    client = store.connect_store(made.where, EXPERIMENT).client
+    client.delete_run(deleted)
+    trained(made, "4")
+    made.track()
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "track: 2 runs that waited are in MLflow now",
+        "track: 1 run that waited, and deleted in MLflow meanwhile: not sent",
+    ]
+    assert run_of(made, "d" * 32).info.status == "FAILED"
+    assert [step for step, *_ in series(made, run_of(made, "d" * 32))["val/loss"]] == [1, 2, 3]
+    for letter in "12":
+        run = run_of(made, letter * 32)
+        assert (run.info.status, run.data.metrics["test/accuracy"]) == ("FINISHED", 0.95)
+        assert run.data.params["model.dropout"] == str(ord(letter) / 1000)
+        assert run.data.tags["dvc.exps"] == f"experiment-{letter}"
+        assert "reports/metrics.json" in artifacts(made, run)
+    with pytest.raises(AssertionError):
+        run_of(made, "e" * 32)
+    with pytest.raises(AssertionError):
+        run_of(made, "3" * 32)
+    other.track()  # of its own accord
+    assert run_of(made, "3" * 32).info.status == "FINISHED"
+    made.track()
+    assert "waited" not in capsys.readouterr().out
+    relay.close()
 
 
 @pytest.mark.needs_browser

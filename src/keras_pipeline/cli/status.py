@@ -13,6 +13,8 @@ from keras_pipeline.records import provenance
 from keras_pipeline.records.git import describe_git, git_state, is_unknown
 from keras_pipeline.records.provenance import TRAINING
 from keras_pipeline.records.record import RunRecord, read_record, recorded_params
+from keras_pipeline.tracking import waiting
+from keras_pipeline.tracking.stores import address
 
 
 def show_status(params: Params, normalized: Path, models: Path, reports: Path) -> None:
@@ -33,6 +35,8 @@ def show_status(params: Params, normalized: Path, models: Path, reports: Path) -
         scores = read_scores(reports / SCORES)
         result = f"{format_headline(scores)}, test/loss {format_score(scores['test/loss'])}"
         print(f"result:   {result}; figures in {reports / 'figures'}/")
+    for line in waiting.waiting_lines(address.store_location(address.project_root())):
+        print(f"MLflow:   {line}")
     if is_unknown(here := git_state()):
         print(f"git:      {here['reason']}")
     if faults:

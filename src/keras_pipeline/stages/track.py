@@ -2,16 +2,19 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from keras_pipeline.config.params import Params
+from keras_pipeline.core.errors import PipelineError
 from keras_pipeline.evaluation.predictions import read_reports
 from keras_pipeline.records.observer import ChildRun
 from keras_pipeline.records.record import RunRecord, check_model, read_record
-from keras_pipeline.tracking import live_run, lookup, mirror, runs
+from keras_pipeline.tracking import live_run, lookup, mirror, runs, waiting
 from keras_pipeline.tracking.stores import address, connection
 from keras_pipeline.tracking.stores.address import Location
 from keras_pipeline.tracking.stores.connection import StoreError
+from keras_pipeline.tracking.tags import dvc_experiment
 from keras_pipeline.training.checkpoints import remove_checkpoints
 
 
@@ -28,26 +31,50 @@ def track_run(
     """Bring MLflow's run of the trained model in line with the files, if it is not (or `again`).
 
     Where nothing is to do, MLflow is not even imported. A store that cannot be used is said in one line and is no
-    error: the next call sends what is missing. Runs that a dead process left open are closed. What the folder
-    `checkpoints` has of this training is removed: nothing that DVC ran before this stage is run again.
+    error: what could not be sent waits, and any later call sends it, of whatever params. Runs that a dead process left
+    open are closed. What the folder `checkpoints` has of this training is removed: nothing that DVC ran before this
+    stage is run again.
     A `child_run` of a study or search is a run in an experiment of its own.
     """
     location, experiment = address.store_location(address.project_root()), _experiment(params, child_run)
 
+    def close_dead_runs() -> Iterator[str]:
+        with connection.store_calls(location):
+            if closed := live_run.close_dead_runs(location):
+                yield f"track: {closed} unfinished run(s) of ended processes closed"
+
     def bring_in_line() -> Iterator[str]:
-        if closed := live_run.close_dead_runs(location):
-            yield f"track: {closed} unfinished run(s) of ended processes closed"
-        record = _record(models, child_run)
-        _check_belongings(record, models, reports)
+        try:
+            record = _record(models, child_run)
+            _check_belongings(record, models, reports)
+        except PipelineError:
+            with suppress(StoreError):
+                yield from close_dead_runs()
+            raise
         remove_checkpoints(checkpoints, record["key"])
         state = mirror.mirror_state(location, experiment, params_file, models / "run.json", reports)
-        if not again and mirror.is_mirrored(location, experiment, record["key"], state):
-            yield f"track: MLflow has '{record['name']}' as it is here"
-            return
-        mirror.synchronise(location, experiment, params, params_file, models, reports, record, state, child_run)
-        yield f"track: '{record['name']}' is in MLflow ({location.shown}). Look at it: keras-pipeline ui"
+        known = not again and mirror.is_mirrored(location, experiment, record["key"], state)
+        if not known and not child_run:  # of which its study keeps the files
+            # First: whatever ends this process, the next one has it.
+            waiting.keep_run(location, experiment, record, params_file, models, reports)
+        try:
+            yield from close_dead_runs()
+            if known:
+                yield f"track: MLflow has '{record['name']}' as it is here"
+            else:
+                mirror.synchronise(
+                    *(location, experiment, params, params_file, models, reports, record, state, child_run),
+                    dvc_name=dvc_experiment(),
+                )
+                yield f"track: '{record['name']}' is in MLflow ({location.shown}). Look at it: keras-pipeline ui"
+        except Exception:
+            waiting.flush_run(location, experiment, record["key"])
+            raise
+        waiting.forget_run(location, experiment, record["key"])
+        if not child_run:
+            yield from waiting.send_waiting_runs(location, lambda key: live_run.is_training(location, key))
 
-    command = f"{child_run.kind} run {child_run.parent_name}`" if child_run else "track`, or the next `dvc repro`,"
+    command = f"{child_run.kind} run {child_run.parent_name}`" if child_run else "track`, or any `dvc repro`,"
     _best_effort(
         "track", location, bring_in_line, f"Nothing is lost: run `keras-pipeline {command} when the store is back"
     )

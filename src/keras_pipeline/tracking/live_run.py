@@ -22,7 +22,7 @@ from keras_pipeline.core.errors import DataError, PipelineError, keep_traceback,
 from keras_pipeline.core.json_files import Line, Moment, Size, read_json
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.records.record import RunRecord
-from keras_pipeline.tracking import runs
+from keras_pipeline.tracking import runs, waiting
 from keras_pipeline.tracking.store import DeletedExperimentError, Store, check_store, connect_store, open_store
 from keras_pipeline.tracking.stores import connection
 from keras_pipeline.tracking.stores.address import Location
@@ -58,9 +58,9 @@ class LiveTracker(Observer):
 
     A server is told by a thread, so that the training waits for it twice only: at its start for an answer, and at its
     end for what is not told yet, PATIENCE_SECONDS in all (and a little more for a large network). At the first failure
-    it says so in one line, with what comes `later`, and is silent from then on; the run's record on disk is complete
-    without it, and `track` sends what is missing. A file in `alive/` says which process trains which run, until the run
-    is closed: `close_dead_runs` closes those whose process is gone.
+    it says so in one line, with what comes `later`, and is silent from then on; each epoch then waits in a file, and
+    `track` sends it, also of a training that does not end well. A file in `alive/` says which process trains which run,
+    until the run is closed: `close_dead_runs` closes those whose process is gone.
     """
 
     def __init__(
@@ -75,12 +75,16 @@ class LiveTracker(Observer):
         self.failing = threading.Lock()
         self.system_metrics: Any = None
         self.patience = PATIENCE_SECONDS
-        self.waiting: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self.untold: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self.record: RunRecord | None = None
+        self.status = "RUNNING"
+        self.keeping = threading.Lock()
         self.sender: threading.Thread | None = None
 
     def started(self, run: RunRecord) -> None:
         """Create the run, or open again the one of a training that was interrupted."""
         known = copy.deepcopy(run)
+        self.record = copy.deepcopy(run)
 
         def check() -> None:
             began = time.monotonic()
@@ -123,11 +127,18 @@ class LiveTracker(Observer):
                 self.system_metrics.start()
 
         with self._heard():
+            with self.keeping:
+                if self.record:
+                    self.record["history"].append(row)
             self._tell(send)
+            if self.failed:
+                self._keep()
 
     def ended(self, status: str, run: RunRecord, model: "keras.Sequential | None") -> None:
         """Keep the model, if TensorFlow made it (`track` sees to the others), and close the run with the truth."""
         known = copy.deepcopy(run)
+        with self.keeping:
+            self.record, self.status = copy.deepcopy(run), status
         network: runs.ServedNetwork | None = None
 
         def mark() -> None:
@@ -161,6 +172,20 @@ class LiveTracker(Observer):
                 self._attempt(lambda: make_ready(made, trained))
             self._tell(end)
             self._wait()
+            if self.failed:
+                self._keep()
+            else:
+                waiting.forget_run(self.where, self.experiment, known["key"])
+
+    def _keep(self) -> None:
+        """Let what is known of the training wait to be sent."""
+        with suppress(OSError, ValueError), self.keeping:  # no disk may take it
+            if self.record is None:
+                return
+            if not _marker(self.where, self.record["key"]).exists():
+                _mark(self.where, self.record["key"], self.experiment, self.status)
+            status = "KILLED" if self.status == "RUNNING" else self.status  # if this process says nothing more
+            waiting.keep_epochs(self.where, self.experiment, self.record, status)
 
     @property
     def _reached(self) -> Store:
@@ -177,16 +202,16 @@ class LiveTracker(Observer):
 
     def _tell(self, action: Callable[[], None]) -> None:
         """Do it now, or let the thread do it when its turn comes."""
-        self.waiting.put(action) if self.sender else self._attempt(action)
+        self.untold.put(action) if self.sender else self._attempt(action)
 
     def _send(self) -> None:
-        while action := self.waiting.get():
+        while action := self.untold.get():
             self._attempt(action)
 
     def _wait(self) -> None:
         """Wait for the thread to have told all."""
         if self.sender and not self.failed:
-            self.waiting.put(None)
+            self.untold.put(None)
             self.sender.join(max(self.patience, 0))
             if self.sender.is_alive():
                 process.leave_alone(self.sender)
@@ -217,6 +242,7 @@ class LiveTracker(Observer):
                     f"{keep_traceback(error)}"
                 )
             print(masked(f"tracking: {what}. Training goes on; {self.later}."), file=sys.stderr)
+        self._keep()
 
 
 def find_dead_runs(location: Location) -> list[Path]:
@@ -245,6 +271,12 @@ def _close(location: Location, key: str, mark: Mark) -> bool:
         return False
     store.client.set_terminated(run_id, "KILLED" if mark["status"] == "RUNNING" else mark["status"])
     return True
+
+
+def is_training(location: Location, key: str) -> bool:
+    """Whether a process trains the run with this key now."""
+    mark = _read(_marker(location, key))
+    return mark is not None and mark["status"] == "RUNNING" and _alive(_marker(location, key))
 
 
 def _marker(location: Location, key: str) -> Path:

@@ -39,7 +39,7 @@ PICTURES = ("confusion_matrix", "predicted")
 def mirror_state(location: Location, experiment: str, params_file: Path, record: Path, reports: Path) -> str:
     """A digest of everything that `synchronise` sends, without the DVC experiment's name."""
     content = [location.uri, experiment, files.file_sha256(params_file), files.file_sha256(record)]
-    content += [f"{path.relative_to(reports)}:{files.file_sha256(path)}" for path in _reported(reports)]
+    content += [f"{path.relative_to(reports)}:{files.file_sha256(path)}" for path in reported_files(reports)]
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
@@ -66,20 +66,23 @@ def synchronise(
     record: RunRecord,
     state: str,
     child_run: ChildRun | None = None,
+    dvc_name: str | None = None,
 ) -> None:
     """Bring the record's run in line with the files, and remember `state` as what was sent.
 
-    It is a child of its study's run if it is a `child_run` of one. Of a training that diverged or was pruned there is
-    no network and no report. Raises whatever MLflow does; sending again after a failure is always right.
+    It is a child of its study's run if it is a `child_run` of one; `dvc_name`: DVC's experiment that made the files. Of
+    a training that diverged or was pruned there is no network and no report. Raises whatever MLflow does; sending
+    again after a failure is always right.
     """
     status = "FAILED" if "diverged" in record else "KILLED" if "pruned" in record else "FINISHED"
     scores = {} if status != "FINISHED" else read_scores(reports / "metrics.json")
     store = connect_store(location, experiment)
-    run_id = runs.ensure_run(store, record, dvc_experiment())
+    run_id = runs.ensure_run(store, record, dvc_name)
     run = store.client.get_run(run_id)
     runs.log_epochs(store, run_id, record["history"])
     _log_scores(store, run_id, run.data.metrics, record, scores)
-    tags = file_tags(params, run.data.tags, record, scores) | (child_tags(store, child_run) if child_run else {})
+    tags = file_tags(params, run.data.tags, record, scores, dvc_name)
+    tags |= child_tags(store, child_run) if child_run else {}
     for key, value in tags.items():
         store.client.set_tag(run_id, key, value)
     _log_files(store, run_id, params_file, reports, record)
@@ -91,7 +94,7 @@ def synchronise(
     store.client.set_terminated(run_id, status, int(record["ended"] * 1000))
     prepare_table(store)
     stamp = _stamp(location, experiment, record["key"])
-    files.write_json(stamp, {"state": state, "experiment": dvc_experiment()})
+    files.write_json(stamp, {"state": state, "experiment": dvc_name})
 
 
 def _log_scores(
@@ -114,7 +117,7 @@ def _log_scores(
 
 def _log_files(store: Store, run_id: str, params_file: Path, reports: Path, record: RunRecord) -> None:
     store.client.log_artifact(run_id, str(params_file))
-    for path in _reported(reports):
+    for path in reported_files(reports):
         folder = path.parent.relative_to(reports)
         target = "reports" if folder == Path() else f"reports/{folder}"
         store.client.log_artifact(run_id, str(path), target)
@@ -149,7 +152,7 @@ def _log_model(store: Store, run_id: str, params: Params, models: Path, record: 
         runs.log_model(store, run_id, network)
 
 
-def _reported(reports: Path) -> list[Path]:
+def reported_files(reports: Path) -> list[Path]:
     """Every file that evaluate wrote; none of a training that diverged."""
     return sorted(path for path in reports.rglob("*") if path.is_file() and not path.name.startswith("."))
 

@@ -47,6 +47,16 @@ def find_run_id(store: Store, key: str) -> str | None:
     return runs[0].info.run_id if runs else None
 
 
+def is_deleted(store: Store, key: str) -> bool:
+    """Whether somebody deleted the run with this key in MLflow's page."""
+    from mlflow.entities import ViewType
+
+    if find_run_id(store, key):
+        return False
+    asked = f"tags.`{KEY}` = '{key}'"
+    return bool(store.client.search_runs([store.experiment], asked, ViewType.DELETED_ONLY, max_results=1))
+
+
 SHOWN = """
 SELECT experiments.name, runs.status, runs.artifact_uri, logged_models.artifact_location
 FROM tags JOIN runs USING (run_uuid) JOIN experiments USING (experiment_id)

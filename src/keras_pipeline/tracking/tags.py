@@ -34,7 +34,11 @@ def record_tags(record: RunRecord) -> dict[str, str]:
 
 
 def file_tags(
-    params: Params, known_tags: dict[str, str], record: RunRecord, scores: dict[str, float]
+    params: Params,
+    known_tags: dict[str, str],
+    record: RunRecord,
+    scores: dict[str, float],
+    dvc_name: str | None = None,
 ) -> dict[str, str]:
     """What the training did not know or what can change without it: the model's digest, where the time of the stage
     train went, the evaluation's settings and whether it found the network of any use, the experiments, the note."""
@@ -44,11 +48,10 @@ def file_tags(
     tags |= {f"seconds.{part}": f"{seconds:.2f}" for part, seconds in record.get("seconds", {}).items()}
     if scores:
         tags["no_better_than_constant"] = str(is_no_better_than_constant(scores)).lower()
-    name = dvc_experiment()
-    if name:
+    if dvc_name:
         names = [one for one in known_tags.get("dvc.exps", "").split(",") if one]
-        tags["dvc.exps"] = ",".join(dict.fromkeys([*names, name]))
-        tags["dvc.last_exp"] = name
+        tags["dvc.exps"] = ",".join(dict.fromkeys([*names, dvc_name]))
+        tags["dvc.last_exp"] = dvc_name
     values, images = record["params"], record["dataset"]["images"]
     git = record["git"]
     commit = f"`git checkout {git['commit'][:12]}`" if git["commit"] else f"({describe_git(git)})"

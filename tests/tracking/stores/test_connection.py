@@ -27,7 +27,7 @@ from keras_pipeline.tracking.stores import connection
 from keras_pipeline.tracking.stores.connection import StoreError, UnavailableError
 from places import PROGRAM
 from tracked_runs import output, python
-from tracking_fixtures import EXPERIMENT, MLFLOW_WARNINGS, SECRET, Checkout, TrackingServer, answer, checkout
+from tracking_fixtures import EXPERIMENT, MLFLOW_WARNINGS, SECRET, Checkout, TrackingServer, answer, checkout, leaks
 
 pytestmark = MLFLOW_WARNINGS
 
@@ -422,6 +422,10 @@ def test_every_verb_says_it_in_one_line(
     assert len(lines) == (2 if verb == "compare" else 1)  # it says first where else it looked
     assert f"http://***@127.0.0.1:{unanswered} " in lines[-1]
     assert SECRET not in out + err
+    if verb == "track":  # what it could not send waits, and nothing else is changed
+        assert len(list((made.root / "mlruns" / "waiting").iterdir())) == 1
+        assert leaks(made.root) == []
+        shutil.rmtree(made.root / "mlruns")
     assert sorted(made.root.rglob("*")) == before
     if verb != "relocate":
         assert f"MLflow at http://***@127.0.0.1:{unanswered} is not available ([Errno 111] Connection refused)" in err
