@@ -249,3 +249,21 @@ def test_a_track_that_reaches_nobody_keeps_the_run_and_status_says_so(
     capsys.readouterr()
     main.main(["status"])
     assert "\nMLflow:   2 runs waiting to be sent: `keras-pipeline track` sends what waits\n" in capsys.readouterr().out
+
+
+def test_a_disk_without_room_costs_the_copy_alone(
+    made: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.environ["MLFLOW_TRACKING_URI"] = CLOSED
+    made.write()
+    monkeypatch.setattr(waiting.shutil, "copyfile", raising(OSError(28, "No space left on device", "x")))
+    made.track()
+    assert entries(made) == []
+    assert "Connection refused). There was no room to keep it: `keras-pipeline track`, with" in capsys.readouterr().err
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    return fail

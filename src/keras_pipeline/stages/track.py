@@ -37,6 +37,8 @@ def track_run(
     A `child_run` of a study or search is a run in an experiment of its own.
     """
     location, experiment = address.store_location(address.project_root()), _experiment(params, child_run)
+    command = f"{child_run.kind} run {child_run.parent_name}`" if child_run else "track`, or any `dvc repro`,"
+    later = f"Nothing is lost: run `keras-pipeline {command} when the store is back"
 
     def close_dead_runs() -> Iterator[str]:
         with connection.store_calls(location):
@@ -56,7 +58,12 @@ def track_run(
         known = not again and mirror.is_mirrored(location, experiment, record["key"], state)
         if not known and not child_run:  # of which its study keeps the files
             # First: whatever ends this process, the next one has it.
-            waiting.keep_run(location, experiment, record, params_file, models, reports)
+            nonlocal later
+            kept = False
+            with suppress(OSError):
+                kept = waiting.keep_run(location, experiment, record, params_file, models, reports)
+            if not kept:
+                later = "There was no room to keep it: `keras-pipeline track`, with these files, sends it"
         try:
             yield from close_dead_runs()
             if known:
@@ -74,13 +81,10 @@ def track_run(
         if not child_run:
             yield from waiting.send_waiting_runs(location, lambda key: live_run.is_training(location, key))
 
-    command = f"{child_run.kind} run {child_run.parent_name}`" if child_run else "track`, or any `dvc repro`,"
-    _best_effort(
-        "track", location, bring_in_line, f"Nothing is lost: run `keras-pipeline {command} when the store is back"
-    )
+    _best_effort("track", location, bring_in_line, lambda: later)
 
 
-def _best_effort(verb: str, location: Location, work: Callable[[], Iterable[str]], later: str) -> None:
+def _best_effort(verb: str, location: Location, work: Callable[[], Iterable[str]], later: Callable[[], str]) -> None:
     """Print the lines of `work`; where the store cannot be used, one that says why, and what comes `later`."""
     said: list[str] = []
     try:
@@ -88,7 +92,7 @@ def _best_effort(verb: str, location: Location, work: Callable[[], Iterable[str]
             for line in work():
                 said.append(line)  # printed outside: an output that is closed is no fault of the store
     except StoreError as error:
-        print(f"{verb}: {error}. {later}.", file=sys.stderr)
+        print(f"{verb}: {error}. {later()}.", file=sys.stderr)
     finally:
         print("".join(f"{line}\n" for line in said), end="")
 
@@ -113,7 +117,8 @@ def track_report(
         runs.log_report(location, params.tracking.experiment, kind, name, question, note, metrics, paths)
         return ()
 
-    _best_effort(kind, location, keep, f"`keras-pipeline {kind} report {name}` sends the report when it is back")
+    later = f"`keras-pipeline {kind} report {name}` sends the report when it is back"
+    _best_effort(kind, location, keep, lambda: later)
 
 
 def track_comparison(params: Params, key: str, paths: Sequence[Path], folder: str) -> None:
@@ -125,7 +130,7 @@ def track_comparison(params: Params, key: str, paths: Sequence[Path], folder: st
         if lookup.keep_artifacts(location, params.tracking.experiment, key, paths, folder):
             yield f"MLflow:   an artifact of B's run, {folder}/{paths[0].name}"
 
-    _best_effort("compare", location, keep, "The same command keeps the page there when it is back")
+    _best_effort("compare", location, keep, lambda: "The same command keeps the page there when it is back")
 
 
 def _experiment(params: Params, child_run: ChildRun | None) -> str:

@@ -84,11 +84,7 @@ def keep_run(
         for name, source in sources.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(OSError):  # a network is large, and never written into once it is there
-                if source == network:
-                    target.hardlink_to(source.resolve())
-            if not target.exists():
-                shutil.copyfile(source, target)
+            shutil.copyfile(source, target)
 
     _write(location, _note(location, experiment, record, "FINISHED"), fill)
     return True
