@@ -95,6 +95,7 @@ def test_everything_arrives(stored: Checkout, capsys: pytest.CaptureFixture[str]
         "artifacts",
         "mlflow.db",
         "sent",
+        "waiting",
     }
 
 
