@@ -66,7 +66,7 @@ def profile_strategy(strategy: OpenedStrategy, backend: str, trace: Path, clock:
             callbacks = [_Begin(steps), *options.pop("callbacks"), _End(steps)]
             strategy.fit(model, lambda: _timed(batches(), clock), callbacks=callbacks, **options)
 
-    return replace(strategy, fit=fit, fused=False)
+    return replace(strategy, fit=fit, fused=False, looped=False)
 
 
 def _timed(batches: Iterator[Any], clock: Clock) -> Iterator[Any]:

@@ -31,8 +31,9 @@ class StrategyRow:
 
     `devices`: whether one process may use several; `workers`: whether there may be several processes;
     `statistics`: what BatchNormalization's can be taken over where several replicas train; `fused`: whether many
-    steps can run as one program, on the backends FUSED; `merges_gradients`: whether TensorFlow sums the replicas'
-    gradients inside of the optimizer's step, after clipping and accumulation, which so act on each replica's share."""
+    steps can run as one program, on the backends FUSED; `looped`: whether they can be one call, on TensorFlow on a CPU;
+    `merges_gradients`: whether TensorFlow sums the replicas' gradients inside of the optimizer's step, after clipping
+    and accumulation, which so act on each replica's share."""
 
     backends: tuple[Backend, ...]
     open: "Callable[[list[str], Cluster | None], OpenedStrategy]"
@@ -40,6 +41,7 @@ class StrategyRow:
     workers: bool = False
     statistics: tuple[BatchStatistics, ...] = ("synchronized", "per_replica")
     fused: bool = False
+    looped: bool = False
     merges_gradients: bool = False
 
 
@@ -140,7 +142,8 @@ class OpenedStrategy:
     `average_statistics(model)` then makes one and the same. `gather(variables)`: of variables that each replica
     has its own value of, the values of all replicas, stacked; `scatter(variables, arrays)` puts such back.
     `mean(values)`: over the workers. `requested`: what it stands in for, if it does. `fused`: whether the steps of a
-    network may run many at a time, as `fused.fused_steps` does it, in place of `fit`.
+    network may run many at a time, as `fused.fused_steps` does it, in place of `fit`; `looped`: as
+    `looped.looped_steps` does it.
     """
 
     name: str
@@ -160,6 +163,7 @@ class OpenedStrategy:
     close: Callable[[], None] = lambda: None
     requested: str = ""
     fused: bool = False
+    looped: bool = False
 
     @property
     def replicas(self) -> int:
@@ -205,7 +209,8 @@ def _open(plan: Plan) -> OpenedStrategy:
     opened = STRATEGIES[train.strategy].open(devices, plan.cluster)
     own = opened.replicas > 1 and train.batch_statistics == "per_replica"
     fused = train.fused and train.computed_by in FUSED and STRATEGIES[opened.name].fused
-    return replace(opened, requested=requested, own_statistics=own, fused=fused)
+    looped = kind == "cpu" and train.computed_by == "tensorflow" and STRATEGIES[opened.name].looped
+    return replace(opened, requested=requested, own_statistics=own, fused=fused, looped=looped)
 
 
 def _join(backend: str, cluster: Cluster | None) -> None:
@@ -365,9 +370,9 @@ def _tpu(devices: list[str], cluster: Cluster | None) -> OpenedStrategy:
 
 
 STRATEGIES: dict[str, StrategyRow] = {
-    "none": StrategyRow(("tensorflow", "jax", "torch"), _none, fused=True),
-    "one_device": StrategyRow(("tensorflow",), _one_device, fused=True),
-    "mirrored": StrategyRow(("tensorflow",), _mirrored, devices=True, merges_gradients=True),
+    "none": StrategyRow(("tensorflow", "jax", "torch"), _none, fused=True, looped=True),
+    "one_device": StrategyRow(("tensorflow",), _one_device, fused=True, looped=True),
+    "mirrored": StrategyRow(("tensorflow",), _mirrored, devices=True, looped=True, merges_gradients=True),
     "multi_worker": StrategyRow(("tensorflow",), _multi_worker, workers=True, merges_gradients=True),
     "data_parallel": StrategyRow(("jax",), _data_parallel, devices=True, workers=True, statistics=("synchronized",)),
     "ddp": StrategyRow(("torch",), _ddp, workers=True, statistics=("per_replica",)),

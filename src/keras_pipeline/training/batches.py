@@ -60,13 +60,24 @@ class Data:
         while True:
             order = batch_order(len(self.training.targets), self.seed, epoch)
             for number in range(step, self.steps):
-                indices = order[number * self.batch_size :][: self.batch_size]
-                batch = self.share(self.training, indices, self.weights / np.float32(len(indices)), strategy)
-                if self.deformation:
-                    factors = _own(self.deformation.draw(epoch, number, len(indices)), strategy)
-                    batch = self.deformation.step(batch[0], factors), *batch[1:]
-                yield batch
+                images, targets, weights = self.cut(strategy, epoch, number, 1, order)
+                yield images[0], targets[0], weights[0]
             epoch, step = epoch + 1, 0
+
+    def cut(self, strategy: OpenedStrategy, epoch: int, step: int, count: int, order: NDArray[np.int64]) -> Batch:
+        """The next `count` batches, all of one size, from this step of this epoch on, whose `batch_order` is `order`:
+        (count, images, …). With several workers one at a time."""
+        indices = order[step * self.batch_size :][: count * self.batch_size]
+        size = len(indices) // count
+        images, targets, weights = (
+            array.reshape(count, -1, *array.shape[1:])
+            for array in self.share(self.training, indices, self.weights / np.float32(size), strategy)
+        )
+        if self.deformation:
+            for number in range(count):
+                factors = _own(self.deformation.draw(epoch, step + number, size), strategy)
+                images[number] = self.deformation.step(images[number], factors)
+        return images, targets, weights
 
     def targets(self, labels: NDArray[Any]) -> NDArray[np.float32]:
         """As `task_spec.make_targets`."""

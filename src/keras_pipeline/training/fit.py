@@ -183,6 +183,10 @@ def fit_network(
             steps = numpy_engine.numpy_steps(training, start, look)
         elif fused.can_fuse(model, strategy, data):
             steps = fused.fused_steps(training, look)
+        elif strategy.looped:
+            from keras_pipeline.training.engines.looped import looped_steps
+
+            steps = looped_steps(training, start, look)
         if steps:
             fit_loop.run_epochs(model, *steps, initial_step=start[1], steps_per_epoch=data.steps, **options)
         else:

@@ -1,4 +1,4 @@
-"""Ways to compute the steps of a fit beside Keras' own: many steps as one program, and NumPy, to be read.
+"""Ways to compute the steps of a fit beside Keras' own: many steps as one program or one call, and NumPy, to be read.
 
 Open first: `fused`; to learn, `from_scratch`.
 """
