@@ -73,7 +73,7 @@ AT_ONCE = {
     "models.losses", "models.model_file", "runs.forkserver", "searches.report", "searches.runner", "studies.report",
     "studies.results", "studies.runner", "tracking.served", "training.augmentation", "training.batches",
     "training.compilation", "training.divergence", "training.engines.fused", "training.engines.fused_jax",
-    "training.engines.fused_tensorflow", "training.engines.numpy_engine", "training.engines.vectorized", "training.fit",
+    "training.engines.fused_tensorflow", "training.engines.looped", "training.engines.numpy_engine", "training.engines.vectorized", "training.fit",
     "training.state",
 }  # fmt: skip
 """The modules that import one of them as soon as they are imported; the others do so where they need it."""

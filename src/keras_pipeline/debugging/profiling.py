@@ -57,7 +57,7 @@ class Clock:
 
 
 def profile_strategy(strategy: OpenedStrategy, backend: str, trace: Path, clock: Clock) -> OpenedStrategy:
-    """`strategy` with a fit, step by step, that runs `clock` for TIMED_STEPS, writes a trace of TRACED_STEPS into the
+    """`strategy` with Keras' own fit, a call a step, that runs `clock` for TIMED_STEPS, writes a trace of TRACED_STEPS into the
     folder `trace`, and then raises StoppedError. Each is after WARM_STEPS."""
 
     def fit(model: keras.Sequential, batches: Callable[[], Iterator[Any]], **options: Any) -> None:
