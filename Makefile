@@ -17,6 +17,9 @@ COMPILE = $(ENVIRONMENT)/bin/python -m compileall -qq -j 0 -x '/tests?/' \
 # call in a subfolder need; so it is not in .dvc/config.
 OWN_SITE_CACHE := mkdir -p .dvc-site-cache/repo && chmod 700 .dvc-site-cache \
 	&& $(IN) dvc config --local core.site_cache_dir "$(CURDIR)/.dvc-site-cache"
+# The page of `dvc plots` has its library inside, which DVC's own would load from the network. By a path from .dvc/ on.
+OWN_PLOTS_PAGE := $(IN) python -c 'from keras_pipeline.comparison import interactive; print(interactive.dvc_page())' \
+	> $(ENVIRONMENT)/plots.html && $(IN) dvc config --local plots.html_template ../$(ENVIRONMENT)/plots.html
 
 .DEFAULT_GOAL := help
 
@@ -37,6 +40,7 @@ $(READY): requirements.lock requirements-uv.lock pyproject.toml
 	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@$(call COMPILE,$(IMPORTED))
 	@$(OWN_SITE_CACHE)
+	@$(OWN_PLOTS_PAGE)
 	@touch $@
 
 .PHONY: run
@@ -112,6 +116,10 @@ studies: $(READY) jax torch  ## every study in studies/, its report into docs/st
 schemas: $(READY)  ## schemas/ and docs/params.md, from the code that checks the files
 	@for file in params partial study search; do $(IN) keras-pipeline schema $$file > schemas/$$file.json || exit; done
 	@$(IN) keras-pipeline schema table > docs/params.md
+
+.PHONY: pictures
+pictures: $(READY)  ## the README's pictures, taken anew from real runs (some minutes; needs make browser)
+	@$(IN) python tools/pictures.py
 
 .PHONY: jax
 jax: $(READY)  ## JAX, for train.backend: jax (its tests are skipped without)

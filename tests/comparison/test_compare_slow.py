@@ -46,7 +46,8 @@ def test_a_folder_a_revision_an_experiment_and_a_run_of_mlflow_are_compared(work
             assert f"result:   {letter}: test/accuracy {accuracy:.4f} [" in output
         folder = told(output, "page").removesuffix("/comparison.html")
         assert told(output, "MLflow") == f"an artifact of B's run, {folder}/comparison.html"
-        wanted = {"comparison.html", "comparison.md", "only-A-right.png", "only-B-right.png"}
+        wanted = {"comparison.html", "comparison.md", "curves.png", "classes.png"}
+        wanted |= {"only-A-right.png", "only-B-right.png"}
         for place in (workspace.folder, second.artifacts):
             assert {path.name for path in (place / folder).iterdir()} == wanted
         seen[told(output, "verdict"), told(output, "flipped")] = output
@@ -76,7 +77,8 @@ def test_a_store_that_is_down_is_said_in_a_line_and_images_that_are_not_at_hand_
     done = workspace.run(f"keras-pipeline compare HEAD wider --normalized {tmp_path} --output {tmp_path / 'page'}")
     assert done.code == 0
     assert "Their pictures are left out" in (tmp_path / "page/comparison.md").read_text()
-    assert {path.name for path in (tmp_path / "page").iterdir()} == {"comparison.md", "comparison.html"}
+    left = {"comparison.md", "comparison.html", "curves.png", "classes.png"}
+    assert {path.name for path in (tmp_path / "page").iterdir()} == left
 
 
 @pytest.mark.parametrize(

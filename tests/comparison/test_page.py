@@ -1,5 +1,6 @@
 """How the page of a comparison is written."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from markdown_it import MarkdownIt
 
 from compared_runs import Images
 from keras_pipeline.comparison import page
+from written_pages import pictures, study_content
 
 
 def test_code_stays_code_in_a_table() -> None:
@@ -29,18 +31,19 @@ HOSTILE = (
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_what_a_user_wrote_is_text_on_the_page_and_loads_nothing(hostile: str, tmp_path: Path) -> None:
     """In the name, the question, the discussion and every cell: also where another program shows the Markdown."""
-    row = {"name": hostile, "accuracy": hostile, "interval": "", "seeds": "1", "seconds": "", "verdict": hostile}
-    content = {
-        "study": {"name": hostile}, "question": hostile, "complete": True, "discussion": hostile, "baseline": hostile,
-        "images": 10, "seeds": 1, "rows": [row], "tuned": "", "tuned_names": [], "comparisons": [], "made": hostile,
-        "fixed": [(hostile, hostile)], "done": 1, "total": 1,
-    }  # fmt: skip
-    paths = page.write_page(tmp_path, "report", hostile, content, [], of="study")
-    html, markdown = (path.read_text(encoding="utf-8") for path in paths)
-    assert Images(html).sources == []
-    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in html
+    paths = page.write_page(tmp_path, "report", hostile, study_content(hostile), pictures(hostile), of="study")
+    html, markdown = (path.read_text(encoding="utf-8") for path in paths[:2])
+    assert [source[:22] for source in Images(html).sources] == ["data:image/png;base64,"] * 2
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri" in html
     shown = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
-    assert Images(shown).sources == []
-    for tag in ("<img", "<svg", "<!--", "<?php", "<a "):
+    assert Images(shown).sources == ["report-accuracy.png", "report-curves.png"]
+    for tag in ("<svg", "<!--", "<?php", "<a "):
         assert tag not in shown
     assert shown.count("<tr>") == len([line for line in markdown.splitlines() if line.startswith("| ")])
+
+
+def test_the_contents_are_the_headings(tmp_path: Path) -> None:
+    html = page.write_page(tmp_path, "p", "p", study_content("x"), pictures("x"), of="study")[0].read_text()
+    contents = re.findall(r'<a href="#([^"]+)">([^<]+)</a>', html)
+    assert [text for _, text in contents] == ["Results", "Every seed", "Learning curves", "How it was run"]
+    assert contents == re.findall(r'<h2 id="([^"]+)">([^<]+)</h2>', html)

@@ -1,6 +1,7 @@
 """The page and the lines of a comparison, and the test images that it shows."""
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,10 +55,10 @@ def test_predicted_numbers_are_compared_by_their_errors() -> None:
     assert [found.low, found.high] == pytest.approx([errors.mean() - half, errors.mean() + half], abs=0.15 * half)
     number = r"[+-][\d.]+"
     interval = rf"\[{number}, {number}\] in test/mean_absolute_error"
-    assert re.fullmatch(rf"B is better: -{number[4:]} {interval}: larger than chance among test rows", far.verdict)
-    assert re.fullmatch(rf"no difference larger than chance among test rows: {number} {interval}", close.verdict)
+    assert re.fullmatch(rf"B is better: -{number[4:]} {interval}: larger than chance among test rows", far.verdict())
+    assert re.fullmatch(rf"no difference larger than chance among test rows: {number} {interval}", close.verdict())
     text, _, names = written(a, b, None)
-    assert names == ["comparison.html", "comparison.md"]
+    assert names == ["comparison.html", "comparison.md", "curves.png"]
     assert "paired bootstrap over the 400 test rows" in text
     for word in ("McNemar", "flipped", "images"):
         assert word not in text.replace("train images", "").replace("test images", "")
@@ -75,6 +76,7 @@ def test_the_test_images_are_those_of_a_folder_with_the_digest() -> None:
     images = scaled_arrays(Path("studies/data/digits/0123"), run)
     a, b = made(run=run), made(2)
     Path("studies/data/digits/raw").mkdir()
+    Path("studies/data/digits/.lock").touch()
     folders = list(report.image_folders(a, b, Path("data/normalized")))
     found = two_runs.find_test_images((a, b), folders)
     assert found is not None
@@ -87,6 +89,7 @@ def test_the_test_images_are_those_of_a_folder_with_the_digest() -> None:
 def test_the_test_images_of_a_run_in_a_folder_are_looked_for_beside_it() -> None:
     write(Path("far/studies/runs/one"), record(), outputs(1))
     Path("far/studies/data/digits/0123").mkdir(parents=True)
+    Path("far/studies/data/digits/0123/statistics.json").touch()
     run = find_run.find_run("far/studies/runs/one", nowhere)
     folders = [folder.resolve() for folder in report.image_folders(run, made(2), Path("given"))]
     assert folders[0] == Path("given").resolve()
@@ -115,28 +118,48 @@ def test_the_page_says_all_without_the_test_images() -> None:
     assert found
     assert found.flips
     text, html, names = written(a, b, None)
-    assert names == ["comparison.html", "comparison.md"]
-    assert text.startswith("# `HEAD` against `.`\n\n**B is better: +")
+    assert names == ["comparison.html", "comparison.md", "curves.png", "classes.png"]
+    days = time.strftime("%Y-%m-%d", time.localtime(a.record["started"]))
+    assert text.startswith("# `HEAD` against `.`\n\nBy `keras-pipeline compare HEAD .`: two runs, trained on ")
+    assert f"trained on {days}, commit cccccccccccc.\n\n**. is better: +" in text
     assert report.ONE_SEED in text
     assert "| `host` | `<b>\\|` | `laptop` |" in text
     for metric, value in a.scores.items():
         other = b.scores[metric]
         assert f"| `{metric}` | {value:.4f} | {other:.4f} | {other - value:+.4f} |" in text
     assert f"[{found.compared['test/log_loss'].low:+.4f}, {found.compared['test/log_loss'].high:+.4f}]" in text
-    assert (
-        f"| **A right** | {found.flips.both} | {len(found.flips.only_a)} |\n| **A wrong** | {len(found.flips.only_b)} |"
-        in text
-    )
+    only_a, only_b = len(found.flips.only_a), len(found.flips.only_b)
+    assert f"| `HEAD` **right** | {found.flips.both} | {only_a} |\n| `HEAD` **wrong** | {only_b} |" in text
     assert "Their pictures are left out: the test images are in no folder" in text
     assert "<code>&lt;b&gt;|</code>" in html
-    assert Images(html).sources == []
+    sources = Images(html).sources
+    assert len(sources) == 2
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert "{" not in text
+
+
+def test_the_page_calls_the_runs_by_what_differs_and_compares_each_class() -> None:
+    a, b = made(1, 0.7), made(2, 0.95)
+    b.record["params"] |= {"model.dropout": 0.5}
+    found = two_runs.compare_answers(a, b)
+    assert found
+    text, html, _ = written(a, b, None)
+    assert text.startswith("# `dropout=0.3` against `dropout=0.5`\n")
+    assert "**dropout=0.5 is better: +" in text
+    assert "<title>dropout=0.3 against dropout=0.5</title>" in html
+    assert re.search(r" (A|B) (is|right|wrong)\b", text) is None
+    rows = re.findall(r"(?m)^\| (\d) \| (\d+) \| \S+ \[\S+, \S+\] \| (\d+) \| (\d+) \| (?:< )?[\d.e-]+ \|$", text)
+    assert [row[0] for row in rows] == list("0123456789")
+    flips = found.flips
+    assert flips
+    counts = [sum(int(row[column]) for row in rows) for column in (1, 2, 3)]
+    assert counts == [IMAGES, len(flips.only_a), len(flips.only_b)]
 
 
 def test_runs_with_other_test_images_are_not_paired() -> None:
     a, b = made(1), made(2, run=with_data("labels"))
     text, _, _ = written(a, b, None)
-    assert "**A and B were tested on different images, or asked different things of them: their metrics stand" in text
+    assert "**The two runs were tested on different images, or asked different things of them: their metrics" in text
     assert "| `test_labels.npy` | `26c000000000` | `eeeeeeeeeeee` |" in text
     assert f"| `test/accuracy` | {a.scores['test/accuracy']:.4f} | {b.scores['test/accuracy']:.4f} |" in text
     for word in ("McNemar", "flipped", "95 %", report.ONE_SEED):
@@ -149,12 +172,12 @@ def test_runs_with_other_test_images_are_not_paired() -> None:
 def test_a_run_compared_with_itself_is_told_so() -> None:
     a, b = made(1, asked="HEAD"), made(1, asked=".")
     text, _, _ = written(a, b, None)
-    assert "**A and B are one and the same run.**" in text
+    assert "**The two are one and the same run.**" in text
     assert "Nothing that is recorded" in text
-    assert "None: both have the same ones right." in text
+    assert "No image flipped: both have the same ones right." in text
     lines = list(report.summary_lines(a, b, {}, two_runs.compare_answers(a, b)))
     assert "differs:  nothing that is recorded" in lines
-    assert lines[-1] == "verdict:  A and B are one and the same run"
+    assert lines[-1] == "verdict:  the two are one and the same run"
 
 
 def test_the_lines_say_what_differed_the_accuracies_and_the_verdict() -> None:
@@ -176,7 +199,7 @@ def test_the_lines_say_what_differed_the_accuracies_and_the_verdict() -> None:
     assert (
         f"flipped:  only A has {len(found.flips.only_a)} test images right, only B {len(found.flips.only_b)}" in lines
     )
-    assert lines[-2:] == [f"verdict:  {found.verdict}", f"          {report.ONE_SEED}"]
+    assert lines[-2:] == [f"verdict:  {found.verdict()}", f"          {report.ONE_SEED}"]
 
 
 def test_a_network_of_no_use_is_said() -> None:

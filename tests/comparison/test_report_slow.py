@@ -24,31 +24,29 @@ def test_the_images_that_flipped_are_drawn_both_ways_and_are_inside_the_page(mon
     monkeypatch.setattr(report.figures, "draw_flipped", kept)
     run = record()
     images = scaled_arrays(Path("data/normalized"), run)
-    a, b = made(1, 0.75, run), made(2, 0.95)
+    a, b = made(1, 0.75, run, "relu"), made(2, 0.95, asked="sigmoid")
     b.record["dataset"] = run["dataset"]
     found = two_runs.compare_answers(a, b)
     assert found
     assert found.flips
     assert len(found.flips.only_a) < 36 < len(found.flips.only_b)
     text, html, names = written(a, b, images)
-    assert names[2:] == ["only-A-right.png", "only-B-right.png"]
-    assert (
-        f"![A right, B wrong: all {len(found.flips.only_a)}, those first that B is surest of](only-A-right.png)" in text
-    )
-    assert (
-        f"![B right, A wrong: 36 of {len(found.flips.only_b)}, those first that A is surest of](only-B-right.png)"
-        in text
-    )
+    assert names[2:] == ["curves.png", "classes.png", "only-A-right.png", "only-B-right.png"]
+    only_a, only_b = len(found.flips.only_a), len(found.flips.only_b)
+    first = "the most confident mistakes first"
+    assert f"![relu right, sigmoid wrong: all {only_a}, {first}](only-A-right.png)" in text
+    assert f"![sigmoid right, relu wrong: 36 of {only_b}, {first}](only-B-right.png)" in text
+    assert drawn[0].get_suptitle() == f"relu right, sigmoid wrong\nall {only_a}, {first}"
     sources = Images(html).sources
-    assert len(sources) == 2
+    assert len(sources) == 4
     assert all(source.startswith("data:image/png;base64,iVBOR") for source in sources)
     assert [len(figure.axes) for figure in drawn] == [len(found.flips.only_a), 36]
     for figure, chosen in zip(drawn, (found.flips.only_a, found.flips.only_b), strict=True):
         for axes, index in zip(figure.axes, chosen, strict=False):
             told = [f"true {LABELS[index]}"]
-            for letter, one in (("A", a), ("B", b)):
+            for name, one in (("relu", a), ("sigmoid", b)):
                 row = multiclass.probabilities(one.outputs)[index]
-                told.append(f"{letter}: {row.argmax()}  {row.max():.2f}")
+                told.append(f"{name}: {row.argmax()}  {row.max():.2f}")
             assert axes.get_title() == "\n".join(told)
             np.testing.assert_array_equal(axes.images[0].get_array(), images[index, :, :, 0])
     monkeypatch.undo()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 from scipy import stats
+from statsmodels.stats import multitest
 
 from compared_runs import CLASSES, IMAGES, LABELS, NONE, made, nowhere, record, with_data
 from keras_pipeline.comparison import find_run, two_runs
@@ -120,6 +121,40 @@ def test_the_intervals_are_those_of_a_paired_bootstrap() -> None:
         assert compared.high == pytest.approx(drawn.confidence_interval.high, abs=0.1 * width)
 
 
+def test_each_class_is_compared_and_its_p_corrected() -> None:
+    a, b = made(1, 0.7), made(2, 0.95)
+    found = two_runs.compare_answers(a, b)
+    assert found
+    assert list(found.recalls) == list(range(10))
+    recalls = [sklearn.metrics.recall_score(LABELS, run.outputs.argmax(axis=1), average=None) for run in (a, b)]
+    assert [one.difference for one in found.recalls.values()] == pytest.approx(list(recalls[1] - recalls[0]))
+    p_values = [one.p for one in found.recalls.values()]
+    assert [one.p_adjusted for one in found.recalls.values()] == pytest.approx(
+        multitest.multipletests(p_values, method="holm")[1].tolist()
+    )
+    assert min(p_values) < min(one.p_adjusted for one in found.recalls.values())
+
+
+PARAMS = [("model.dropout", "0.3", "0.5"), ("train.optimizer.name", "adam", "sgd"), ("train.epochs", "5", "6")]
+
+
+@pytest.mark.parametrize(
+    ("differing", "names"),
+    [
+        ({}, ("", "")),
+        ({"params": PARAMS[:1], "code": [("commit", "a", "b")]}, ("dropout=0.3", "dropout=0.5")),
+        ({"params": PARAMS[:2]}, ("dropout=0.3, optimizer=adam", "dropout=0.5, optimizer=sgd")),
+        ({"params": PARAMS}, ("dropout=0.3, optimizer=adam, …", "dropout=0.5, optimizer=sgd, …")),
+        ({"params": [("seed", "1", two_runs.LACKING)]}, ("seed=1", "seed=–")),
+        ({"params": [("model.layers", "x" * 99, "[]")]}, (f"layers={'x' * 24}", "layers=[]")),
+        ({"code": [("digest", "1", "2"), ("commit", "ab", "cd")]}, ("commit=ab", "commit=cd")),
+        ({"data": [("dataset", "mnist", "digits")]}, ("", "")),
+    ],
+)
+def test_runs_are_called_by_what_differs(differing: dict[str, two_runs.Rows], names: tuple[str, str]) -> None:
+    assert two_runs.distinguishing_names(differing) == names
+
+
 def test_the_surest_mistakes_come_first() -> None:
     found = two_runs.compare_answers(made(1), made(2))
     assert found
@@ -133,7 +168,7 @@ def test_the_surest_mistakes_come_first() -> None:
 def test_the_verdict_says_what_chance_could_do() -> None:
     same = two_runs.compare_answers(made(1), made(1))
     assert same is not None
-    assert same.verdict == "no difference: both have the same test images right"
+    assert same.verdict() == "no difference: both have the same test images right"
     number = r"[+-]?\d+\.\d\d"
     close = two_runs.compare_answers(made(1), made(2))
     assert close is not None
@@ -141,7 +176,7 @@ def test_the_verdict_says_what_chance_could_do() -> None:
     assert re.fullmatch(
         rf"no difference larger than chance among test images: {number} points \[{number}, {number}\], "
         r"McNemar's p 0\.\d+",
-        close.verdict,
+        close.verdict(),
     )
     for first, second, word in ((0.7, 0.95, "better"), (0.95, 0.7, "worse")):
         far = two_runs.compare_answers(made(1, first), made(2, second))
@@ -149,7 +184,7 @@ def test_the_verdict_says_what_chance_could_do() -> None:
         assert re.fullmatch(
             rf"B is {word}: {number} points \[{number}, {number}\], McNemar's p < 1e-6: larger than chance among "
             "test images",
-            far.verdict,
+            far.verdict(),
         )
 
 

@@ -58,7 +58,8 @@ HEAVY: dict[str, set[str]] = {
     "torch": {"debugging", "distribution", "models"},
     "keras": {"debugging", "distribution", "models", "runs", "tracking", "training"},
     "mlflow": {"notebook", "runs", "tracking"},
-    "matplotlib": {"evaluation", "runs", "searches", "studies"},
+    "matplotlib": {"comparison", "evaluation", "runs", "searches", "studies"},
+    "vl_convert": {"comparison"},
     "sklearn": {"evaluation", "sources"},
     "optuna": {"searches"},
     "scipy": {"comparison", "evaluation", "studies"},
@@ -67,13 +68,15 @@ HEAVY: dict[str, set[str]] = {
 }  # fmt: skip
 """The only packages that import each of these, at whatever place in their source."""
 AT_ONCE = {
-    "comparison.find_run", "comparison.page", "comparison.report", "comparison.statistics", "comparison.two_runs",
+    "comparison.figures", "comparison.find_run", "comparison.page", "comparison.report", "comparison.statistics",
+    "comparison.two_runs",
     "debugging.profiling", "distribution.fit_loop", "distribution.tensorflow_replicas", "distribution.torch_replicas",
     "evaluation.binary", "evaluation.multiclass", "evaluation.figures", "evaluation.regression", "evaluation.reports",
-    "models.losses", "models.model_file", "runs.forkserver", "searches.report", "searches.runner", "studies.report",
-    "studies.results", "studies.runner", "tracking.served", "training.augmentation", "training.batches",
-    "training.compilation", "training.divergence", "training.engines.fused", "training.engines.fused_jax",
-    "training.engines.fused_tensorflow", "training.engines.looped", "training.engines.numpy_engine", "training.engines.vectorized", "training.fit",
+    "models.losses", "models.model_file", "runs.forkserver", "searches.report", "searches.runner",
+    "studies.figures", "studies.report", "studies.results", "studies.runner", "tracking.served",
+    "training.augmentation", "training.batches", "training.compilation", "training.divergence",
+    "training.engines.fused", "training.engines.fused_jax", "training.engines.fused_tensorflow",
+    "training.engines.looped", "training.engines.numpy_engine", "training.engines.vectorized", "training.fit",
     "training.state",
 }  # fmt: skip
 """The modules that import one of them as soon as they are imported; the others do so where they need it."""

@@ -27,7 +27,11 @@ def test_a_good_file_knows_which_keys_are_whole(tmp_path: Path) -> None:
         ("seeds: [2, 3]", "seeds: [2, 1]", "s.yaml:5:8: seeds: 1 is the trials' own seed."),
         ("seeds: [2, 3]", "seeds: [2, 2]", "s.yaml:5:8: seeds: a seed stands twice."),
         ("seeds: [2, 3]", "seeds: [2]", "s.yaml:5:8: seeds: "),
-        ("log: true", "log: true, step: 1", "s.yaml:7:76: space.'train.optimizer.learning_rate'.step: a range by its"),
+        (
+            "log: true",
+            "log: true, step: 1",
+            "s.yaml:7:76: space.'train.optimizer.learning_rate'.step: a range on a",
+        ),
         ("low: 0.0001", "low: 0.0", "s.yaml:7:40: space.'train.optimizer.learning_rate'.low: 0.0 has no logarithm."),
         ("high: 0.1", "high: 0.00001", "s.yaml:7:54: space.'train.optimizer.learning_rate'.high: 1e-05 is not above"),
         ("high: 0.1", "high: 2000", "s.yaml:7:54: train.optimizer.learning_rate: 2000 is out of range."),

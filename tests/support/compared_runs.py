@@ -120,7 +120,7 @@ def scaled_arrays(folder: Path, run: dict[str, Any]) -> NDArray[np.float32]:
 
 
 class Images(HTMLParser):
-    """What a page loads."""
+    """What a page without a plot loads: its links lead to itself."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -129,7 +129,8 @@ class Images(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert tag not in ("script", "link", "iframe")
-        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+        loaded = [value or "" for name, value in attrs if name in ("src", "href")]
+        self.sources += [value for value in loaded if not value.startswith("#part-")]
 
 
 def written(a: FoundRun, b: FoundRun, images: NDArray[np.float32] | None) -> tuple[str, str, list[str]]:

@@ -1,15 +1,17 @@
 """What the comparison of two runs says: a few lines, and a page for people."""
 
 import re
+import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_pipeline.comparison import page, statistics
+from keras_pipeline.comparison import figures as comparison_figures
+from keras_pipeline.comparison import page, statistics, two_runs
 from keras_pipeline.comparison.find_run import FoundRun
 from keras_pipeline.comparison.two_runs import LACKING, AnswerComparison, Flips, Rows
 from keras_pipeline.config.tasks import format_headline, format_score
@@ -19,12 +21,14 @@ from keras_pipeline.records.git import describe_git
 NAME = "comparison"
 MOST_PICTURES = 36
 MOST_LINES = 8
-ONE_SEED = "One run each says nothing of other seeds: the next seed may turn it (`keras-pipeline study` asks that)."
+LONGEST_LINE = 50
+"""Of the title of a small picture."""
+ONE_SEED = "This is one run each. Another seed may turn it round: `keras-pipeline study` compares over several seeds."
 OTHER_IMAGES = (
-    "A and B were tested on different images, or asked different things of them: their metrics stand side by side, and "
-    "nothing says what of the difference is chance"
+    "the two runs were tested on different images, or asked different things of them: their metrics are shown side by "
+    "side, and nothing says how much of the difference is chance"
 )
-SAME_RUN = "A and B are one and the same run"
+SAME_RUN = "the two are one and the same run"
 
 
 def report_name(a: FoundRun, b: FoundRun) -> str:
@@ -43,8 +47,13 @@ def image_folders(a: FoundRun, b: FoundRun, normalized: Path) -> Iterator[Path]:
         if run.folder:
             yield run.folder / "data" / "normalized"
             if run.folder.resolve().parent.name == "runs":  # of a study
-                yield from sorted(run.folder.resolve().parents[1].glob("data/*/*"))
-    yield from sorted(Path("studies", "data").glob("*/*"))
+                yield from _scaled(run.folder.resolve().parents[1] / "data")
+    yield from _scaled(Path("studies", "data"))
+
+
+def _scaled(data: Path) -> Iterator[Path]:
+    """What studies made, by dataset; files and folders of other kinds are among them."""
+    yield from sorted(path.parent for path in data.glob("*/*/statistics.json"))
 
 
 def summary_lines(
@@ -78,10 +87,10 @@ def _differing(differing: dict[str, Rows]) -> Iterator[str]:
             yield f"{kind}: and {len(rows) - MOST_LINES} more, on the page"
 
 
-def _verdict(a: FoundRun, b: FoundRun, answers: AnswerComparison | None) -> str:
+def _verdict(a: FoundRun, b: FoundRun, answers: AnswerComparison | None, name_of_b: str = "B") -> str:
     if a.record["key"] == b.record["key"]:
         return SAME_RUN
-    return answers.verdict if answers else OTHER_IMAGES
+    return answers.verdict(name_of_b) if answers else OTHER_IMAGES
 
 
 def _warning(a: FoundRun, b: FoundRun, answers: AnswerComparison | None) -> str:
@@ -96,37 +105,54 @@ def write_report(
     images: NDArray[np.float32] | None,
     folder: Path,
 ) -> list[Path]:
-    """Write comparison.md, comparison.html and a picture for each direction in which test images flipped into `folder`;
-    their paths. `images`: the test images, if they are at hand."""
-    pictures: list[page.Picture] = []
-    left_out = ""
+    """Write comparison.html, comparison.md and their pictures into `folder`, instead of those of an
+    earlier comparison there; their paths. `images`: the test images, if they are at hand."""
+    names = run_names(a, b, differing)
     flips = answers.flips if answers else None
+    left_out = ""
+    pictures = _result_pictures(a, b, answers, names)
+    flipped: list[page.Picture] = []
     if flips and images is None and len(flips.only_a) + len(flips.only_b):
         left_out = (
             "Their pictures are left out: the test images are in no folder of scaled arrays here that has them "
             "unaltered. `dvc repro normalize` writes data/normalized; `--normalized` names another folder."
         )
     elif flips and images is not None:
-        pictures = list(_pictures(a, b, flips, images))
-    for stale in folder.glob("only-*.png"):
-        stale.unlink()
+        flipped = list(_flipped_pictures(a, b, flips, images, names))
+    for stale in (*folder.glob("only-*.png"), folder / "curves.png", folder / "classes.png"):
+        stale.unlink(missing_ok=True)
+    verdict = _verdict(a, b, answers, names[1])
     content = {
-        "a": a,
-        "b": b,
-        "verdict": _verdict(a, b, answers),
+        "command": f"keras-pipeline compare {a.requested_name} {b.requested_name}",
+        "days": " and ".join(dict.fromkeys(_day(run, "%Y-%m-%d") for run in (a, b))),
+        "commits": ", ".join(dict.fromkeys(describe_git(run.record["git"]) for run in (a, b))),
+        "names": names,
+        "verdict": page.capitalized(verdict),
         "warning": _warning(a, b, answers),
         "runs": _runs(a, b),
         "differing": differing,
         "metrics": list(_metrics(a, b, answers)),
         "answers": answers,
         "flips": flips,
+        "flipped": flipped,
+        "classes": list(_classes(a, answers)),
         "p": statistics.format_p(answers.compared["test/accuracy"].p) if answers and flips else "",
+        "things": a.task.things,
         "tested": _tested(a),
         "left_out": left_out,
     }
-    return page.write_page(
-        folder, NAME, f"{a.requested_name} against {b.requested_name}", content, pictures, of="compare"
-    )
+    every = pictures | {picture.file: picture for picture in flipped}
+    return page.write_page(folder, NAME, f"{names[0]} against {names[1]}", content, every, of="compare")
+
+
+def run_names(a: FoundRun, b: FoundRun, differing: Mapping[str, Rows]) -> tuple[str, str]:
+    """What the two are called on the page: what tells them apart, else what they were asked for as, else A and B."""
+    asked = a.requested_name, b.requested_name
+    return next(pair for pair in (two_runs.distinguishing_names(differing), asked, ("A", "B")) if pair[0] != pair[1])
+
+
+def _day(run: FoundRun, form: str) -> str:
+    return time.strftime(form, time.localtime(run.record["started"]))
 
 
 def _runs(a: FoundRun, b: FoundRun) -> Rows:
@@ -136,9 +162,9 @@ def _runs(a: FoundRun, b: FoundRun) -> Rows:
         record = run.record
         return {
             "run": record["name"],
-            "found": run.location,
+            "where": run.location,
             "key": record["key"],
-            "trained": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["started"])),
+            "trained": _day(run, "%Y-%m-%d %H:%M:%S"),
             "epochs": str(len(record["history"])),
             "training": f"{record['train_seconds']:.0f} s",
             "commit": describe_git(record["git"]),
@@ -158,26 +184,85 @@ def _metrics(a: FoundRun, b: FoundRun, answers: AnswerComparison | None) -> Iter
             "a": LACKING if ours is None else format_score(ours),
             "b": LACKING if theirs is None else format_score(theirs),
             "difference": LACKING if ours is None or theirs is None else format_score(theirs - ours, "+"),
-            "interval": f"[{found.low:+.4f}, {found.high:+.4f}]" if found else "",
+            "interval": f"[{found.low:+.4f}, {found.high:+.4f}]" if found else LACKING,
         }
 
 
-def _pictures(a: FoundRun, b: FoundRun, flips: Flips, images: NDArray[np.float32]) -> Iterator[page.Picture]:
-    for letter, other, chosen in (("A", "B", flips.only_a), ("B", "A", flips.only_b)):
+def _classes(a: FoundRun, answers: AnswerComparison | None) -> Iterator[dict[str, str]]:
+    names = a.record["dataset"]["class_names"]
+    for label, found in (answers.recalls if answers else {}).items():
+        only_a, only_b = found.flipped[0].only_baseline, found.flipped[0].only_variant
+        yield {
+            "name": names[label],
+            "images": str(int(np.count_nonzero(a.labels == label))),
+            "difference": f"{100 * found.difference:+.2f} [{100 * found.low:+.2f}, {100 * found.high:+.2f}]",
+            "only_a": str(only_a),
+            "only_b": str(only_b),
+            "p": statistics.format_p(found.p_adjusted),
+        }
+
+
+def _result_pictures(
+    a: FoundRun, b: FoundRun, answers: AnswerComparison | None, names: tuple[str, str]
+) -> dict[str, page.Picture]:
+    drawn = {}
+    histories = {name: _history(run) for name, run in zip(names, (a, b), strict=True)}
+    columns = [set(history) for history in histories.values()]
+    metrics = [
+        metric
+        for metric in ("loss", "accuracy", "mean_absolute_error")
+        if all({f"train/{metric}", f"val/{metric}"} <= one for one in columns)
+    ]
+    if metrics:
+        figure = comparison_figures.draw_histories(histories, metrics)
+        drawn["curves"] = page.Picture("curves.png", "Learning curves of both runs", figure)
+    if answers and answers.recalls and a.record["key"] != b.record["key"]:
+        class_names = a.record["dataset"]["class_names"]
+        found = {
+            f"{class_names[label]} ({np.count_nonzero(a.labels == label)} images)": (
+                one.difference, one.low, one.high, one.real,
+            )
+            for label, one in answers.recalls.items()
+        }  # fmt: skip
+        quantity = f"recall of {names[1]} minus {names[0]}"
+        figure = comparison_figures.draw_differences(found, quantity, "larger than chance")
+        drawn["classes"] = page.Picture("classes.png", "Difference of the recall of each class", figure)
+    return drawn
+
+
+def _history(run: FoundRun) -> dict[str, list[float]]:
+    rows = run.record["history"]
+    return {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
+
+
+def _flipped_pictures(
+    a: FoundRun, b: FoundRun, flips: Flips, images: NDArray[np.float32], names: tuple[str, str]
+) -> Iterator[page.Picture]:
+    short = names
+    if all(name.count("=") == 1 for name in names):
+        short = names[0].partition("=")[2], names[1].partition("=")[2]
+    if max(map(len, short)) > figures.LONGEST_NAME:
+        short = "A", "B"
+    explained = [f"{one}: {name}" for one, name in zip(short, names, strict=True) if short == ("A", "B") != names]
+    for letter, (right, wrong), chosen in (("A", names, flips.only_a), ("B", names[::-1], flips.only_b)):
         if not len(chosen):
             continue
         shown = chosen[:MOST_PICTURES]
         count = f"{len(shown)} of {len(chosen)}" if len(shown) < len(chosen) else f"all {len(chosen)}"
-        text = f"{letter} right, {other} wrong: {count}"
-        order = f"those first that {other} is surest of"
+        text = f"{right} right, {wrong} wrong: {count}, the most confident mistakes first"
+        lines = [
+            *textwrap.wrap(f"{right} right, {wrong} wrong", LONGEST_LINE),
+            *explained,
+            f"{count}, the most confident mistakes first",
+        ]
         figure = figures.draw_flipped(
             images[shown],
             a.labels[shown].tolist(),
-            {"A": _given(a, shown), "B": _given(b, shown)},
+            {name: _given(run, shown) for name, run in zip(short, (a, b), strict=True)},
             a.record["dataset"]["class_names"],
-            f"{text}\n{order}",
+            "\n".join(lines),
         )
-        yield page.Picture(f"only-{letter}-right.png", f"{text}, {order}", figure)
+        yield page.Picture(f"only-{letter}-right.png", text, figure)
 
 
 def _given(run: FoundRun, shown: NDArray[np.intp]) -> tuple[Sequence[int], Sequence[float]]:

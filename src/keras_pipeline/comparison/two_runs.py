@@ -1,7 +1,7 @@
 """Two runs, A and B, held against each other: what differs in what they were made of, and in their answers."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from keras_pipeline.records.record import MACHINE_TITLES, RunRecord
 Rows = list[tuple[str, str, str]]
 """What differs: its name, A's value, B's."""
 LACKING = "–"
+MOST_IN_A_NAME = 2
+LONGEST_VALUE = 24
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,17 @@ class Flips:
 @dataclass(frozen=True)
 class AnswerComparison:
     """The answers of two runs to the same test images, or rows of a table: differences by metric, B minus A, that which
-    the verdict is of first. Accuracy has McNemar's exact test, the others an interval only. `flips`: of classes."""
+    the verdict is of first. Accuracy has McNemar's exact test, the others an interval only. `flips`: of classes;
+    `recalls`: of the share of each class that is right, by its number, p corrected for so many classes by Holm's
+    method."""
 
     compared: dict[str, Comparison]
     flips: Flips | None
+    recalls: Mapping[int, Comparison] = field(default_factory=dict)
 
-    @property
-    def verdict(self) -> str:
-        """In words, what of the difference other test images would not undo; points are hundredths of the images."""
+    def verdict(self, b: str = "B") -> str:
+        """In words, what of the difference other test images would not undo; points are hundredths of the images, `b`
+        what B is called."""
         metric, found = next(iter(self.compared.items()))
         if not self.flips:
             real, better, things = not found.low <= 0 <= found.high, found.difference < 0, "rows"
@@ -57,7 +62,7 @@ class AnswerComparison:
             rest = f"points [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
             rest += f", McNemar's p {statistics.format_p(found.p)}"
         if real:
-            return f"B is {'better' if better else 'worse'}: {amount} {rest}: larger than chance among test {things}"
+            return f"{b} is {'better' if better else 'worse'}: {amount} {rest}: larger than chance among test {things}"
         return f"no difference larger than chance among test {things}: {amount} {rest}"
 
 
@@ -70,6 +75,26 @@ def find_differences(a: RunRecord, b: RunRecord) -> dict[str, Rows]:
         if rows := [row for row in rows if row[1] != row[2]]:
             found[kind] = rows
     return found
+
+
+def distinguishing_names(differing: Mapping[str, Rows]) -> tuple[str, str]:
+    """What to call the two runs, by what differs: its params, else its commit; two empty names where neither does."""
+    rows = differing.get("params", [])
+    if not rows:
+        rows = [row for row in differing.get("code", []) if row[0] == "commit"]
+    return _name(rows, 1), _name(rows, 2)
+
+
+def _name(rows: Rows, column: int) -> str:
+    """Those of a few params, by the last parts of their keys."""
+    shown = [f"{_short_key(row[0])}={row[column][:LONGEST_VALUE]}" for row in rows[:MOST_IN_A_NAME]]
+    return ", ".join([*shown, "…"] if len(rows) > len(shown) else shown)
+
+
+def _short_key(key: str) -> str:
+    """The last part that says something: of train.optimizer.name the optimizer, of model.dropout dropout."""
+    *blocks, last = key.split(".")
+    return blocks[-1] if last == "name" and blocks else last
 
 
 def _told(record: RunRecord) -> dict[str, dict[str, str]]:
@@ -150,7 +175,17 @@ def compare_answers(a: FoundRun, b: FoundRun) -> AnswerComparison | None:
             int(np.count_nonzero(right[0] & right[1])),
             int(np.count_nonzero(~right[0] & ~right[1])),
         ),
+        _compare_recalls(right, a.labels),
     )
+
+
+def _compare_recalls(right: Sequence[NDArray[np.bool_]], labels: NDArray[Any]) -> dict[int, Comparison]:
+    found = {}
+    for label in np.unique(labels).tolist():
+        of_class = labels == label
+        found[label] = statistics.compare_settings(right[1][None, of_class], right[0][None, of_class])
+    adjusted = statistics.holm_adjusted([one.p for one in found.values()])
+    return {label: replace(one, p_adjusted=p) for (label, one), p in zip(found.items(), adjusted, strict=True)}
 
 
 def _surest(wrong: FoundRun, flipped: NDArray[np.bool_]) -> NDArray[np.intp]:

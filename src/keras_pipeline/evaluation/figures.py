@@ -202,7 +202,7 @@ def _grid(images: NDArray[np.floating[Any]], titles: Sequence[str], title: str) 
     lines = max(1, math.ceil(len(images) / side))
     height = 1.65 + 0.15 * max([2, *(title.count("\n") + 1 for title in titles)])
     figure = Figure(figsize=(max(6.0, 1.75 * side), 0.8 + height * lines), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     for index, image in enumerate(images):
         axes = figure.add_subplot(lines, side, index + 1)
         axes.imshow(image[:, :, 0], cmap="gray", vmin=float(images.min()), vmax=float(images.max()))

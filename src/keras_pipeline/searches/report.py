@@ -2,7 +2,8 @@
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence, Set
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,24 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from keras_pipeline.comparison import page
 from keras_pipeline.core import files
 from keras_pipeline.evaluation.figures import BLUE, GREY, VERMILION
+from keras_pipeline.records.git import describe_git
 from keras_pipeline.runs import run
 from keras_pipeline.runs.folders import Folders
 from keras_pipeline.runs.pool import format_duration
 from keras_pipeline.runs.run import Values, short_value
-from keras_pipeline.searches.search import BASELINE, WINNER, Search, describe_values
+from keras_pipeline.searches.search import BASELINE, WINNER, Dimension, Search, describe_values
 from keras_pipeline.searches.trials import TrialResult, best_trial
 from keras_pipeline.studies.results import VariantResult, collect_results, compare_variants
 
 COLUMNS = 2
+LONGEST_CHOICE = 24
+MOST_LETTERS = 40
+"""Of the names of all choices, side by side below a panel; more are slanted."""
 
 
 def draw_history(trial_results: Sequence[TrialResult], metric: str, *, highest: bool) -> Figure:
@@ -46,30 +51,54 @@ def draw_history(trial_results: Sequence[TrialResult], metric: str, *, highest: 
     return figure
 
 
-def draw_slices(
-    trial_results: Sequence[TrialResult], keys: Sequence[str], metric: str, logarithmic: Set[str]
-) -> Figure:
-    """A panel for each key: the metric of every trial by its value, on an axis by its logarithm for `logarithmic`."""
-    rows = -(-len(keys) // COLUMNS)
-    figure = Figure(figsize=(9, 3.2 * rows), layout="constrained")
+def draw_slices(trial_results: Sequence[TrialResult], space: Mapping[str, Dimension], metric: str) -> Figure:
+    """A panel for each key: the metric of every trial by its value, on an axis that shows the whole space, all choices
+    of it or the range from its least value to its greatest."""
+    rows = -(-len(space) // COLUMNS)
+    figure = Figure(figsize=(10, 3.6 * rows), layout="constrained")
     panels = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False).flatten()
-    for axes, key in zip(panels, keys, strict=False):
+    for axes, (key, dimension) in zip(panels, space.items(), strict=False):
         values = [one.values[key] for one in trial_results]
-        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        if dimension.choices is None:
             _points(axes, list(zip(values, trial_results, strict=True)))
-            if key in logarithmic:
-                axes.set_xscale("log")
+            low, high = float(dimension.low or 0), float(dimension.high or 0)
+            _show_range(axes, low, high, logarithmic=dimension.log)
         else:
-            names = sorted({json.dumps(value) for value in values})
-            _points(axes, [(names.index(json.dumps(one.values[key])), one) for one in trial_results])
-            shown = [short_value(json.loads(name))[:24] for name in names]
-            axes.set_xticks(range(len(names)), shown, parse_math=False)
-        axes.set_xlabel(key, parse_math=False)
+            names = [json.dumps(value) for value in dimension.choices]
+            _points(
+                axes, [(names.index(json.dumps(value)), one) for value, one in zip(values, trial_results, strict=True)]
+            )
+            shown = [_shortened(short_value(value)) for value in dimension.choices]
+            axes.set_xticks(range(len(names)), shown, parse_math=False, rotation_mode="anchor")
+            axes.set_xlim(-0.5, len(names) - 0.5)
+            if sum(map(len, shown)) > MOST_LETTERS:
+                for label in axes.get_xticklabels():
+                    label.set(rotation=30, ha="right", va="center")
+        axes.set_xlabel(f"{key} (log scale)" if dimension.log else key, parse_math=False)
         axes.grid(alpha=0.3)
-    for axes in panels[len(keys) :]:
+    for axes in panels[len(space) :]:
         axes.set_axis_off()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2)
     figure.supylabel(metric)
     return figure
+
+
+def _show_range(axes: Axes, low: float, high: float, *, logarithmic: bool) -> None:
+    if logarithmic:
+        axes.set_xscale("log")
+        margin = (high / low) ** 0.04
+        axes.set_xlim(low / margin, high * margin)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 10**4 else (1.0,)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_CHOICE else f"{text[: LONGEST_CHOICE - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _points(axes: Axes, pairs: Sequence[tuple[Any, TrialResult]]) -> None:
@@ -161,7 +190,9 @@ def write_search_report(outcome: SearchOutcome, importances: Mapping[str, float]
     """Write NAME.html, NAME.md, the figures, NAME.json and, where there is one, NAME.diff into `folder`; the paths of
     all, in this order. The HTML asks nothing of any other file or server."""
     name = outcome.search.name
-    written = page.write_page(folder, name, name, _content(outcome, importances), list(_pictures(outcome)), of="search")
+    content = _content(outcome, importances)
+    goal = outcome.search.settings.goal
+    written = page.write_page(folder, name, goal, content, dict(_pictures(outcome)), of="search")
     numbers, change = folder / f"{name}.json", folder / f"{name}.diff"
     files.write_json(numbers, _numbers(outcome, importances))
     if not outcome.diff:
@@ -186,9 +217,14 @@ def _content(outcome: SearchOutcome, importances: Mapping[str, float]) -> dict[s
     )
     ended = [one for one in outcome.trial_results if one.state != "running"]
     seconds = [one.seconds for one in outcome.trial_results if one.seconds is not None]
+    records = [result.record for one in outcome.variants for result in one.results]
+    moments = [pick(record["started"] for record in records) for pick in (min, max) if records]
     return {
         "name": search.name,
         "goal": settings.goal,
+        "command": f"keras-pipeline search run {search.name}",
+        "commits": ", ".join(sorted({describe_git(record["git"]) for record in records})),
+        "days": " to ".join(dict.fromkeys(time.strftime("%Y-%m-%d", time.gmtime(moment)) for moment in moments)),
         "metric": settings.metric,
         "wanted": "the highest" if settings.maximize else "the lowest",
         "verdict": outcome.verdict,
@@ -221,7 +257,7 @@ def _content(outcome: SearchOutcome, importances: Mapping[str, float]) -> dict[s
 def _range(dimension: Mapping[str, Any]) -> str:
     if "choices" in dimension:
         return ", ".join(json.dumps(one) for one in dimension["choices"])
-    scale = ", by its logarithm" if dimension.get("log") else ""
+    scale = " (log scale)" if dimension.get("log") else ""
     steps = f", in steps of {dimension['step']}" if "step" in dimension else ""
     return f"{dimension['low']} to {dimension['high']}{scale}{steps}"
 
@@ -232,15 +268,14 @@ def _row(search: Search, one: TrialResult) -> dict[str, str]:
     return {"number": str(one.number), "value": f"{one.value:.4f}", "point": point, "seconds": seconds}
 
 
-def _pictures(outcome: SearchOutcome) -> Iterator[page.Picture]:
+def _pictures(outcome: SearchOutcome) -> Iterator[tuple[str, page.Picture]]:
     name, search, metric = outcome.search.name, outcome.search, outcome.search.settings.metric
     if not any(one.epochs for one in outcome.trial_results):
         return
     figure = draw_history(outcome.trial_results, metric, highest=bool(search.settings.maximize))
-    yield page.Picture(f"{name}-history.png", "Trial by trial", figure)
-    logarithmic = {key for key, one in search.settings.space.items() if one.log}
-    figure = draw_slices(outcome.trial_results, list(search.settings.space), metric, logarithmic)
-    yield page.Picture(f"{name}-slices.png", "Each key alone", figure)
+    yield "history", page.Picture(f"{name}-history.png", "The trials in their order", figure)
+    figure = draw_slices(outcome.trial_results, search.settings.space, metric)
+    yield "slices", page.Picture(f"{name}-slices.png", "The trials by the value of each key", figure)
 
 
 def _numbers(outcome: SearchOutcome, importances: Mapping[str, float]) -> dict[str, Any]:

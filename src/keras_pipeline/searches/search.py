@@ -33,7 +33,7 @@ Number = int | float
 
 
 class Dimension(Block):
-    """What one key may be: a range, evenly or (`log`) by its logarithm, in steps if any; or one of several choices."""
+    """What one key may be: a range, evenly or (`log`) on a log scale, in steps if any; or one of several choices."""
 
     low: Number | None = None
     """the least value of the range"""
@@ -66,7 +66,7 @@ class Dimension(Block):
         elif self.log and self.low <= 0:
             yield "low", f"{self.low} has no logarithm. Expected: a number above 0, or no log."
         elif self.step is not None and self.log:
-            yield "step", "a range by its logarithm has no steps. Keep one of log and step."
+            yield "step", "a range on a log scale has no steps. Keep one of log and step."
         elif self.step is not None and self.step <= 0:
             yield "step", f"{self.step} leads nowhere. Expected: a number above 0."
         elif self.step is not None and not _whole((self.high - self.low) / self.step):

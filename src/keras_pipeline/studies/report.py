@@ -4,125 +4,22 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import cycle, product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from keras_pipeline.comparison import page, statistics
+from keras_pipeline.comparison.figures import draw_differences
 from keras_pipeline.core import files
-from keras_pipeline.evaluation.figures import BLUE, GREY, ORANGE, VERMILION
 from keras_pipeline.records.git import describe_git
+from keras_pipeline.studies import figures
+from keras_pipeline.studies.figures import Curve
 from keras_pipeline.studies.results import CURVES, RunResult, VariantResult
 from keras_pipeline.studies.study import Study
 
-Curve = NDArray[np.float64]
-"""A metric by seed and epoch, (seeds, epochs), NaN behind the end of a training."""
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-STYLES = ("-", "--", ":", "-.")
-LINEAR_UP_TO = 30
-"""From this ratio of the largest value to the smallest on, an axis of values is logarithmic."""
-
-
-def draw_accuracies(seeds: Mapping[str, Sequence[float]], baseline: str) -> Figure:
-    """Test accuracy of each variant: every seed as a dot, their mean with its 95 % interval (Student's t) beside."""
-    from scipy import stats
-
-    figure = Figure(figsize=(8, 1.4 + 0.42 * len(seeds)), layout="constrained")
-    axes = figure.add_subplot()
-    for row, (name, values) in enumerate(seeds.items()):
-        shown = 100 * np.asarray(values, dtype=float)
-        axes.plot(shown, np.full(len(shown), row - 0.14), "o", ms=5, mfc="none", mec=BLUE, alpha=0.8)
-        if len(shown) >= statistics.LEAST_SEEDS:
-            half = stats.t.ppf(0.975, len(shown) - 1) * shown.std(ddof=1) / math.sqrt(len(shown))
-            colour = ORANGE if name == baseline else VERMILION
-            axes.errorbar(shown.mean(), row + 0.16, xerr=half, fmt="D", ms=5, color=colour, capsize=4)
-        elif not len(shown):
-            axes.text(0.01, row, "diverged", transform=axes.get_yaxis_transform(), va="center", color=GREY)
-    _rows(axes, list(seeds))
-    axes.set_xlabel("test accuracy in %: circles are seeds, diamonds their means with 95 % intervals")
-    return figure
-
-
-def draw_differences(intervals: Mapping[str, tuple[float, float, float, bool]], baseline: str) -> Figure:
-    """Difference, low, high of each variant's test accuracy from the baseline's, and whether it is real."""
-    figure = Figure(figsize=(8, 1.4 + 0.36 * len(intervals)), layout="constrained")
-    axes = figure.add_subplot()
-    for row, (middle, low, high, real) in enumerate(intervals.values()):
-        errors = [[100 * (middle - low)], [100 * (high - middle)]]
-        axes.errorbar(100 * middle, row, xerr=errors, fmt="D" if real else "o", ms=6, capsize=4,
-                      color=VERMILION if real else GREY, mfc=VERMILION if real else "white")  # fmt: skip
-    axes.axvline(0, color=ORANGE, lw=1.5)
-    _rows(axes, list(intervals))
-    axes.set_xlabel(f"points of test accuracy above '{baseline}', 95 % intervals; filled: larger than noise")
-    return figure
-
-
-def draw_along(key: str, values: Sequence[float], seeds: Sequence[Sequence[float]]) -> Figure:
-    """Test accuracy against the one number that varies: the mean as a line, every seed as a dot."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    order = np.argsort(values)
-    means = [100 * float(np.mean(seeds[index])) if len(seeds[index]) else math.nan for index in order]
-    axes.plot(np.asarray(values, dtype=float)[order], means, "-", color=VERMILION, lw=2, label="mean")
-    for index, value in enumerate(values):
-        of_one = 100 * np.asarray(seeds[index], dtype=float)
-        axes.plot([value] * len(of_one), of_one, "o", ms=5, mfc="none", mec=BLUE, label="seeds" if not index else None)
-        if not len(of_one):
-            axes.axvline(value, color=GREY, ls=":", lw=1)
-            axes.text(value, 0.02, " diverged", transform=axes.get_xaxis_transform(), rotation=90, color=GREY)
-    if min(values) > 0 and max(values) / min(values) > LINEAR_UP_TO:
-        axes.set_xscale("log")
-    axes.set(xlabel=key, ylabel="test accuracy in %")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return figure
-
-
-def draw_curves(metrics: Mapping[str, Mapping[str, Curve]]) -> Figure:
-    """A panel for each metric: a line for each variant, the mean of its seeds, in a band from the least to the most.
-
-    An epoch counts as far as all seeds have it.
-    """
-    figure = Figure(figsize=(9, 3.6 * len(metrics)), layout="constrained")
-    panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (metric, variants) in zip(panels, metrics.items(), strict=True):
-        for (name, values), (style, colour) in zip(variants.items(), cycle(product(STYLES, OKABE_ITO)), strict=False):
-            whole = values[:, ~np.isnan(values).any(axis=0)] if values.size else values
-            if not whole.size:
-                continue
-            epochs = np.arange(1, whole.shape[1] + 1)
-            marker = "o" if len(epochs) < 3 else ""
-            axes.plot(epochs, whole.mean(axis=0), style, color=colour, lw=1.8, marker=marker, label=name)
-            axes.fill_between(epochs, whole.min(axis=0), whole.max(axis=0), color=colour, alpha=0.15, lw=0)
-        if metric.endswith("loss") and _spread(variants) > LINEAR_UP_TO:
-            axes.set_yscale("log")
-        axes.set_ylabel(metric)
-        axes.grid(alpha=0.3)
-    panels[-1].set_xlabel("epoch")
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", title="mean of seeds,\nband: least to most")
-    return figure
-
-
-def _spread(variants: Mapping[str, Curve]) -> float:
-    values = np.concatenate([one[~np.isnan(one)] for one in variants.values()] or [np.ones(1)])
-    return float(values.max() / values.min()) if values.size and values.min() > 0 else 1.0
-
-
-def _rows(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(
-        range(len(names)), [name if len(name) <= 60 else f"{name[:59]}…" for name in names], parse_math=False
-    )
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(axis="x", alpha=0.3)
-
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LEFT_OUT = ("seed", "tracking.")
 
@@ -133,10 +30,11 @@ def write_study_report(
     """Write NAME.html, NAME.md, the figures and NAME.json into `folder`; the paths of all, in this order.
 
     `results`: of all its runs; `variants`: of `results.compare_variants`. The HTML asks nothing of any other file or
-    server.
+    server, and has the learning curves as a plot whose variants one may choose.
     """
-    pictures = list(_pictures(study, variants))
-    written = page.write_page(folder, study.name, study.name, _content(study, results, variants), pictures, of="study")
+    pictures = dict(_pictures(study, variants))
+    content = _content(study, results, variants)
+    written = page.write_page(folder, study.name, study.settings.question, content, pictures, of="study")
     numbers = folder / f"{study.name}.json"
     files.write_json(numbers, _numbers(study, variants))
     return [*written, numbers]
@@ -167,6 +65,10 @@ def _content(study: Study, results: Sequence[RunResult], variants: Sequence[Vari
         "tuned": ", ".join(f"`{key}`" for key in study.settings.tuned) if tuned else "",
         "tuned_names": choices,
         "tuned_rows": [{"name": one.name, "cells": [_choice(one, name) for name in choices]} for one in variants],
+        "strong": figures.MOST_STRONG if len(variants) > figures.MOST_STRONG else 0,
+        "command": f"keras-pipeline study run {study.name}",
+        "days": _days(results),
+        "commits": _commits(results),
         "made": _made(results),
         "fixed": [(key, value) for key, value in _fixed(study) if not key.startswith(LEFT_OUT)],
     }
@@ -225,43 +127,61 @@ def _fixed(study: Study) -> Iterator[tuple[str, str]]:
             yield key, str(value)
 
 
+def _days(results: Sequence[RunResult]) -> str:
+    first, last = min(one.record["started"] for one in results), max(one.record["ended"] for one in results)
+    return " to ".join(dict.fromkeys(time.strftime("%Y-%m-%d", time.gmtime(moment)) for moment in (first, last)))
+
+
+def _commits(results: Sequence[RunResult]) -> str:
+    return ", ".join(sorted({describe_git(one.record["git"]) for one in results}))
+
+
 def _made(results: Sequence[RunResult]) -> str:
-    """On what, when and how long, in a sentence or two."""
+    """On what and how long, in a sentence or two."""
     records = [one.record for one in results]
     machines = " and ".join(
         sorted({f"{one['machine']['processor']}, {one['machine']['cores']} cores" for one in records})
     )
-    first, last = min(one["started"] for one in records), max(one["ended"] for one in records)
     trained = sum(one["train_seconds"] for one in records)
-    commits = sorted({describe_git(one["git"]) for one in records})
-    days = " to ".join(dict.fromkeys(time.strftime("%Y-%m-%d", time.gmtime(moment)) for moment in (first, last)))
     backends = sorted({one["strategy"]["backend"] for one in records})
     names = ("python", *dict.fromkeys(["tensorflow", "keras", "numpy", *backends]))  # TensorFlow evaluates all
     versions = {name: sorted({one["versions"][name] for one in records if name in one["versions"]}) for name in names}
     libraries = ", ".join(f"{name} {' and '.join(found)}" for name, found in versions.items() if found)
     return (
-        f"{len(records)} runs on {machines}, {days}; {trained / 60:.1f} minutes of training in all. Versions: "
-        f"{libraries}; backend {', '.join(backends)}; commit {', '.join(commits)}."
+        f"{len(records)} runs on {machines}; {trained / 60:.1f} minutes of training in all. Versions: {libraries}; "
+        f"backend {', '.join(backends)}."
     )
 
 
-def _pictures(study: Study, variants: Sequence[VariantResult]) -> Iterator[page.Picture]:
-    def picture(kind: str, text: str, figure: "Figure") -> page.Picture:
-        return page.Picture(f"{study.name}-{kind}.png", text, figure)
+def _pictures(study: Study, variants: Sequence[VariantResult]) -> Iterator[tuple[str, page.Picture]]:
+    def picture(
+        kind: str, text: str, figure: "Figure", plot: Mapping[str, Any] | None = None
+    ) -> tuple[str, page.Picture]:
+        return kind, page.Picture(f"{study.name}-{kind}.png", text, figure, plot)
 
     baseline = study.settings.baseline
     seeds = {one.name: [result.accuracy for result in one.good] for one in variants}
-    yield picture("accuracy", "Test accuracy of each variant", draw_accuracies(seeds, baseline))
+    yield picture("accuracy", "Test accuracy of each variant", figures.draw_accuracies(seeds, baseline))
     versus = {one.name: one.versus for one in variants if one.versus and one.versus.enough_seeds}
     if versus:
         shown = {name: (one.difference, one.low, one.high, one.real) for name, one in versus.items()}
-        yield picture("difference", f"Difference from {baseline}", draw_differences(shown, baseline))
+        figure = draw_differences(shown, f"test accuracy minus that of '{baseline}'", "larger than seed noise")
+        yield picture("difference", f"Difference from {baseline}", figure)
     if number := _number(study):
         key, values = number
-        figure = draw_along(key, [values[one.name] for one in variants], list(seeds.values()))
+        figure = figures.draw_along(key, [values[one.name] for one in variants], list(seeds.values()))
         yield picture("along", f"Test accuracy against {key}", figure)
     panels = {metric: {one.name: _curve(one, metric) for one in variants} for metric in CURVES}
-    yield picture("curves", "Learning curves", draw_curves(panels))
+    strong = _strong(variants, baseline)
+    figure = figures.draw_curves(panels, strong)
+    yield picture("curves", "Learning curves", figure, figures.plot_curves(panels, strong))
+
+
+def _strong(variants: Sequence[VariantResult], baseline: str) -> list[str]:
+    """The variants whose curves are shown in colour, in the order of the study: the baseline and the best."""
+    best = sorted((one for one in variants if one.name != baseline), key=lambda one: -(one.mean or 0.0))
+    chosen = {baseline, *(one.name for one in best[: figures.MOST_STRONG - 1])}
+    return [one.name for one in variants if one.name in chosen]
 
 
 def _number(study: Study) -> tuple[str, dict[str, float]] | None:
