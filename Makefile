@@ -21,6 +21,8 @@ OWN_SITE_CACHE := mkdir -p .dvc-site-cache/repo && chmod 700 .dvc-site-cache \
 OWN_PLOTS_PAGE := $(IN) python -c 'from keras_pipeline.comparison import interactive; print(interactive.dvc_page())' \
 	> $(ENVIRONMENT)/plots.html && $(IN) dvc config --local plots.html_template ../$(ENVIRONMENT)/plots.html
 
+RUN_DVC := $(IN) python tools/run_dvc.py
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -49,7 +51,7 @@ run: $(READY)  ## fetch, normalize, train, evaluate and track with params.yaml; 
 	@$(IN) keras-pipeline params check
 	@$(OWN_SITE_CACHE)
 	@$(IN) keras-pipeline fetch --download-only; code=$$?; case $$code in \
-	0) $(IN) dvc repro;; \
+	0) $(RUN_DVC) repro;; \
 	4) printf '\n%s\n' \
 		'!!! The dataset of params.yaml cannot be had here (see above).' \
 		'!!! This run uses the 1,797 digits inside scikit-learn instead: fetch.dataset=digits,' \
@@ -57,7 +59,7 @@ run: $(READY)  ## fetch, normalize, train, evaluate and track with params.yaml; 
 		'!!! Its name, reports and tags say so; params.yaml is changed by it.' ''; \
 	   export GIT_COMMITTER_NAME="$${GIT_COMMITTER_NAME:-$$(git config user.name || echo nobody)}" \
 	          GIT_COMMITTER_EMAIL="$${GIT_COMMITTER_EMAIL:-$$(git config user.email || echo nobody@localhost)}"; \
-	   $(IN) dvc exp run -S fetch.dataset=digits -S train.batch_size=32;; \
+	   $(RUN_DVC) exp run -S fetch.dataset=digits -S train.batch_size=32;; \
 	*) exit $$code;; esac
 	@echo; $(IN) keras-pipeline status
 	@echo 'runs:     make ui'
