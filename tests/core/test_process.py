@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -62,12 +64,22 @@ def test_a_moment_is_no_line_and_a_process_is_as_old_as_it_is(monkeypatch: pytes
     assert "data" not in process.timing_line()
 
 
+def test_a_file_that_is_called_as_a_module_is_never_run_by_another_python() -> None:
+    assert process.python("-m", "json.tool") == [sys.executable, "-P", "-m", "json.tool"]
+
+
 def test_what_takes_too_long_is_left_alone() -> None:
     assert process.within(9, lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         process.within(9, lambda: 1 // 0)
+    release = threading.Event()
     with pytest.raises(TimeoutError, match=r"no answer within 0\.1 s"):
-        process.within(0.1, lambda: time.sleep(9))
+        process.within(0.1, lambda: release.wait(60))
+    left = process._left_alone.pop()
+    assert (left.name, left.daemon) == ("a call that may take too long", True)
+    release.set()
+    left.join(20)
+    assert not left.is_alive()
 
 
 @pytest.mark.parametrize(("left", "code"), [("0.3", 0), ("60", 5)])
@@ -100,6 +112,21 @@ def test_a_process_that_is_to_ask_for_commands_ends_with_its_code() -> None:
         command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (3, b"ended\n", b"")
+
+
+def test_an_output_that_takes_nothing_more_changes_no_exit_code() -> None:
+    program = "from keras_pipeline.core import process\nprint('lost', end='')\nprocess.end_without_waiting(3)"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONINSPECT": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (3, b"")
 
 
 def ended(work: str, *, ignored: bool = False) -> tuple[int, list[str]]:
@@ -158,3 +185,44 @@ def test_time_of_the_processor_is_a_request_before_the_end() -> None:
     told = "with process.requests_to_end([]):\n    print(*resource.getrlimit(resource.RLIMIT_CPU))\n"
     assert ended(f"{limit}{told}ask(signal.SIGXCPU)") == (0, ["1 11", "ended 24", "24"])
     assert ended("ask(signal.SIGXCPU)") == (0, ["ended 24", "24"])
+
+
+def test_without_a_limit_there_is_no_request() -> None:
+    assert ended("import resource\nprint(*resource.getrlimit(resource.RLIMIT_CPU))") == (0, ["-1 -1", ""])
+
+
+def test_faults_that_nobody_catches_are_told_as_ever_until_a_request_came() -> None:
+    """Then they are what it left behind."""
+    work = (
+        "import threading\n"
+        "class Gone:\n    def __del__(self):\n        raise ValueError('one')\n"
+        "def fail():\n    raise ValueError('two')\n"
+        "def run():\n    Gone()\n    thread = threading.Thread(target=fail)\n    thread.start()\n    thread.join()\n"
+        "sys.unraisablehook = lambda fault: print('unraisable', fault.exc_value)\n"
+        "threading.excepthook = lambda fault: print('thread', fault.exc_value)\n"
+        "with process.requests_to_end(came):\n    run()\n    try:\n        ask()\n    finally:\n        run()\n"
+    )
+    assert ended(work) == (0, ["unraisable one", "thread two", "ended 15", "15"])
+
+
+def test_a_second_request_is_answered_where_it_came() -> None:
+    work = (
+        "signal.signal(signal.SIGINT, lambda number, frame: print('answered', number, frame.f_code.co_name))\n"
+        "def wait():\n    ask(signal.SIGINT)\n    time.sleep(0.3)\n    ask(signal.SIGINT)\n"
+        "with process.defer_signals() as waiting:\n    wait()\n    waiting.clear()\n"
+    )
+    assert ended(work) == (0, ["answered 2 ask", ""])
+
+
+def test_signals_are_kept_from_a_library_that_takes_them_and_in_threads_nothing_is_done() -> None:
+    work = (
+        "import ctypes, threading\n"
+        "with process.keeping_signals():\n"
+        "    for number in (signal.SIGTERM, signal.SIGHUP):\n"
+        "        ctypes.CDLL(None).signal(int(number), ctypes.c_void_p(1))\n"  # ignores it, and Python does not know
+        "    ask()\n"
+        "def in_thread():\n    with process.keeping_signals():\n        print('in thread')\n"
+        "thread = threading.Thread(target=in_thread)\nthread.start()\nthread.join()\n"
+        "ask(signal.SIGHUP)"
+    )
+    assert ended(work) == (0, ["in thread", "ended 1", "1"])
