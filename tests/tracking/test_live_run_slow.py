@@ -58,7 +58,7 @@ def test_a_training_is_seen_while_it_goes(stored: Checkout, status: str, capsys:
     def look(epoch: int) -> None:
         run = run_of(stored)
         assert run.info.status == "RUNNING"
-        assert run.info.run_name.startswith("digits mlp ")
+        assert run.info.run_name.startswith("batch_size=128 learning_rate=0.001 · digits mlp ")
         assert len(series(stored, run)["val/loss"]) == epoch - 1
         assert [path.stem for path in marks.iterdir()] == [KEY]
         assert live_run.find_dead_runs(stored.where) == []

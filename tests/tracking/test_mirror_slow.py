@@ -33,7 +33,7 @@ def test_everything_arrives(stored: Checkout, capsys: pytest.CaptureFixture[str]
     )
     run = run_of(stored)
     info = run.info
-    assert info.run_name.startswith("digits mlp 11-1")  # the day of STARTED, in the local time zone
+    assert info.run_name.startswith("batch_size=128 learning_rate=0.001 · digits mlp 11-1")
     assert (info.status, info.start_time, info.end_time) == ("FINISHED", 1_700_000_000_250, 1_700_000_031_250)
     expected = {key: str(value) for key, value in record["params"].items()}
     expected |= {"model.hidden_units": "512, 256", "model.filters": "32, 64, 128"}
@@ -159,7 +159,7 @@ def test_a_run_carries_the_names_of_every_experiment_that_gave_it(stored: Checko
         os.environ["DVC_EXP_NAME"] = name
         stored.track()
     run = run_of(stored)
-    assert run.info.run_name == "digits mlp icy-boat"
+    assert run.info.run_name == "batch_size=128 learning_rate=0.001 · digits mlp icy-boat"
     assert run.data.tags["dvc.exps"] == "icy-boat,old-yolk"
     assert run.data.tags["dvc.last_exp"] == "icy-boat"
 

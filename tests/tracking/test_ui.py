@@ -30,6 +30,14 @@ def test_another_programs_port_is_not_taken_for_mlflows() -> None:
     assert ui._free_port(port) == port
 
 
+def test_a_checkout_has_its_page_at_one_address_if_it_can(made: Checkout, tmp_path: Path) -> None:
+    usual = ui._usual_port(made.where)
+    assert usual in ui.PORTS
+    assert usual == ui._usual_port(made.where) != ui._usual_port(address.store_location(tmp_path))
+    with socket.create_server(("127.0.0.1", usual)):
+        assert ui._usual_port(made.where) != usual
+
+
 def test_the_server_s_command_line_names_no_store(made: Checkout) -> None:
     os.environ["MLFLOW_TRACKING_URI"] = f"postgresql://me:{SECRET}@h/runs?sslpassword={SECRET}"
     where = address.store_location(made.root)

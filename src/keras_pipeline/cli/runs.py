@@ -50,7 +50,9 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     add("relocate", relocate, "repair MLflow's artifact paths after the checkout was moved or copied")
     command = add("ui", ui, "open MLflow's page at the table of runs", "params")
-    command.add_argument("--port", type=int, default=0, help="port on this machine; 0: a free one (default)")
+    command.add_argument(
+        "--port", type=int, default=0, help="port on this machine; 0: the usual or a free one (default)"
+    )
     command.add_argument(
         "--no-browser", action="store_true", help="only print the address, as where there is no display"
     )

@@ -205,6 +205,7 @@ def write_search_report(outcome: SearchOutcome, importances: Mapping[str, float]
 def search_metrics(outcome: SearchOutcome) -> dict[str, float]:
     """The numbers of the search's run in MLflow."""
     means = {f"test/accuracy mean/{one.name}": one.mean for one in outcome.variants}
+    means["test/accuracy"] = max((mean for mean in means.values() if mean is not None), default=None)
     of_best = {f"best/{outcome.search.settings.metric}": outcome.best.value if outcome.best else None}
     return {name: value for name, value in {**of_best, **means}.items() if value is not None}
 

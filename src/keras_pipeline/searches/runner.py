@@ -81,5 +81,5 @@ def report_search(search: Search, trials: Trials, folders: Folders, folder: Path
     if outcome.diff:
         print(f"{outcome.diff}To apply it: git apply {folder / search.name}.diff")
     print(f"search {search.name}: the report is {folder / search.name}.html")
-    params = search.baseline.params
-    track.track_report(params, "search", search.name, search.settings.goal, report.search_metrics(outcome), written)
+    goal, metrics = search.settings.goal, report.search_metrics(outcome)
+    track.track_report(search.baseline.params, "search", search.name, goal, outcome.verdict, metrics, written)

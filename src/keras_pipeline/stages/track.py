@@ -105,7 +105,13 @@ def is_tracked(params: Params, params_file: Path, models: Path, reports: Path, c
 
 
 def track_report(
-    params: Params, kind: str, name: str, question: str, metrics: Mapping[str, float], paths: Sequence[Path]
+    params: Params,
+    kind: str,
+    name: str,
+    question: str,
+    verdict: str,
+    metrics: Mapping[str, float],
+    paths: Sequence[Path],
 ) -> None:
     """Keep the report of a study or search with its run: these files, of which the Markdown is its note too. Where
     the store cannot be reached, one line says so.
@@ -114,7 +120,7 @@ def track_report(
 
     def keep() -> Iterable[str]:
         note = next(path for path in paths if path.suffix == ".md").read_text(encoding="utf-8")
-        runs.log_report(location, params.tracking.experiment, kind, name, question, note, metrics, paths)
+        runs.log_report(location, params.tracking.experiment, kind, name, question, note, verdict, metrics, paths)
         return ()
 
     later = f"`keras-pipeline {kind} report {name}` sends the report when it is back"

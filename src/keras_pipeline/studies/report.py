@@ -41,9 +41,20 @@ def write_study_report(
 
 
 def study_metrics(variants: Sequence[VariantResult]) -> dict[str, float]:
-    """The means as MLflow's metrics of the study's run."""
+    """The means as MLflow's metrics of the study's run; the best one also as what its runs are compared by."""
     named = {re.sub(r"[^\w .:/-]", "-", one.name): one.mean for one in variants}
-    return {f"test/accuracy mean/{name}": mean for name, mean in named.items() if mean is not None}
+    means = {name: mean for name, mean in named.items() if mean is not None}
+    best = {"test/accuracy": max(means.values())} if means else {}
+    return {**best, **{f"test/accuracy mean/{name}": mean for name, mean in means.items()}}
+
+
+def study_verdict(variants: Sequence[VariantResult]) -> str:
+    """The best variant on average, and what is to be thought of that, in one line."""
+    known = [one for one in variants if one.mean is not None]
+    if not known:
+        return "every training diverged"
+    best = max(known, key=lambda one: one.mean or 0.0)
+    return f"{best.name}: {best.verdict}" if best.versus else f"{best.name}: none is better on average"
 
 
 def _content(study: Study, results: Sequence[RunResult], variants: Sequence[VariantResult]) -> dict[str, Any]:

@@ -69,5 +69,5 @@ def report_study(study: Study, folders: Folders, folder: Path) -> None:
     for one in variants:
         print(f"study {study.name}: {one.name}: {one.verdict}")
     print(f"study {study.name}: the report is {folder / study.name}.html")
-    params = study.runs[0].params
-    track.track_report(params, "study", study.name, study.settings.question, report.study_metrics(variants), written)
+    question, verdict, metrics = study.settings.question, report.study_verdict(variants), report.study_metrics(variants)
+    track.track_report(study.runs[0].params, "study", study.name, question, verdict, metrics, written)

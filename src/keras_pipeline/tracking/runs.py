@@ -24,10 +24,10 @@ from keras_pipeline.data.statistics import DatasetDescription
 from keras_pipeline.data.task_spec import task_spec_from
 from keras_pipeline.records.observer import ChildRun
 from keras_pipeline.records.record import RunRecord
-from keras_pipeline.tracking.store import Store, connect_store
+from keras_pipeline.tracking.store import VERDICT, Store, connect_store, prepare_table
 from keras_pipeline.tracking.stores.address import Location, local_path
 from keras_pipeline.tracking.stores.connection import SECONDS_A_MEGABYTE
-from keras_pipeline.tracking.tags import record_tags
+from keras_pipeline.tracking.tags import record_tags, run_title
 
 if TYPE_CHECKING:
     import keras
@@ -105,7 +105,7 @@ def ensure_run(store: Store, record: RunRecord, dvc_experiment: str | None) -> s
 def _create(store: Store, record: RunRecord, dvc_experiment: str | None) -> str:
     moment = time.strftime("%m-%d %H:%M:%S", time.localtime(record["started"]))
     # Never MLflow's own names: they repeat when Python's random generator is seeded.
-    name = f"{record['name']} {dvc_experiment or moment}"
+    name = f"{run_title(record)} {dvc_experiment or moment}"
     run_id: str = store.client.create_run(
         store.experiment,
         start_time=_milliseconds(record["started"]),
@@ -283,18 +283,22 @@ def log_report(
     name: str,
     question: str,
     note: str,
+    verdict: str,
     metrics: Mapping[str, float],
     paths: Sequence[Path],
 ) -> None:
-    """Keep the report of a study or search, these files, with its run; raises whatever MLflow does."""
+    """Keep the report of a study or search, these files, with its run, and its verdict in one line beside its metrics;
+    raises whatever MLflow does."""
     store = connect_store(location, parent_experiment(base, kind, name))
     run_id = _parent(store, kind, name, question)
     store.client.set_tag(run_id, "mlflow.note.content", note)
+    store.client.set_tag(run_id, VERDICT, shortened(verdict))
     for metric, value in metrics.items():
         store.client.log_metric(run_id, metric, value)
     for path in paths:
         store.client.log_artifact(run_id, str(path), "report")
     store.client.set_terminated(run_id, "FINISHED")
+    prepare_table(store)
 
 
 def _parent(store: Store, kind: str, name: str, question: str) -> str:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 VIEW = "main"
 RESULTS = ("test/accuracy", "test/r2")
 """By which runs are compared, the highest first: of classes, and of numbers."""
+VERDICT = "verdict"
+"""The tag of a study's or search's own run that says what came out."""
 LOCK_SECONDS = 20
 """For how long another process may be making the store or an experiment in it."""
 
@@ -126,9 +128,9 @@ def _lock(location: Location) -> FileLock:
 def prepare_table(store: Store) -> None:
     """Make the experiment's table show what differs between its runs, best test accuracy, or R², first.
 
-    The columns are these, the newest run's first, the test loss, and each param that has more than one value
-    among the newest runs. The tag is what the page of MLflow 3 itself writes for a shared view; not a documented
-    interface: another version may ignore it.
+    The columns are these, the newest run's first, the test loss, a study's verdict, and each param that has more than
+    one value among the newest runs. The tag is what the page of MLflow 3 itself writes for a shared view; not a
+    documented interface: another version may ignore it.
     """
     runs = store.client.search_runs([store.experiment], max_results=200)
     values: dict[str, set[str | None]] = {}
@@ -140,6 +142,7 @@ def prepare_table(store: Store) -> None:
     columns = [
         "attributes.`Created`",
         *(f"metrics.`{name}`" for name in (*results, "test/loss")),
+        *([f"tags.`{VERDICT}`"] if any(VERDICT in run.data.tags for run in runs) else []),
         *(f"params.`{key}`" for key in differing[:12]),
     ]
     view = {"selectedColumns": columns, "orderByKey": f"metrics.`{results[0]}`", "orderByAsc": False}

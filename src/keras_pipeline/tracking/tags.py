@@ -1,12 +1,61 @@
-"""What the records and reports of a run say as tags of its MLflow run."""
+"""What the records and reports of a run say as the name and the tags of its MLflow run."""
 
 import os
+from collections.abc import Iterator, Mapping
 
 from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import NO_BETTER, format_score, is_no_better_than_constant
+from keras_pipeline.core.json_files import Scalar
 from keras_pipeline.records.git import describe_git
 from keras_pipeline.records.provenance import flat_params
 from keras_pipeline.records.record import RunRecord
+
+SHIPPED: Mapping[str, Scalar] = {
+    "seed": 1, "fetch.dataset": "mnist", "normalize.positive_class": "none", "normalize.split_seed": 1,
+    "normalize.validation_share": 0.1, "normalize.training_images": "all", "normalize.scaling": "unit",
+    "model.architecture": "mlp", "model.hidden_units": "[512, 256]", "model.filters": "[32, 64, 128]",
+    "model.activation": "relu", "model.dropout": 0.3, "model.batch_normalization": True, "model.l2": 1e-05,
+    "model.output_activation": "softmax", "model.layers": "[]", "train.epochs": 20, "train.batch_size": 256,
+    "train.loss": "categorical_crossentropy", "train.optimizer.name": "adam", "train.optimizer.learning_rate": 0.003,
+    "train.schedule.name": "cosine", "train.schedule.warmup_epochs": 1, "train.schedule.decay_rate": 0.9,
+    "train.schedule.factor": 0.5, "train.schedule.patience": 3, "train.early_stopping.monitor": "val/loss",
+    "train.early_stopping.patience": 10, "train.class_weights": "none", "train.augmentation.shift": 0.0,
+    "train.augmentation.rotation": 0.0, "train.augmentation.scale": 0.0, "train.augmentation.elastic": 0.0,
+    "train.augmentation.smoothness": 4.0, "train.precision": "float32", "train.engine": "keras",
+    "train.backend": "tensorflow", "train.strategy": "none", "train.devices": 1, "train.workers": 1,
+    "train.device_type": "auto", "train.missing_devices": "error", "train.batch_statistics": "synchronized",
+    "train.reproducibility": "seeded", "train.checkpoint_steps": 0, "train.fused": True,
+}  # fmt: skip
+"""The params of a fresh clone, as a record has them; a test holds them against params.yaml."""
+MOST_DIFFERENCES = 3
+LONGEST_VALUE = 24
+
+
+def run_title(record: RunRecord) -> str:
+    """Such as "dropout=0.5 · mnist mlp"; of a run that was given a name, as one of a study, that name."""
+    values, name = record["params"], record["name"]
+    if name != f"{values['fetch.dataset']} {values['model.architecture']}":
+        return name
+    found = [_difference(key, value) for key, value in _differing(values)]
+    more = [f"+{len(found) - MOST_DIFFERENCES} more"] if len(found) > MOST_DIFFERENCES else []
+    return " · ".join(filter(None, (" ".join([*found[:MOST_DIFFERENCES], *more]), name)))
+
+
+def _differing(values: Mapping[str, Scalar]) -> Iterator[tuple[str, Scalar]]:
+    """In the order of the params, but for what the name says already."""
+    for key, value in values.items():
+        if key not in ("fetch.dataset", "model.architecture") and value != SHIPPED.get(key):
+            yield key, value
+
+
+def _difference(key: str, value: Scalar) -> str:
+    *blocks, last = key.split(".")
+    if last == "name":
+        last = blocks[-1]
+    elif sum(other.rpartition(".")[2] == last for other in {*SHIPPED, key}) > 1:
+        last = f"{blocks[-1]}.{last}"
+    text = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{last}={text if len(text) <= LONGEST_VALUE else f'{text[: LONGEST_VALUE - 1]}…'}"
 
 
 def record_tags(record: RunRecord) -> dict[str, str]:

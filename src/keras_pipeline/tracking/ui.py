@@ -1,5 +1,6 @@
 """MLflow's page, opened where a person wants to be: the table of training runs, best first."""
 
+import hashlib
 import os
 import signal
 import socket
@@ -22,6 +23,8 @@ from keras_pipeline.tracking.stores.address import Location
 
 NEWS_SECONDS = (10, 30, 60)
 """After so long a wait, and then every so many seconds as the last says, a line tells what is waited for."""
+PORTS = range(20_000, 32_768)
+"""Below those that systems give out themselves."""
 LAST_WORDS = 12
 """So many lines of a server that ended are told."""
 
@@ -41,7 +44,7 @@ def serve_ui(experiment: str, port: int, *, browser: bool) -> None:
     if location.artifacts is None:
         print(f"{location.shown.rstrip('/')}{path}")
         return
-    number = _free_port(port)
+    number = _free_port(port) if port else _usual_port(location)
     page = f"http://127.0.0.1:{number}"
     with _Server(_command(number), {**os.environ, **_environment(location)}) as server:
         server.wait_for(page)
@@ -127,6 +130,15 @@ def _command(port: int) -> list[str]:
         *("--allowed-hosts", ",".join(names)),
         *("--cors-allowed-origins", ",".join(f"http://{name}" for name in names)),
     )
+
+
+def _usual_port(location: Location) -> int:
+    """The same one of a checkout each time, if it is free: what was closed in the page, its assistant or hints, the
+    browser remembers by the address. MLflow has no option for that."""
+    digits = hashlib.sha256(str(location.state).encode()).hexdigest()
+    with suppress(MachineError):
+        return _free_port(PORTS[int(digits, 16) % len(PORTS)])
+    return _free_port(0)
 
 
 def _free_port(wanted: int) -> int:
