@@ -2,7 +2,9 @@
 
 import io
 import os
+import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import forked_program
 from forked_program import Ended
 from keras_pipeline.core import terminal
 from keras_pipeline.core.terminal import shown
+from on_terminal import run_on_terminal
 
 HOSTILE = {
     "\x1b]0;owned\x07\x1b[2J": r"\x1b]0;owned\x07\x1b[2J",
@@ -114,3 +117,78 @@ def test_no_file_becomes_an_output(tmp_path: Path) -> None:
 
     assert forked_program.run_forked(close_and_write) == 0
     assert (tmp_path / "file").read_bytes() == b"content 1"
+
+
+# Bars, colours and quiet: for a person at a terminal, and for nobody else
+
+WORK = """if True:
+    import time
+    from keras_pipeline.core import terminal
+    from keras_pipeline.core.terminal import Progress
+    with terminal.open_output():
+        bar = Progress("Epoch 1/3", 300, "step", done=100)
+        for step in range(101, 301):
+            bar.advance(step, f"Epoch {step // 100}/3", loss="0.25")
+            time.sleep(0.002)
+            if step % 100 == 0:
+                bar.print(f"Epoch {step // 100}/3: train/loss 0.25\\x1b[2J")
+        bar.close()
+        print("done")
+"""
+COLOURS = """if True:
+    from keras_pipeline.core import terminal
+    with terminal.open_output():
+        print(terminal.better("good"), terminal.worse("bad"), "\\x1b[31m", "\\ufdd5")
+"""
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_terminal_has_one_bar_below_its_lines(columns: int, encoding: str) -> None:
+    said = run_on_terminal(WORK, columns, PYTHONIOENCODING=encoding)
+    lines = [line.strip("\r") for line in said.split("\n")]
+    assert [line.rpartition("\r")[2] for line in lines if "train/loss" in line] == [
+        f"Epoch {epoch}/3: train/loss 0.25\\x1b[2J" for epoch in (2, 3)
+    ]
+    assert lines[-2].endswith("done")
+    bars = [part for part in said.replace("\n", "\r").split("\r") if re.match(r"Epoch \d/3: +\d+%", part)]
+    assert bars[0].startswith("Epoch 1/3:  33%")
+    assert any("Epoch 2/3" in bar for bar in bars)
+    assert all(len(bar) <= columns for bar in bars)
+    assert columns < 80 or any("loss=0.25" in bar and "<" in bar for bar in bars)  # and the time left
+
+
+def test_elsewhere_there_are_the_lines_alone() -> None:
+    expected = ["Epoch 2/3: train/loss 0.25\\x1b[2J", "Epoch 3/3: train/loss 0.25\\x1b[2J", "done"]
+    piped = subprocess.run([sys.executable, "-c", WORK], capture_output=True, text=True, check=True)
+    assert (piped.stdout.splitlines(), piped.stderr) == (expected, "")
+    assert run_on_terminal(WORK, TERM="dumb").splitlines() == expected
+    hushed = WORK.replace("bar = ", "hush = terminal.quiet(result=True); hush.__enter__(); bar = ")
+    assert run_on_terminal(hushed) == ""
+
+
+def test_colours_are_for_a_terminal_whose_user_wants_them() -> None:
+    assert run_on_terminal(COLOURS) == "\x1b[32mgood\x1b[0m \x1b[31mbad\x1b[0m \\x1b[31m \\ufdd5\r\n"
+    plain = "good bad \\x1b[31m \\ufdd5"
+    assert run_on_terminal(COLOURS, NO_COLOR="1") == run_on_terminal(COLOURS, TERM="dumb") == f"{plain}\r\n"
+    assert run_on_terminal(COLOURS, NO_COLOR="").startswith("\x1b[32m")
+    piped = subprocess.run([sys.executable, "-c", COLOURS], capture_output=True, text=True, check=True)
+    assert piped.stdout == f"{plain}\n"
+
+
+def test_quiet_leaves_the_result_and_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal.quiet(result=True):
+        print("one\ntwo")
+        print("a warning", file=sys.stderr)
+        print("the result")
+    assert capsys.readouterr() == ("the result\n", "a warning\n")
+    with terminal.quiet(result=False):
+        print("one")
+    with terminal.quiet(result=True):
+        pass
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ZeroDivisionError), terminal.quiet(result=True):
+        print("one", 1 / 0)
+    assert capsys.readouterr().out == ""
+    print("two")
+    assert capsys.readouterr().out == "two\n"

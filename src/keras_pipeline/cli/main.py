@@ -103,6 +103,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     for group in (pipeline, studies, runs, checks):
         group.add_commands(add)
+    for name in TIMED:
+        commands.choices[name].add_argument("--quiet", action="store_true", help="print the result alone, and warnings")
     completion = add("completion", _print_completion, "print a completion script for the shell")
     completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
     return parser
@@ -163,9 +165,10 @@ def _run(chosen: argparse.Namespace) -> int:
             if chosen.verb in NUMERIC:
                 limits.require_numpy()
             unchanged = require_unchanged_inputs(chosen.verb) if chosen.verb in TIMED else contextlib.nullcontext()
-            with temporary.own_folder(), unchanged:
+            hush = terminal.quiet(result=True) if chosen.verb in TIMED and chosen.quiet else contextlib.nullcontext()
+            with temporary.own_folder(), unchanged, hush:
                 code = chosen.run(chosen) or 0
-            if chosen.verb in TIMED:
+            if chosen.verb in TIMED and not chosen.quiet:
                 print(f"{chosen.verb}: {process.timing_line()}")
             print(end="", flush=True)
     except PipelineError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 from keras_pipeline.checks.dvc_files import find_faults
 from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import format_headline, format_score
-from keras_pipeline.core import files
+from keras_pipeline.core import files, terminal
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.evaluation.predictions import PREDICTIONS, SCORES, read_predictions, read_scores
 from keras_pipeline.records import provenance
@@ -43,7 +43,7 @@ def show_status(params: Params, normalized: Path, models: Path, reports: Path) -
         print("state:    unknown while DVC refuses this folder", flush=True)
         raise DataError("\n".join(faults))
     reasons = find_stale(params, normalized, models, record) + find_other_reports(reports, models, record)
-    print("state:    up to date" if not reasons else "state:    stale, run `dvc repro`:")
+    print(f"state:    {terminal.worse('stale') + ', run `dvc repro`:' if reasons else terminal.better('up to date')}")
     for reason in reasons:
         print(f"          {reason}")
 

@@ -1,11 +1,13 @@
 """The verbs of many runs: study and search."""
 
 import argparse
+import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from keras_pipeline.cli import place
+from keras_pipeline.core import terminal
 from keras_pipeline.core.errors import ParamsError
 
 STUDY = """\
@@ -83,6 +85,7 @@ def _add_common_arguments(command: argparse.ArgumentParser, folder: str) -> None
     command.formatter_class = argparse.RawDescriptionHelpFormatter
     command.add_argument("action", choices=["run", "list", "status", "report"], metavar="ACTION")
     command.add_argument("name", nargs="?", metavar="NAME")
+    command.add_argument("--quiet", action="store_true", help="run: print what came out alone, and warnings")
     command.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: by the number of cores)")
     command.add_argument(
         "--output", type=place.user_path, metavar="PATH", help=f"the report's folder (default: {folder}/reports/NAME)"
@@ -107,7 +110,8 @@ def study(chosen: argparse.Namespace) -> None:
         print("\n".join(variant_lines(chosen_study, ResultCache(folders))))
     else:
         if chosen.action == "run":
-            run_study(chosen_study, folders, chosen.downloads, chosen.jobs, together=chosen.together)
+            with _hush(chosen):
+                run_study(chosen_study, folders, chosen.downloads, chosen.jobs, together=chosen.together)
         report_study(chosen_study, folders, chosen.output or folders.report(chosen_study.name))
 
 
@@ -128,12 +132,17 @@ def search(chosen: argparse.Namespace) -> None:
         runner.do_one_run(search, folders, chosen.key, chosen.variant)
         return
     if chosen.action == "run":
-        runner.run_search(search, search_folders, folders, chosen.params, chosen.downloads, chosen.jobs)
+        with _hush(chosen):
+            runner.run_search(search, search_folders, folders, chosen.params, chosen.downloads, chosen.jobs)
     trials = searcher.open_trials(search, search_folders, ResultCache(folders))
     if chosen.action == "status":
         print("\n".join(searcher.trial_lines(search, trials.results())))
     else:
         runner.report_search(search, trials, folders, chosen.output or search_folders.report(search.name))
+
+
+def _hush(chosen: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
+    return terminal.quiet(result=False) if chosen.quiet else contextlib.nullcontext()
 
 
 def _name(chosen: argparse.Namespace) -> str:

@@ -15,6 +15,7 @@ from keras_pipeline.comparison import page, statistics, two_runs
 from keras_pipeline.comparison.find_run import FoundRun
 from keras_pipeline.comparison.two_runs import LACKING, AnswerComparison, Flips, Rows
 from keras_pipeline.config.tasks import format_headline, format_score
+from keras_pipeline.core import terminal
 from keras_pipeline.evaluation import figures, multiclass
 from keras_pipeline.records.git import describe_git
 
@@ -68,7 +69,10 @@ def summary_lines(
     if answers and answers.flips:
         only_a, only_b = len(answers.flips.only_a), len(answers.flips.only_b)
         yield f"flipped:  only A has {only_a} test images right, only B {only_b}"
-    yield f"verdict:  {_verdict(a, b, answers)}"
+    verdict = _verdict(a, b, answers)
+    for word, coloured in ("B is better", terminal.better), ("B is worse", terminal.worse):
+        verdict = verdict.replace(word, coloured(word), 1)
+    yield f"verdict:  {verdict}"
     if warning := _warning(a, b, answers):
         yield f"          {warning}"
 

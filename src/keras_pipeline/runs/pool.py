@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from keras_pipeline.config.tasks import describe_useless
 from keras_pipeline.core import files
+from keras_pipeline.core.terminal import Progress
 from keras_pipeline.runs.executor import Executor, Job
 from keras_pipeline.runs.folders import SECONDS, Folders, read_run_scores
 from keras_pipeline.runs.run import Run
@@ -39,6 +40,9 @@ class Work(ABC):
         """Submit again a job that did not end well; None where it has failed."""
         return None
 
+    def close(self) -> None:  # noqa: B027
+        """Nothing is at work any more."""
+
     def jobs_at_a_time(self, most: int) -> int:
         """How many jobs may be at work now, at most so many."""
         return most
@@ -70,6 +74,7 @@ def do_jobs(work: Work, most: int) -> None:
                 else:
                     failed = failed or job
     finally:
+        work.close()
         _cancel_jobs(work.executor, active)
     if failed:
         raise failed.fault()
@@ -117,6 +122,7 @@ class Queue(Work):
         self.title, self.folders, self.executor, self.command = title, folders, executor, command
         self.groups = list(groups)
         self.began, self.done, self.total = time.monotonic(), 0, sum(map(len, groups))
+        self.progress = Progress(title, self.total, "run")
 
     def start_job(self) -> Job | None:
         """Submit the next group."""
@@ -134,7 +140,16 @@ class Queue(Work):
         average = " on average" if len(job.runs) > 1 else ""
         mean = sum(score["test/accuracy"] for score in scores) / max(1, len(scores))
         result = f"test/accuracy {mean:.4f}{average}{describe_useless(scores)}" if scores else "diverged"
-        print(f"{self.title}: {self.done} of {self.total}: {job.name}: {result}, {took}; {left} left", flush=True)
+        self.progress.print(f"{self.title}: {self.done} of {self.total}: {job.name}: {result}, {took}; {left} left")
+        self.progress.advance(self.done)
+
+    def look_at_job(self, job: Job) -> None:
+        """Let the time of the bar go on."""
+        self.progress.refresh()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self.progress.close()
 
 
 def record_seconds(folders: Folders, job: Job) -> float:

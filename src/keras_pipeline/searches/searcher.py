@@ -14,6 +14,7 @@ from keras_pipeline.config.tasks import describe_useless
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import BusyError, DataError, ParamsError
 from keras_pipeline.core.json_files import Seconds, read_json
+from keras_pipeline.core.terminal import Progress
 from keras_pipeline.data.history import read_history
 from keras_pipeline.records.provenance import TRAINING
 from keras_pipeline.records.record import best_row, read_record
@@ -174,6 +175,7 @@ class Searcher(Work):
         self.took: list[float] = []
         self.active: dict[Job, _Active] = {}
         self.budgeted = False
+        self.progress = Progress(f"search {search.name}", search.settings.trials, "trial", len(trials.results()))
         for key in trials.recover():
             _wait_for(result_cache.folders.studies / "runs" / key / "models")
         self.left = max(0, search.settings.trials - len(trials.results()))
@@ -195,6 +197,7 @@ class Searcher(Work):
 
     def look_at_job(self, job: Job) -> None:
         """Tell Optuna of its new epochs; end it where they are hopeless, unless its end is near anyway."""
+        self.progress.refresh()
         one = self.active[job]
         hopeless = self.trials.report(one.trial, one.new_rows())
         if hopeless and not one.spare and not one.pruned and one.rows < one.run.params.train.epochs:
@@ -229,16 +232,16 @@ class Searcher(Work):
             return
         left = self.left
         if not left and not self.rechecks:
-            print(f"search {self.search.name}: all is done already", flush=True)
+            self.progress.print(f"search {self.search.name}: all is done already")
             self.budgeted = True
             return
         seconds = known_seconds(self.search, self.result_cache.folders, self.trials.results()) or self.took
         self.budgeted = bool(seconds)
         if seconds:
-            print(budget_line(self.search, seconds, left, self.rechecks, self.jobs), flush=True)
+            self.progress.print(budget_line(self.search, seconds, left, self.rechecks, self.jobs))
         else:
             runs = f"{left} trials, and {self.rechecks} runs to check the winner"
-            print(f"search {self.search.name}: budget: {runs}; the first trial tells how long one takes", flush=True)
+            self.progress.print(f"search {self.search.name}: budget: {runs}; the first trial tells how long one takes")
 
     def _conclude(self, trial: "optuna.Trial", reported_epochs: int, run: Run, job: Job | None) -> None:
         """Tell Optuna and the user what came of a trial; of so many epochs, `reported_epochs`, Optuna knows."""
@@ -259,8 +262,13 @@ class Searcher(Work):
         first = best_trial(self.search, self.trials.results())
         top = f"; best {first.value:.4f} of trial {first.number}" if first else ""
         values = describe_values(self.search, run)
-        print(f"search {self.search.name}: {total - left} of {total}: {run.variant} ({values}): {came}, {took}{top}"
-              f"{self._left(left)}", flush=True)  # fmt: skip
+        told = f"{total - left} of {total}: {run.variant} ({values}): {came}, {took}{top}{self._left(left)}"
+        self.progress.print(f"search {self.search.name}: {told}")
+        self.progress.advance(total - left)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self.progress.close()
 
     def _left(self, left: int) -> str:
         if not self.took:

@@ -22,7 +22,7 @@ import requests
 import urllib3
 
 from keras_pipeline.config.datasets import Dataset, RemoteFile
-from keras_pipeline.core import files
+from keras_pipeline.core import files, terminal
 from keras_pipeline.core.errors import DataError, DownloadError, masked
 from keras_pipeline.sources import formats
 
@@ -177,7 +177,8 @@ def _received(transfer: "_Transfer", name: str, deadline: float) -> bytes:
     limits = transfer.limits
     transfer.start()
     window_start, window_bytes = time.monotonic(), 0
-    with tqdm(desc=name, unit="B", unit_scale=True, leave=False, disable=None, file=sys.__stderr__) as bar:
+    off = not terminal.shows_progress(sys.__stderr__)
+    with tqdm(desc=name, unit="B", unit_scale=True, leave=False, disable=off, file=sys.__stderr__) as bar:
         try:
             while True:
                 transfer.join(0.1)

@@ -1,7 +1,6 @@
 """The fit, watched step by step: where it stands, what is kept of it, what a user sees of it, when it ends."""
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,11 +8,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from keras_pipeline.config.params import EarlyStopping, Train
 from keras_pipeline.config.tasks import format_score
-from keras_pipeline.core import process
+from keras_pipeline.core import process, terminal
 from keras_pipeline.core.errors import DivergedError, StoppedError
 from keras_pipeline.distribution import fit_loop
 from keras_pipeline.records.observer import Observer
@@ -62,12 +60,13 @@ NOT_SCORES = ("epoch", "train/learning_rate")
 
 
 class ProgressLines:
-    """A bar on a terminal, one line per epoch elsewhere, and, once, how long it will take. Prints where `shown`."""
+    """A line per epoch, on a terminal a bar for the whole training below them, and, once, how long it will take. Prints
+    where `shown`."""
 
     def __init__(self, epochs: int, steps: int, *, shown: bool) -> None:
         self.epochs, self.steps, self.shown = epochs, steps, shown
-        self.terminal = sys.stdout is not None and sys.stdout.isatty()
-        self.bar: Any = None
+        self.bar: terminal.Progress | None = None
+        self.scores: dict[str, str] = {}
         self.foretold = not shown
         self.epoch = self.done = 0
         self.first: int | None = None
@@ -77,15 +76,15 @@ class ProgressLines:
         """The epoch, counted from 1, goes on after so many steps."""
         self.epoch, self.done, self.first = epoch, step, None
         self.began = time.monotonic()
-        if self.shown and self.terminal:
-            name = f"Epoch {epoch}/{self.epochs}"
-            self.bar = tqdm(total=self.steps, initial=step, desc=name, unit="step", leave=False, file=sys.__stdout__)
+        if self.shown and self.bar is None:
+            total, done = self.epochs * self.steps, (epoch - 1) * self.steps + step
+            self.bar = terminal.Progress(f"Epoch {epoch}/{self.epochs}", total, "step", done)
 
     def step(self, step: int, loss: float) -> None:
         """So many steps of the epoch are done."""
-        if self.bar is not None:
-            self.bar.set_postfix(loss=format_score(loss), refresh=False)
-            self.bar.update(step - self.done)
+        if self.bar is not None and self.bar.bar is not None:
+            done = (self.epoch - 1) * self.steps + step
+            self.bar.advance(done, f"Epoch {self.epoch}/{self.epochs}", loss=format_score(loss), **self.scores)
         self.done = step
         if self.foretold:
             return
@@ -99,7 +98,7 @@ class ProgressLines:
 
     def epoch_ends(self, row: dict[str, float]) -> None:
         """The epoch is done: the row of `fit.fit_network`, without its time."""
-        self.close()
+        self.scores = {name: format_score(row[name]) for name in row if name.startswith("val/")}
         values = "  ".join(f"{name} {format_score(value)}" for name, value in row.items() if name not in NOT_SCORES)
         rate, seconds = row["train/learning_rate"], time.monotonic() - self.began
         self._print(f"Epoch {row['epoch']}/{self.epochs}: {values}  learning rate {rate:.3g}  {seconds:.1f} s")
@@ -112,7 +111,7 @@ class ProgressLines:
 
     def _print(self, text: str) -> None:
         if self.shown:
-            tqdm.write(text, file=sys.__stdout__) if self.bar is not None else print(text, flush=True)
+            self.bar.print(text) if self.bar is not None else print(text, flush=True)
 
 
 def _minutes(seconds: float) -> str:
@@ -291,6 +290,7 @@ class TrainingCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def finish(self, model: keras.Sequential) -> None:
         """Put the weights of the best epoch in place, where early stopping sought one."""
+        self.lines.close()
         if self.best:
             model.set_weights(self.best)
 
