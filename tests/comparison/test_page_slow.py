@@ -1,5 +1,8 @@
 """A page with what a hostile user wrote, as Chromium shows it."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,4 +78,34 @@ def test_a_click_on_a_name_switches_its_curve_and_nothing_else_runs(tmp_path: Pa
         assert len(said) == 1  # the policy refused it
         assert "Content Security Policy" in said[0]
         assert [one for one in asked if not one.startswith("data:")] == [html.as_uri()]
+        browser.close()
+
+
+def test_the_plots_of_dvc_are_shown_without_a_network(tmp_path: Path, chromium: str) -> None:
+    """With DVC's own page nothing is: else the test could not fail."""
+    from playwright.sync_api import sync_playwright
+
+    from keras_pipeline.comparison import interactive
+
+    (tmp_path / "history.csv").write_text("epoch,val/loss\n1,0.5\n2,0.4\n")
+    (tmp_path / "dvc.yaml").write_text("plots:\n  - history.csv:\n      x: epoch\n      y: val/loss\n")
+    (tmp_path / "page.html").write_text(interactive.dvc_page(), encoding="utf-8")
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
+
+    def dvc(*arguments: str) -> None:
+        command = [sys.executable, "-m", "dvc", *arguments]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+
+    dvc("init", "--no-scm", "--quiet")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        shown, errors = browser.new_context(offline=True).new_page(), list[str]()
+        shown.on("pageerror", lambda error: errors.append(str(error)))
+        dvc("plots", "show")
+        shown.goto((tmp_path / "dvc_plots" / "index.html").as_uri(), wait_until="networkidle")
+        assert errors == ["vegaEmbed is not defined"]
+        dvc("plots", "show", "--html-template", str(tmp_path / "page.html"))
+        shown.reload()
+        shown.wait_for_selector("svg.marks")
+        assert errors == ["vegaEmbed is not defined"]
         browser.close()

@@ -40,7 +40,7 @@ class Dimension(Block):
     high: Number | None = None
     """the greatest value of the range"""
     log: bool = False
-    """whether the range is drawn from by its logarithm"""
+    """whether the range is on a log scale"""
     step: Number | None = None
     """by which the values of the range differ"""
     choices: Annotated[tuple[Any, ...], Field(min_length=2, max_length=100)] | None = None
