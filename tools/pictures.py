@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -30,7 +30,8 @@ EXPERIMENTS = {
 }
 """What differs from the first run; the first one of them is on the page of the comparison."""
 EPOCHS = 5
-PAGE, TABLE = {"width": 1300, "height": 1150}, {"width": 1600, "height": 640}
+PAGE: ViewportSize = {"width": 1300, "height": 1150}
+TABLE: ViewportSize = {"width": 1600, "height": 640}
 MOST_BYTES = 200_000
 CLOSED = ("Close", "Close assistant", "Dismiss")
 """The buttons of what MLflow lays around its table."""
@@ -83,7 +84,7 @@ def train(checkout: Checkout) -> Path:
         checkout.run("git", "restore", "params.yaml")
     output = checkout.run("keras-pipeline", "compare", "HEAD", next(iter(EXPERIMENTS)))
     (page,) = re.findall(r"(?m)^page: +(.*)$", output)
-    return checkout.folder / page
+    return checkout.folder / str(page)
 
 
 def save(page: Page, name: str) -> None:
