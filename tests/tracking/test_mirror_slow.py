@@ -33,7 +33,7 @@ def test_everything_arrives(stored: Checkout, capsys: pytest.CaptureFixture[str]
     )
     run = run_of(stored)
     info = run.info
-    assert info.run_name.startswith("batch_size=128 learning_rate=0.001 · digits mlp 11-1")
+    assert " batch_size=128 learning_rate=0.001 · digits mlp 11-1" in info.run_name
     assert (info.status, info.start_time, info.end_time) == ("FINISHED", 1_700_000_000_250, 1_700_000_031_250)
     expected = {key: str(value) for key, value in record["params"].items()}
     expected |= {"model.hidden_units": "512, 256", "model.filters": "32, 64, 128"}

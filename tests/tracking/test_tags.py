@@ -33,7 +33,7 @@ def test_a_training_that_diverged_has_no_such_tag() -> None:
 def title(**changes: Any) -> str:
     params = {**tags.SHIPPED, **{key.replace("__", "."): value for key, value in changes.items()}}
     name = f"{params['fetch.dataset']} {params['model.architecture']}"
-    record: Any = {"name": name, "params": params}
+    record: Any = {"name": name, "params": params, "dataset": {"dataset": params["fetch.dataset"]}}
     return tags.run_title(record)
 
 
@@ -66,5 +66,6 @@ def test_a_name_begins_with_what_differs(changes: dict[str, Any], expected: str)
 
 
 def test_a_name_that_was_given_stays() -> None:
-    record: Any = {"name": "relu seed 1", "params": {**tags.SHIPPED, "seed": 1, "model.dropout": 0.5}}
+    params = {**tags.SHIPPED, "seed": 1, "model.dropout": 0.5}
+    record: Any = {"name": "relu seed 1", "params": params, "dataset": {"dataset": "mnist"}}
     assert tags.run_title(record) == "relu seed 1"

@@ -1,6 +1,7 @@
 """What the records and reports of a run say as the name and the tags of its MLflow run."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 
 from keras_pipeline.config.params import Params
@@ -34,7 +35,7 @@ LONGEST_VALUE = 24
 def run_title(record: RunRecord) -> str:
     """Such as "dropout=0.5 · mnist mlp"; of a run that was given a name, as one of a study, that name."""
     values, name = record["params"], record["name"]
-    if name != f"{values['fetch.dataset']} {values['model.architecture']}":
+    if name != f"{record['dataset']['dataset']} {values['model.architecture']}":
         return name
     found = [_difference(key, value) for key, value in _differing(values)]
     more = [f"+{len(found) - MOST_DIFFERENCES} more"] if len(found) > MOST_DIFFERENCES else []
@@ -55,6 +56,7 @@ def _difference(key: str, value: Scalar) -> str:
     elif sum(other.rpartition(".")[2] == last for other in {*SHIPPED, key}) > 1:
         last = f"{blocks[-1]}.{last}"
     text = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    text = re.sub(r"[\"{}]", "", text)  # of layers
     return f"{last}={text if len(text) <= LONGEST_VALUE else f'{text[: LONGEST_VALUE - 1]}…'}"
 
 

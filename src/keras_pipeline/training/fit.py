@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_pipeline.config.params import EarlyStopping, Train
-from keras_pipeline.config.tasks import format_score
+from keras_pipeline.config.tasks import format_score, metric_beside_loss
 from keras_pipeline.core import process, terminal
 from keras_pipeline.core.errors import DivergedError, StoppedError
 from keras_pipeline.distribution import fit_loop
@@ -98,7 +98,8 @@ class ProgressLines:
 
     def epoch_ends(self, row: dict[str, float]) -> None:
         """The epoch is done: the row of `fit.fit_network`, without its time."""
-        self.scores = {name: format_score(row[name]) for name in row if name.startswith("val/")}
+        metric = f"val/{metric_beside_loss(row)}"
+        self.scores = {metric: format_score(row[metric])}
         values = "  ".join(f"{name} {format_score(value)}" for name, value in row.items() if name not in NOT_SCORES)
         rate, seconds = row["train/learning_rate"], time.monotonic() - self.began
         self._print(f"Epoch {row['epoch']}/{self.epochs}: {values}  learning rate {rate:.3g}  {seconds:.1f} s")
