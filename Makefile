@@ -47,7 +47,8 @@ $(READY): requirements.lock requirements-uv.lock pyproject.toml
 
 .PHONY: run
 run: $(READY)  ## fetch, normalize, train, evaluate and track with params.yaml; ends with the result
-# First, since DVC reads files that may never end.
+	@$(RUN_DVC)
+# Before DVC, which reads files that may never end.
 	@$(IN) keras-pipeline params check
 	@$(OWN_SITE_CACHE)
 	@$(IN) keras-pipeline fetch --download-only; code=$$?; case $$code in \

@@ -1,5 +1,7 @@
 """`dvc ARGUMENTS` for `make run`: where another process is at work in this checkout, who it is and what to do, exit 75.
 
+Without arguments it only removes what DVC left half written when it was killed, and refuses ever after.
+
 DVC itself says "Unable to acquire lock" then. One `make run` holds a lock of its own until DVC has ended, in which this
 process becomes DVC; of any other DVC, its own lock and its list of who reads and writes what tell.
 """
@@ -15,6 +17,7 @@ import psutil
 
 TEMPORARY = Path(".dvc", "tmp")
 OWN, DVC_LOCK, RWLOCK = TEMPORARY / "make-run.lock", TEMPORARY / "lock", TEMPORARY / "rwlock"
+LOCKED_STAGES = Path("dvc.lock")
 PATIENCE_SECONDS = 3
 """As DVC has it: `dvc status`, or an editor's, holds the lock for a moment."""
 BUSY = 75
@@ -48,6 +51,16 @@ def listed() -> int | None:
         return None
 
 
+def remove_torn() -> int:
+    """DVC writes both files in place: killed in that moment, it leaves them empty. Nothing is lost with them: DVC
+    restores what ran before from its run cache."""
+    for path in (LOCKED_STAGES, RWLOCK):
+        if path.is_file() and not path.stat().st_size:
+            path.unlink()
+            print(f"{path} was empty: DVC was killed while it wrote it. It is removed, and DVC writes it again.")
+    return 0
+
+
 def told(number: int) -> str:
     """A process, for people."""
     try:
@@ -68,6 +81,8 @@ def main(arguments: list[str]) -> int:
         holder = listed()
         busy = lock(DVC_LOCK)
         if holder is None and busy is None:
+            if not arguments:
+                return remove_torn()
             os.execvp("dvc", ["dvc", *arguments])  # noqa: S606
         if holder is None and time.monotonic() > deadline:
             holder = busy

@@ -27,16 +27,19 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(checkout: Path, seconds: float = 0) -> "subprocess.Popen[str]":
+def start(checkout: Path, seconds: float = 0, *arguments: str) -> "subprocess.Popen[str]":
     environ = {"PATH": f"{checkout / 'bin'}:{os.environ['PATH']}", "SECONDS_OF_DVC": str(seconds)}
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "tools" / "run_dvc.py"), "repro", "-q"],
+        [sys.executable, str(ROOT / "tools" / "run_dvc.py"), *arguments],
         cwd=checkout, env=os.environ | environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
-def ended(checkout: Path) -> tuple[int, str, str]:
-    with start(checkout) as process:
+REPRO = ("repro", "-q")
+
+
+def ended(checkout: Path, *arguments: str) -> tuple[int, str, str]:
+    with start(checkout, 0, *(arguments or REPRO)) as process:
         out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 
@@ -46,7 +49,7 @@ def test_it_becomes_dvc_whose_exit_code_and_output_are_its_own(checkout: Path) -
 
 
 def test_two_at_once(checkout: Path) -> None:
-    with start(checkout, 60) as first:
+    with start(checkout, 60, *REPRO) as first:
         assert first.stdout
         assert first.stdout.readline() == "dvc repro -q\n"
         code, out, err = ended(checkout)
@@ -92,7 +95,7 @@ def test_a_lock_of_dvc_is_waited_for(
         assert run_dvc.main(["repro"]) == 75
         assert f"process {os.getpid()}, `" in capsys.readouterr().err
         (checkout / ".dvc" / "tmp" / "make-run.lock").unlink()  # which this process would hold to its end
-        with start(checkout) as process:
+        with start(checkout, 0, *REPRO) as process:
             time.sleep(0.5)
             assert process.poll() is None
             fcntl.flock(file, fcntl.LOCK_UN)
@@ -103,3 +106,30 @@ def test_a_lock_of_dvc_is_waited_for(
 def test_a_torn_list_is_left_to_dvc(checkout: Path, content: str) -> None:
     (checkout / ".dvc" / "tmp" / "rwlock").write_text(content)
     assert ended(checkout)[0] == 0
+
+
+def test_what_dvc_left_empty_is_removed_unless_somebody_is_at_work(checkout: Path) -> None:
+    torn = [checkout / "dvc.lock", checkout / ".dvc" / "tmp" / "rwlock"]
+    for path in torn:
+        path.touch()
+    with start(checkout, 60, *REPRO) as first:
+        assert first.stdout
+        assert first.stdout.readline() == "dvc repro -q\n"
+        with start(checkout) as second:
+            assert second.wait(60) == 75
+        assert all(path.exists() for path in torn)
+        first.kill()
+    with start(checkout) as process:
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+    assert [line.split(" was empty: DVC was killed")[0] for line in out.splitlines()] == ["dvc.lock", ".dvc/tmp/rwlock"]
+    assert not any(path.exists() for path in torn)
+
+
+def test_what_is_not_empty_stays(checkout: Path) -> None:
+    (checkout / "dvc.lock").write_text("schema: '2.0'\n")
+    (checkout / ".dvc" / "tmp" / "rwlock").write_text("{}")
+    with start(checkout) as process:
+        assert process.communicate(timeout=60) == ("", "")
+    assert (checkout / "dvc.lock").read_text() == "schema: '2.0'\n"
+    assert (checkout / ".dvc" / "tmp" / "rwlock").exists()
