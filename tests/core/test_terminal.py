@@ -35,10 +35,14 @@ def test_what_cannot_be_seen_is_written_out(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("encoding", "written"),
-    [("ascii", r"1 x 2 ... 3 - 4 +- 5 \u6771 \xfc"), ("latin-1", "1 × 2 ... 3 - 4 ± 5 \\u6771 ü"), ("utf-8", "")],
+    [
+        ("ascii", r"1 x 2 ... 3 - 4 +- 5 \u6771\u4eac \xfc"),
+        ("latin-1", "1 × 2 ... 3 - 4 ± 5 \\u6771\\u4eac ü"),
+        ("utf-8", ""),
+    ],
 )
 def test_every_encoding_takes_every_text(encoding: str, written: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "1 × 2 … 3 − 4 ± 5 東 ü"
+    text = "1 × 2 … 3 − 4 ± 5 東京 ü"
     streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True) for _ in range(2)]
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])
@@ -113,10 +117,10 @@ def test_no_file_becomes_an_output(tmp_path: Path) -> None:
         with (tmp_path / "file").open("wb") as file:
             os.write(1, b"noise of a library")
             os.write(2, b"noise of a library")
-            file.write(b"content %d" % (file.fileno() > 2))
+            file.write(b"content %d %d" % (file.fileno() > 2, all(map(os.get_inheritable, (0, 1, 2)))))
 
     assert forked_program.run_forked(close_and_write) == 0
-    assert (tmp_path / "file").read_bytes() == b"content 1"
+    assert (tmp_path / "file").read_bytes() == b"content 1 1"
 
 
 # Bars, colours and quiet: for a person at a terminal, and for nobody else
