@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,18 @@ def observe(
     tracker.started(known)
     for row in record["history"]:
         if at_epoch:
+            wait_until_told(tracker)
             at_epoch(row["epoch"])
         tracker.epoch(row)
     if at_epoch:
+        wait_until_told(tracker)
         at_epoch(len(record["history"]) + 1)
     tracker.ended(status, record, None)
+
+
+def wait_until_told(tracker: live_run.LiveTracker) -> None:
+    """Wait for the tracker's thread to have told a database all; no training waits for a server."""
+    told = threading.Event()
+    tracker.untold.put(told.set)
+    while tracker.where.kind == "sqlite" and not tracker.failed and not told.wait(0.05):
+        pass

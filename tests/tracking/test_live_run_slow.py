@@ -20,7 +20,7 @@ import tracking_fixtures
 from keras_pipeline.tracking import live_run, runs, store
 from keras_pipeline.tracking.stores import connection
 from places import SUPPORT
-from tracked_runs import CURVES, KEY, artifacts, mark, observe, python, run_of, series, write_mark
+from tracked_runs import CURVES, KEY, artifacts, mark, observe, python, run_of, series, wait_until_told, write_mark
 from tracking_fixtures import EXPERIMENT, MLFLOW_WARNINGS, SECRET, Checkout, TrackingServer, contents
 
 pytestmark = [pytest.mark.slow, MLFLOW_WARNINGS]
@@ -283,6 +283,7 @@ def test_a_fault_of_ours_is_told_as_ours(stored: Checkout, capsys: pytest.Captur
     tracker = live_run.LiveTracker(stored.where, EXPERIMENT)
     tracker.started(broken)
     tracker.epoch(record["history"][0])
+    wait_until_told(tracker)
     said = capsys.readouterr().err
     told = re.fullmatch(
         r"tracking: this is a bug of keras-pipeline, please report it \(KeyError\); the traceback is in (\S+)\. "
@@ -373,6 +374,7 @@ def test_an_unreachable_server_stops_neither_training_nor_track(
 def test_a_killed_training_is_closed_by_the_next_track(stored: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     code = """if True:
         import time
+        import tracked_runs
         import tracking_fixtures
         from pathlib import Path
         from keras_pipeline.tracking import live_run
@@ -381,6 +383,7 @@ def test_a_killed_training_is_closed_by_the_next_track(stored: Checkout, capsys:
         record = tracking_fixtures.record(checkout.params_file, key="b" * 32)
         tracker.started(record)
         tracker.epoch(record["history"][0])
+        tracked_runs.wait_until_told(tracker)
         print("training", flush=True)
         time.sleep(600)
     """

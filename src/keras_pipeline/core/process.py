@@ -1,5 +1,6 @@
 """This process: requests to end it, held back until a good moment, and where its time goes."""
 
+import gc
 import math
 import os
 import resource
@@ -190,13 +191,27 @@ def keeping_signals() -> Iterator[None]:
                 signal.signal(request, handler)
 
 
+@contextmanager
+def no_garbage() -> Iterator[None]:
+    """For imports of frameworks: what they make stays, and Python does not look through it for garbage, nor later."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 _seconds: dict[str, float] = {}
 _within: list[str] = []
 
 
 @contextmanager
 def time_part(part: str) -> Iterator[None]:
-    """Count the time within for this part, and not for the one around it. For the main thread."""
+    """Count the main thread's time within for this part, and not for the one around it; no other thread's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     began = time.monotonic()
     _within.append(part)
     try:
@@ -210,6 +225,12 @@ def add_time(part: str, seconds: float) -> None:
     """So much of the time of the part around this was for `part`."""
     for name, change in ((part, seconds), (_within[-1] if _within else "", -seconds)):
         _seconds[name] = _seconds.get(name, 0.0) + change
+
+
+def forget_time() -> None:
+    """Begin anew: this process is a fork, and what took time before was another's."""
+    _seconds.clear()
+    _within.clear()
 
 
 def part_seconds() -> dict[str, float]:

@@ -56,8 +56,9 @@ MARK = TypeAdapter(Mark)
 class LiveTracker(Observer):
     """Reports a training to MLflow as it goes.
 
-    A server is told by a thread, so that the training waits for it twice only: at its start for an answer, and at its
-    end for what is not told yet, PATIENCE_SECONDS in all (and a little more for a large network). At the first failure
+    A thread imports MLflow and tells it, so that the training waits twice only: at its start for a server's answer, and
+    at its end for what is not told yet; for a server PATIENCE_SECONDS in all (and a little more for a large network),
+    for a database of this machine as long as SQLite's locks take. At the first failure
     it says so in one line, with what comes `later`, and is silent from then on; each epoch then waits in a file, and
     `track` sends it, also of a training that does not end well. A file in `alive/` says which process trains which run,
     until the run is closed: `close_dead_runs` closes those whose process is gone.
@@ -100,10 +101,9 @@ class LiveTracker(Observer):
 
         with self._heard():
             self._attempt(check)
-            self._attempt(connection.start_mlflow)
-            if self.where.kind != "sqlite":
-                self.sender = threading.Thread(target=self._send, daemon=True, name="live tracking")
-                self.sender.start()
+            self.sender = threading.Thread(target=self._send, daemon=True, name="live tracking")
+            self.sender.start()
+            self._tell(connection.start_mlflow)
             self._tell(start)
 
     def epoch(self, row: dict[str, float]) -> None:
@@ -212,7 +212,7 @@ class LiveTracker(Observer):
         """Wait for the thread to have told all."""
         if self.sender and not self.failed:
             self.untold.put(None)
-            self.sender.join(max(self.patience, 0))
+            self.sender.join(None if self.where.kind == "sqlite" else max(self.patience, 0))
             if self.sender.is_alive():
                 process.leave_alone(self.sender)
                 late = f"it did not take all there was to tell within {PATIENCE_SECONDS:g} s"
