@@ -113,6 +113,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     # fixture of a session, sees what an earlier test left.
     for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_STAGE", "PYTHONSAFEPATH"):
         os.environ.pop(name, None)
+    os.environ["KERAS_PIPELINE_STANDBY"] = "off"  # no process outlives a test, but where it is about that
     absent = [name for mark, packages in PACKAGES.items() if mark not in marks for name in packages]
     os.environ[hidden.VARIABLE] = " ".join(absent)
     file = item.path.relative_to(SUPPORT.parent)

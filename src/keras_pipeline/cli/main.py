@@ -15,11 +15,10 @@ import contextlib
 import gc
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_pipeline.cli import checks, pipeline, place, runs, studies
+from keras_pipeline.cli import checks, pipeline, place, runs, studies, under_dvc
 from keras_pipeline.cli.unchanged_inputs import require_unchanged_inputs
 from keras_pipeline.core import limits, process, temporary, terminal
 from keras_pipeline.core.errors import MachineError, PipelineError, keep_traceback
@@ -133,7 +132,8 @@ def _main(arguments: list[str] | None) -> int:
     with terminal.open_output() as faults, place.project():
         try:
             chosen = make_parser().parse_args(arguments)
-            code = _run(chosen)
+            code = _served(chosen) if arguments is None else None
+            code = _run(chosen) if code is None else code
             verb = f"keras-pipeline {chosen.verb}"
         except SystemExit as end:  # of the parser: it was asked for help, or has said what is wrong
             if end.code:
@@ -148,6 +148,15 @@ def _main(arguments: list[str] | None) -> int:
         return _end(verb, MachineError.exit_code)
 
 
+def _served(chosen: argparse.Namespace) -> int | None:
+    """The exit code of a process that stands by for this stage of DVC; None where it is to be done here."""
+    if "DVC_STAGE" not in os.environ or getattr(chosen, "workers", None):
+        return None
+    from keras_pipeline.cli import standby
+
+    return standby.ask(chosen.verb, chosen.params if chosen.verb == "train" else None)
+
+
 def _run(chosen: argparse.Namespace) -> int:
     """Do what was asked; the exit code."""
     verb = f"keras-pipeline {chosen.verb}"
@@ -157,7 +166,7 @@ def _run(chosen: argparse.Namespace) -> int:
             if launcher.PARENT in os.environ:
                 launcher.end_with_parent(int(os.environ[launcher.PARENT]))
             elif "DVC_STAGE" in os.environ:
-                threading.Thread(target=_end_with_dvc, daemon=True).start()
+                threading.Thread(target=under_dvc.end_with_dvc, daemon=True).start()
             if chosen.verb not in WITHOUT_NUMPY:
                 limits.require_threads("NumPy", limits.numpy_threads())
             if chosen.verb not in ANYWHERE:
@@ -213,25 +222,6 @@ def _unexpected(verb: str, error: BaseException) -> int:
         file=sys.stderr,
     )
     return 70
-
-
-def _end_with_dvc() -> None:
-    """DVC does not take its stages along when it is killed: end as after SIGTERM when it is gone.
-
-    Between DVC and this process there may be the shell that DVC starts every stage with: bash steps aside for the
-    command, dash waits for it. Like everything below DVC, that shell has DVC_STAGE in its environment.
-    """
-    import psutil
-
-    child = psutil.Process()
-    with contextlib.suppress(psutil.Error):
-        while (parent := child.parent()) and "DVC_STAGE" in parent.environ():
-            child = parent
-    with contextlib.suppress(psutil.NoSuchProcess):
-        dvc = child.ppid()
-        while child.ppid() == dvc:
-            time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,10 @@ def normalize(chosen: argparse.Namespace) -> None:
 
 
 def train(chosen: argparse.Namespace) -> int:
-    """Train the network, by one process or several."""
+    """Train the network, by one process or several; of one, a fork stands by for the next stages."""
+    from keras_pipeline.cli import standby
+
+    name = standby.address()
     from keras_pipeline.checks.params import load_params, with_workers
     from keras_pipeline.distribution.cluster import cluster_from_environment
     from keras_pipeline.stages.train import launch_training, train_network
@@ -67,7 +70,15 @@ def train(chosen: argparse.Namespace) -> int:
         command = process.python("-m", "keras_pipeline.cli.main", "train", *_training_arguments(chosen))
         return launch_training(values, chosen.normalized, chosen.models, chosen.checkpoints, command)
     observer = live_run.LiveTracker(address.store_location(address.project_root()), values.tracking.experiment)
-    train_network(values, chosen.normalized, chosen.models, observer, chosen.checkpoints, resume=not chosen.no_resume)
+    train_network(
+        values,
+        chosen.normalized,
+        chosen.models,
+        observer,
+        chosen.checkpoints,
+        resume=not chosen.no_resume,
+        imported=lambda: standby.leave(name),
+    )
     return 0
 
 

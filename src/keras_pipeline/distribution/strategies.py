@@ -91,9 +91,16 @@ def check_installed(backend: str) -> None:
         ) from None
 
 
-def _settings(plan: Plan) -> dict[str, str]:
+def is_plain(train: Train, environ: Mapping[str, str]) -> bool:
+    """Whether it trains with TensorFlow in one process, and TensorFlow is imported as every stage imports it; raises
+    what `cluster_from_environment` does."""
+    single = train.workers == 1 and cluster_from_environment(train.strategy, environ) is None
+    return train.backend == "tensorflow" and single and not _settings(train, None)
+
+
+def _settings(train: Train, cluster: Cluster | None) -> dict[str, str]:
     """The environment variables that the frameworks read at their first import, as the params want them."""
-    train, flags, chosen = plan.train, os.environ.get("XLA_FLAGS", ""), dict[str, str]()
+    flags, chosen = os.environ.get("XLA_FLAGS", ""), dict[str, str]()
     if train.backend == "jax":
         # XLA divides the CPU; its devices share a pool of threads and wait for each other: too few never end.
         flags += f" --xla_force_host_platform_device_count={train.devices}"
@@ -102,11 +109,11 @@ def _settings(plan: Plan) -> dict[str, str]:
             chosen["JAX_PLATFORMS"] = "cpu"
         if train.reproducibility != "fast":
             chosen["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
-        if plan.cluster:
+        if cluster:
             chosen["JAX_CPU_COLLECTIVES_IMPLEMENTATION"] = "gloo"
     if train.device_type == "cpu":
         chosen["CUDA_VISIBLE_DEVICES"] = "-1"
-    elif plan.cluster and not STRATEGIES[train.strategy].devices:
+    elif cluster and not STRATEGIES[train.strategy].devices:
         # One process, one GPU: of those of its machine, the one with its number there.
         chosen["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", os.environ.get("LOCAL_RANK", "0"))
     if train.reproducibility == "deterministic":
@@ -172,16 +179,19 @@ class OpenedStrategy:
 
 
 @contextmanager
-def open_strategy(plan: Plan, digests: Mapping[str, str] | None = None) -> "Iterator[OpenedStrategy]":
+def open_strategy(
+    plan: Plan, digests: Mapping[str, str] | None = None, imported: Callable[[], None] = lambda: None
+) -> "Iterator[OpenedStrategy]":
     """Import the framework and open the strategy on the devices asked for, until the end of the block.
 
     Of several workers all meet first, and must have the same `digests`; when the block ends well this one leaves the
     others. Raises MachineError naming what there is when a device is lacking, or opens one device in their place
     where the params say so: the frameworks themselves would train on another device without a word, or hang. Raises
-    what `cluster.meet_workers` raises.
+    what `cluster.meet_workers` raises. `imported` is called before TensorFlow looks for devices, where it was imported
+    with the environment alone, as every stage imports it.
     """
     watch = meet_workers(plan.cluster, digests or {}) if plan.cluster else None
-    strategy = _open(plan)
+    strategy = _open(plan, imported)
     try:
         yield strategy
         if watch:
@@ -190,9 +200,15 @@ def open_strategy(plan: Plan, digests: Mapping[str, str] | None = None) -> "Iter
         strategy.close()
 
 
-def _open(plan: Plan) -> OpenedStrategy:
+def _open(plan: Plan, imported: Callable[[], None]) -> OpenedStrategy:
     train = plan.train
-    frameworks.start_framework(train.backend, lambda: _join(train.backend, plan.cluster), _settings(plan))
+
+    def join() -> None:
+        _join(train.backend, plan.cluster)
+        if is_plain(train, os.environ):
+            imported()
+
+    frameworks.start_framework(train.backend, join, _settings(train, plan.cluster))
     gpus = frameworks.count_gpus(train.backend) if train.engine == "keras" else 0  # NumPy computes on the CPU
     kind = train.device_type if train.device_type != "auto" else ("gpu" if gpus else "cpu")
     requested = ""

@@ -128,7 +128,7 @@ def _start(backend: str, join: Callable[[], None]) -> None:
     with process.time_part("import"), tempfile.TemporaryFile() as withheld:
         os.dup2(withheld.fileno(), 2)
         try:
-            with hidden_packages(UNUSED_BY[backend]):
+            with process.no_garbage(), hidden_packages(UNUSED_BY[backend]):
                 import keras
             join()
             count_gpus(backend)

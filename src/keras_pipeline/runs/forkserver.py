@@ -1,5 +1,7 @@
 """What a run on TensorFlow imports, imported once: imported itself by the process that forks the runs of studies.
 
+The process that stands by for the stages of DVC imports it too.
+
 Nothing here may look for devices or let TensorFlow start a thread: neither would survive a fork.
 """
 # ruff: noqa: F401

@@ -47,7 +47,7 @@ def write_reports(
     params: Params, reports: Path, test: Split, statistics: DatasetDescription, history: list[dict[str, float]]
 ) -> None:
     """Numbers, tables and figures from reports/predictions.npz; the images of `test` are only shown."""
-    with process.time_part("import"):
+    with process.time_part("import"), process.no_garbage():
         from keras_pipeline.evaluation import figures
         from keras_pipeline.evaluation.reports import make_report
 

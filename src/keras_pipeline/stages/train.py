@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,12 +38,20 @@ def launch_training(params: Params, normalized: Path, models: Path, checkpoints:
 
 
 def train_network(
-    params: Params, normalized: Path, models: Path, observer: Observer, checkpoints: Path, *, resume: bool = True
+    params: Params,
+    normalized: Path,
+    models: Path,
+    observer: Observer,
+    checkpoints: Path,
+    *,
+    resume: bool = True,
+    imported: Callable[[], None] = lambda: None,
 ) -> None:
     """Write history.csv (again after every epoch) and, at the end, model.keras and run.json.
 
     An interrupted training goes on from its checkpoint (unless not `resume`), to the same bytes and in the same run.
     Every check that needs no framework comes before its import. Of several workers the chief alone writes and reports.
+    `imported`: as of `strategies.open_strategy`.
     """
     with ExitStack() as ending:
         if launcher.PARENT not in os.environ:  # else who launched this worker holds the folder
@@ -53,7 +61,7 @@ def train_network(
         kept = Checkpoints(checkpoints, record.training_identity(run))
         checkpoint = _load_checkpoint(kept, resume=resume)
         splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
-        strategy = ending.enter_context(strategies.open_strategy(plan, _digests(run, checkpoint)))
+        strategy = ending.enter_context(strategies.open_strategy(plan, _digests(run, checkpoint), imported))
         training = prepare_recorded_training(params, plan, strategy, splits, run)
         progress, state = _resume_point(checkpoint, training)
         if plan.chief:
