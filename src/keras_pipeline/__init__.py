@@ -2,6 +2,7 @@
 
 notebook      the project from within Python: `from keras_pipeline import Project`
 cli           the command line, a module for each group of verbs
+standby       a process that has imported what the next stages of DVC need
 searches      the best values of some params, sought with many runs
 studies       one question asked with many runs
 runs          the runs of both: where they are, and the processes that do them

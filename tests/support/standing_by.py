@@ -7,11 +7,12 @@ DVC_STAGE=evaluate python standing_by.py evaluate --params params.yaml
 import sys
 import types
 
-from keras_pipeline.cli import main, standby
+from keras_pipeline.cli import main
+from keras_pipeline.standby import address, server
 
 if sys.argv[1:] == ["leave"]:
     sys.modules["keras_pipeline.runs.forkserver"] = types.ModuleType("nothing to import")
-    standby.leave(standby.address())
+    server.leave(address.address())
 else:
     chosen = main.make_parser().parse_args()
     code = main._served(chosen)

@@ -18,11 +18,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_pipeline.cli import checks, pipeline, place, runs, studies, under_dvc
+from keras_pipeline.cli import checks, pipeline, place, runs, studies
 from keras_pipeline.cli.unchanged_inputs import require_unchanged_inputs
 from keras_pipeline.core import limits, process, temporary, terminal
 from keras_pipeline.core.errors import MachineError, PipelineError, keep_traceback
 from keras_pipeline.distribution import launcher
+from keras_pipeline.standby import under_dvc
 
 EXAMPLES = """\
 examples:
@@ -152,9 +153,9 @@ def _served(chosen: argparse.Namespace) -> int | None:
     """The exit code of a process that stands by for this stage of DVC; None where it is to be done here."""
     if "DVC_STAGE" not in os.environ or getattr(chosen, "workers", None):
         return None
-    from keras_pipeline.cli import standby
+    from keras_pipeline.standby import client
 
-    return standby.ask(chosen.verb, chosen.params if chosen.verb == "train" else None)
+    return client.ask(chosen.verb, chosen.params if chosen.verb == "train" else None)
 
 
 def _run(chosen: argparse.Namespace) -> int:

@@ -54,22 +54,22 @@ def normalize(chosen: argparse.Namespace) -> None:
 
 def train(chosen: argparse.Namespace) -> int:
     """Train the network, by one process or several; of one, a fork stands by for the next stages."""
-    from keras_pipeline.cli import standby
-
-    name = standby.address()
     from keras_pipeline.checks.params import load_params, with_workers
     from keras_pipeline.distribution.cluster import cluster_from_environment
     from keras_pipeline.stages.train import launch_training, train_network
+    from keras_pipeline.standby import server
+    from keras_pipeline.standby.address import address
     from keras_pipeline.tracking import live_run
-    from keras_pipeline.tracking.stores import address
+    from keras_pipeline.tracking.stores.address import project_root, store_location
 
+    name = address()
     values = load_params(chosen.params)
     if chosen.workers is not None:
         values = with_workers(values, chosen.workers)
     if values.train.workers > 1 and cluster_from_environment(values.train.strategy, os.environ) is None:
         command = process.python("-m", "keras_pipeline.cli.main", "train", *_training_arguments(chosen))
         return launch_training(values, chosen.normalized, chosen.models, chosen.checkpoints, command)
-    observer = live_run.LiveTracker(address.store_location(address.project_root()), values.tracking.experiment)
+    observer = live_run.LiveTracker(store_location(project_root()), values.tracking.experiment)
     train_network(
         values,
         chosen.normalized,
@@ -77,7 +77,7 @@ def train(chosen: argparse.Namespace) -> int:
         observer,
         chosen.checkpoints,
         resume=not chosen.no_resume,
-        imported=lambda: standby.leave(name),
+        imported=lambda: server.leave(name),
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""The process of DVC that runs this stage: which it is, and ending with it."""
+"""Ending with the process of DVC that runs this stage."""
 
 import contextlib
 import os
@@ -10,17 +10,12 @@ if TYPE_CHECKING:
     import psutil
 
 
-def dvc_above() -> int:
-    """The number of the process of DVC that runs this stage; `psutil.Error` where it cannot be found.
-
-    Between the two there may be the shell that DVC starts every stage with: bash steps aside for the command, dash
-    waits for it. Like everything below DVC, that shell has DVC_STAGE in its environment.
-    """
-    return _top().ppid()
-
-
 def _top() -> "psutil.Process":
-    """This process, or the shell above it: what DVC itself began."""
+    """What DVC itself began: this process, or the shell between them.
+
+    DVC starts every stage with one: bash steps aside for the command, dash waits for it. Like everything below DVC,
+    that shell has DVC_STAGE in its environment.
+    """
     import psutil
 
     child = psutil.Process()

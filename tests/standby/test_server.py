@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from fault_server import FaultServer, silent
-from keras_pipeline.cli import standby
 from keras_pipeline.core import files, interpreter
+from keras_pipeline.standby import address, server
 from places import SHIPPED, SUPPORT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process stands by on Linux only")
@@ -27,7 +27,7 @@ NOBODY = "nobody stands by\n"
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """That of a stage of DVC, and of no other test."""
-    kept = {name: value for name, value in os.environ.items() if name != standby.SWITCH}
+    kept = {name: value for name, value in os.environ.items() if name != address.SWITCH}
     return {**kept, "OF_THIS_TEST": str(tmp_path), "DVC_STAGE": "train", "PYTHONPATH": str(SUPPORT)}
 
 
@@ -35,8 +35,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def standing_by(environment: dict[str, str]) -> Iterator[psutil.Process]:
     """A process that stands by for the stages with this environment."""
     subprocess.run([*COMMAND, "leave"], env=environment, check=True)
-    found = [one for one in psutil.process_iter(["name"]) if one.info["name"] == "keras-standby"]
-    ours = [one for one in found if f"OF_THIS_TEST={environment['OF_THIS_TEST']}" in _environment(one)]
+    ours: list[psutil.Process] = []
+
+    def found() -> bool:
+        named = [one for one in psutil.process_iter(["name"]) if one.info["name"] == "keras-standby"]
+        ours[:] = [one for one in named if f"OF_THIS_TEST={environment['OF_THIS_TEST']}" in _environment(one)]
+        return bool(ours)
+
+    wait_for(found)
     yield ours[0]
     ours[0].kill()
 
@@ -70,7 +76,7 @@ def test_a_stage_is_done_in_the_place_of_the_one_that_asks(environment: dict[str
     ("words", "more"),
     [
         (["normalize"], {"TF_NUM_INTRAOP_THREADS": "1"}),
-        (["normalize"], {standby.SWITCH: "off"}),
+        (["normalize"], {address.SWITCH: "off"}),
         (["normalize"], {"KERAS_FLOATX": "float64"}),
         (["status"], {}),
         (["train"], {}),
@@ -133,32 +139,32 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_another_name_for_other_code_or_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_STAGE", "train")
-    monkeypatch.delenv(standby.SWITCH, raising=False)
+    monkeypatch.delenv(address.SWITCH, raising=False)
     module = tmp_path / "keras_pipeline" / "module.py"
     files.write_json(module, {})
     monkeypatch.setattr(interpreter, "OWN_FOLDER", str(tmp_path))
-    names = [standby.address(), standby.address()]
+    names = [address.address(), address.address()]
     assert names[0] == names[1]
     module.write_text("changed")
-    names.append(standby.address())
+    names.append(address.address())
     before = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, before[1]) if before[0] else (1, before[1]))
-    names.append(standby.address())
+    names.append(address.address())
     resource.setrlimit(resource.RLIMIT_CORE, before)
     assert None not in names
     assert len({*names}) == 3
     monkeypatch.delenv("DVC_STAGE")
-    assert standby.address() is None
+    assert address.address() is None
 
 
-@pytest.mark.parametrize(("name", "value"), [("IDLE_SECONDS", 0.0), ("_code", lambda: [("edited", 1, 2, 3)])])
+@pytest.mark.parametrize(("name", "value"), [("IDLE_SECONDS", 0.0), ("code_state", lambda: [("edited", 1, 2, 3)])])
 def test_it_ends_when_nobody_asks_or_the_code_is_another(
     name: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = standby._code()
-    monkeypatch.setattr(standby, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(standby, name, value)
+    code = server.code_state()
+    monkeypatch.setattr(server, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(server, name, value)
     with subprocess.Popen([sys.executable, "-c", ""]) as ended, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(b"")  # any free name
         listener.listen()
-        standby._listen(listener, os.pidfd_open(ended.pid), code)
+        server._listen(listener, os.pidfd_open(ended.pid), code)
