@@ -57,8 +57,8 @@ class Clock:
 
 
 def profile_strategy(strategy: OpenedStrategy, backend: str, trace: Path, clock: Clock) -> OpenedStrategy:
-    """`strategy` with Keras' own fit, a call a step, that runs `clock` for TIMED_STEPS, writes a trace of TRACED_STEPS into the
-    folder `trace`, and then raises StoppedError. Each is after WARM_STEPS."""
+    """`strategy` with Keras' own fit, a call a step, that runs `clock` for TIMED_STEPS, writes a trace of TRACED_STEPS
+    into the folder `trace`, and then raises StoppedError. Each is after WARM_STEPS."""
 
     def fit(model: keras.Sequential, batches: Callable[[], Iterator[Any]], **options: Any) -> None:
         with ExitStack() as traced:
