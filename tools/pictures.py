@@ -68,9 +68,9 @@ class Checkout:
         ) as server:
             try:
                 found = next(
-                    filter(None, (re.search(r"http://127\.0\.0\.1:\S+", line) for line in server.stdout or ()))
+                    filter(None, (re.search(r"MLflow is at (http://\S+)", line) for line in server.stdout or ()))
                 )
-                yield found[0]
+                yield found[1]
             finally:
                 server.terminate()
 

@@ -31,7 +31,7 @@ def draw_differences(differences: Mapping[str, Difference], quantity: str, what_
     values = [f"{middle:+.2f} [{low:+.2f}, {high:+.2f}]" for middle, low, high in rows.values()]
     told.set_yticks(range(len(rows)), values)
     told.tick_params(length=0)
-    label = f"{quantity}, in percentage points, with 95 % intervals; filled: {what_is_filled}"
+    label = f"{quantity}, in percentage points, with 95\N{NO-BREAK SPACE}% intervals; filled: {what_is_filled}"
     axes.set_xlabel(textwrap.fill(label, LONGEST_LINE), parse_math=False)
     return figure
 
