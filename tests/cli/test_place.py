@@ -77,6 +77,7 @@ def test_outside_of_any_project_it_is_said_where_it_was_looked_for(
         assert (out, len(err.splitlines())) == ("", 2)
     assert list(tmp_path.iterdir()) == []
     assert main.main(["params", "check", "--params", str(SHIPPED)]) == 0
+    assert main.main(["schema", "study"]) == 0
 
 
 def test_a_folder_that_was_removed_is_no_bug(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ PATHS = {
 """The options that name files and folders: their default, on which dvc.yaml relies, and what is there."""
 TIMED = ("fetch", "normalize", "train", "evaluate", "track")
 """The verbs that say at their end where their time went."""
-ANYWHERE = ("completion", "doctor")
+ANYWHERE = ("completion", "doctor", "schema")
 """The verbs that need no project."""
 NUMERIC = (*TIMED, "launch", "certify", "compare", "debug", "determinism", "conformance")
 """The verbs that compute with NumPy."""
