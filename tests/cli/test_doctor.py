@@ -213,7 +213,7 @@ def test_a_store_that_does_not_exist_yet_is_good(made: Checkout) -> None:
             "sqlite:///dvc.yaml",
             "is no database that SQLite can read, whatever it held: if it was no store, name another",
         ),
-        ("sqlite:///.", r"is not available \(.*checkout is a folder\)"),
+        ("sqlite:///.", r"is not available \(.*checkout is a folder, and no file\)"),
         ("sqlite:///other.db", "is the database of another program: name another one in MLFLOW_TRACKING_URI"),
         ("sqlite:///newer.db", "is of a newer MLflow than the installed one: update this project, or name another"),
         ("sqlite:///torn.db", r"is damaged \(.*\): if it was no store, .*`sqlite3 \S+torn.db .recover` may read"),

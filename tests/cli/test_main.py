@@ -267,7 +267,7 @@ def test_a_network_larger_than_the_memory_is_refused_before_tensorflow(run: Run)
     code, out, err = run("train")
     assert (code, out) == (6, [])
     assert err[0].startswith("params.yaml: model: a training step needs at least 67")
-    assert err[-1] == "keras-pipeline train: exit 6 (the machine lacks something)"
+    assert err[-1] == "keras-pipeline train: exit 6 (something is missing on this machine)"
 
 
 def test_a_full_disk_is_the_machine_s(run: Run) -> None:
@@ -283,7 +283,7 @@ def test_a_full_disk_is_the_machine_s(run: Run) -> None:
     asked = ", a file may have 2,000 bytes (ulimit -f), 0.6 MB are needed). Make room, give permission or name another "
     assert err[0].startswith(named)
     assert asked in err[0]
-    assert err[-1] == "keras-pipeline normalize: exit 6 (the machine lacks something)"
+    assert err[-1] == "keras-pipeline normalize: exit 6 (something is missing on this machine)"
     assert list(Path("data/normalized").iterdir()) == []
 
 
@@ -305,7 +305,7 @@ def test_a_path_that_cannot_be_is_the_machine_s(arguments: list[str], run: Run) 
     code, _, err = run(*arguments)
     assert code == 6
     assert err[0].endswith(". Make room, give permission or name another path, then run it again.")
-    assert err[1] == f"keras-pipeline {arguments[0]}: exit 6 (the machine lacks something)"
+    assert err[1] == f"keras-pipeline {arguments[0]}: exit 6 (something is missing on this machine)"
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="no folder here that even root cannot write to")

@@ -93,5 +93,5 @@ def test_output_that_cannot_be_written(buffered: str) -> None:
     assert filled.returncode == 6
     assert err.splitlines() == [
         "the output: No space left on device. Make room, give permission or name another path, then run it again.",
-        "keras-pipeline params: exit 6 (the machine lacks something)",
+        "keras-pipeline params: exit 6 (something is missing on this machine)",
     ]

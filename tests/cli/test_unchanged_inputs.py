@@ -43,7 +43,7 @@ def code(path: str) -> Callable[[], object]:
     ("meanwhile", "named"),
     [
         (edit("\nseed: ", "\nseed: 7"), "params.yaml: seed"),
-        (edit("  hidden_units: [", "  hidden_units: [3, "), "params.yaml: model.hidden_units"),
+        (edit("  hidden_units:\n  - 512", "  hidden_units:\n  - 513"), "params.yaml: model.hidden_units"),
         (edit("    learning_rate: ", "    learning_rate: 1"), "train.optimizer.learning_rate"),
         (lambda: Path("params.yaml").write_text("model: ["), "and 30 more"),
         (lambda: Path("params.yaml").unlink(), "and 30 more"),

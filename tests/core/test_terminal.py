@@ -89,7 +89,7 @@ def test_outputs_that_are_not_there(verb: str, run: Callable[..., Ended]) -> Non
     assert _same(left.err, usual.err)
     if verb in PRINT:
         assert full.err.count("No space left on device") == 1
-        assert full.err.splitlines()[-1].endswith(": exit 6 (the machine lacks something)")
+        assert full.err.splitlines()[-1].endswith(": exit 6 (something is missing on this machine)")
     for kind in ("left", "full"):
         ended = run(verb, err=kind)
         assert (ended.code, ended.out) == (code, usual.out)

@@ -86,7 +86,7 @@ def test_normalize_writes_what_the_raw_files_hold(tmp_path: Path, capsys: pytest
         assert (np.round(again) == images).all()
     assert capsys.readouterr().out == (
         "normalize: mnist, 48 train, 12 validation, 20 test images, scaling standard\n"
-        "normalize: 2 of the test images stand in the training file too\n"
+        "normalize: 2 of the test images are also in the training file\n"
     )
 
 

@@ -68,7 +68,7 @@ def test_another_value_begins_anew_and_no_resume_does_too(normalized: Path, whol
     training.interrupted(signal.SIGKILL, 2)
     (training.folder / "params.yaml").write_bytes(small.params_text(CHANGES))
     text = training.finish()
-    assert "train: begins anew; the newest checkpoint is of another training:" in text
+    assert "train: starts a new training; the newest checkpoint is of another one:" in text
     assert "  params.train.optimizer.learning_rate: 0.01 there, 0.003 here" in text
     assert training.digests() == whole.digests()
     assert len(list((training.folder / ".checkpoints").iterdir())) == 1  # the other one's, for whoever goes back

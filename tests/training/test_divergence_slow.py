@@ -61,7 +61,7 @@ def told(scenario: dict[str, Any]) -> dict[str, Any]:
 
 
 CALMER = ["train.optimizer.clipnorm: 1.0", "a warm-up (train.schedule: cosine, warmup_epochs: 1)"]
-NONE_KEPT = "No checkpoint is kept: the same command begins anew, and diverges again. Change a value of params.yaml."
+NONE_KEPT = "No checkpoint is kept: the same command starts again, and diverges again. Change a value of params.yaml."
 
 
 def as_stock(scenario: dict[str, Any], found: dict[str, Any]) -> None:

@@ -166,7 +166,7 @@ def _of_its_params(run: RunRecord, path: Path) -> Iterator[Difference]:
     try:
         stated = load_params(path)
     except ParamsError:
-        return  # of a version with other knobs
+        return  # of a version with other params
     there = run["params"]
     here = record.recorded_params(stated)
     for key in (key for key in {**there, **here} if there.get(key) != here.get(key)):

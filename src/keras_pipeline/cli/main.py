@@ -27,21 +27,21 @@ from keras_pipeline.standby import under_dvc
 
 EXAMPLES = """\
 examples:
-  dvc repro                                 bring everything in line with params.yaml
+  dvc repro                                 run the stages whose params, code or data changed
   dvc exp run -S model.dropout=0.5          the same with one value changed, as a named experiment
-  keras-pipeline params check               every fault of params.yaml, with line and column
+  keras-pipeline params check               every mistake in params.yaml, with line and column
   keras-pipeline params use FILE            an example's values, laid over params.yaml
-  keras-pipeline status                     which run the files here come from, and whether it is stale
+  keras-pipeline status                     which run the files here come from, and whether it is up to date
   keras-pipeline debug one-batch            does everything run? in seconds; more in debug --help
-  keras-pipeline study run activations      one question, many runs, an answer one can trust
-  keras-pipeline compare HEAD .             any two runs: what differed, what came of it, was it chance
-  keras-pipeline search run mlp             the best values of some params, checked on other seeds
-  keras-pipeline certify                    train that run again elsewhere: the same bytes?
+  keras-pipeline study run activations      one question, several seeds, an answer with statistics
+  keras-pipeline compare HEAD .             any two runs: what differs, the results, is it more than chance
+  keras-pipeline search run mlp             the best values of some params, checked with new seeds
+  keras-pipeline certify                    train that run again in a clean checkout: the same bytes?
   keras-pipeline ui                         look at all runs
   eval "$(keras-pipeline completion bash)"  complete commands with the tab key
 
 exit codes: 0 done, 1 certify or conformance: not as recorded, 2 bad params or usage, 3 bad data,
-4 download failed, 5 training diverged, or overfit failed, 6 the machine lacks something,
+4 download failed, 5 training diverged, or overfit failed, 6 something is missing on this machine,
 7 model file damaged, 70 our bug, 75 stopped or busy: run again, 130 and 143 interrupted
 """
 PATHS = {
@@ -68,7 +68,7 @@ EXIT_MEANING = {
     3: "bad data",
     4: "download failed",
     5: "training diverged, or overfit failed",
-    6: "the machine lacks something",
+    6: "something is missing on this machine",
     7: "model file damaged",
     75: "stopped or busy: run the same command again",
 }

@@ -22,7 +22,9 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         ("launch", "train with several local processes, whatever params.yaml says of workers"),
     ):
         command = add(name, train, text, *TRAINING)
-        command.add_argument("--no-resume", action="store_true", help="begin anew, also where a checkpoint is kept")
+        command.add_argument(
+            "--no-resume", action="store_true", help="start a new training even if there is a checkpoint"
+        )
         command.add_argument(
             "--workers",
             type=int,
@@ -31,7 +33,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
             help="processes, instead of train.workers",
         )
     add("evaluate", evaluate, "test the network; numbers and figures", "params", "normalized", "models", "reports")
-    command = add("track", track, "make MLflow say what the files say", "params", "models", "reports", "checkpoints")
+    command = add("track", track, "bring MLflow in line with the files", "params", "models", "reports", "checkpoints")
     command.add_argument("--again", action="store_true", help="send everything, also where nothing has changed")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from keras_pipeline.cli import place
 
 COMPARE = """\
-Holds two finished runs against each other: what differed in params, data, code, versions and machine; every test
+Compares two finished runs: what differs in params, data, code, versions and machine; every test
 metric; whether the difference of accuracy is larger than chance among test images; and the test images that flipped,
 as pictures.
 
@@ -22,11 +22,19 @@ Writes a page, comparison.md and comparison.html, and keeps it in MLflow with B'
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Give the parser this module's verbs; `add` is the function of `main.make_parser`."""
-    add("status", status, "which run the files come from, and is it stale", "params", "normalized", "models", "reports")
+    add(
+        "status",
+        status,
+        "which run the files come from, and whether it is up to date",
+        "params",
+        "normalized",
+        "models",
+        "reports",
+    )
     command = add(
         "certify",
         certify,
-        "can a run be repeated: train it again from its commit and compare",
+        "train a run again from its commit, and compare the bytes",
         "params", "raw", "downloads", "normalized", "models",
     )  # fmt: skip
     command.add_argument(
@@ -36,7 +44,9 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="a run's name in MLflow, or its key or the beginning of it (default: the run of models/run.json)",
     )
     command.add_argument("--quick", action="store_true", help="compare what can be compared without training")
-    command = add("compare", compare, "two runs: what differed, what came of it, was it chance", "params", "normalized")
+    command = add(
+        "compare", compare, "two runs: what differs, the results, is it more than chance", "params", "normalized"
+    )
     command.description, command.formatter_class = COMPARE, argparse.RawDescriptionHelpFormatter
     for letter in ("A", "B"):
         command.add_argument(

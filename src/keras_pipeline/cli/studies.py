@@ -11,12 +11,12 @@ from keras_pipeline.core import terminal
 from keras_pipeline.core.errors import ParamsError
 
 STUDY = """\
-A study asks one question with many runs: its file, studies/NAME.yaml, says what varies, the seeds, and what is fixed.
+A study answers one question with many runs: its file, studies/NAME.yaml, has the variants, seeds and fixed values.
 
 actions:
-  run NAME     do its runs, some at a time, and write the report. It may be stopped, or killed, at any moment: the same
-               command goes on, and repeats nothing that is done, nor what another study has done with the same params,
-               data and code.
+  run NAME     train its runs, some at a time, and write the report. It may be stopped, or killed, at any moment: the
+               same command resumes, and repeats no finished run, nor one that another study has finished with the
+               same params, data and code.
   list         every study, and how much of it is done
   status NAME  what is done of each variant
   report NAME  write the report from what is done
@@ -25,15 +25,15 @@ Runs, data and reports are below studies/; params.yaml, models/ and reports/ sta
 an experiment, its runs the children of one run, which holds the report.
 """
 SEARCH = """\
-A search seeks the best values of some params: its file, searches/NAME.yaml, says what is sought, in which space, and
-how many trials that may cost.
+A search looks for the best values of some params: its file, searches/NAME.yaml, names the metric, the search space
+and the number of trials.
 
 actions:
-  run NAME     say the budget; do the trials, some at a time, ending those early that are hopeless; train the winner and
-               params.yaml as it is on other seeds, and offer what is better as a diff of params.yaml. It may be
-               stopped, or killed, at any moment: the same command goes on, and repeats nothing that is done.
+  run NAME     say the cost; run the trials, some at a time, and prune unpromising ones; train the best trial and
+               params.yaml as it is with new seeds, and offer what is better as a diff of params.yaml. It may be
+               stopped, or killed, at any moment: the same command resumes, and repeats no finished trial.
   list         every search, and how much of it is done
-  status NAME  what came of each trial
+  status NAME  the result of each trial
   report NAME  write the report from what is done
 
 params.yaml, models/ and reports/ stay as they are; runs and data are below studies/, shared with the studies. In MLflow
@@ -44,7 +44,7 @@ sqlite:///PATH or postgresql://…, instead of a file below searches/state/.
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Give the parser this module's verbs; `add` is the function of `main.make_parser`."""
-    command = add("study", study, "one question, many runs, an answer one can trust", "params", "downloads")
+    command = add("study", study, "one question, several seeds, an answer with statistics", "params", "downloads")
     command.description = STUDY
     command.add_argument(
         "--studies",

@@ -47,7 +47,7 @@ class StrategyRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will train: the knobs, the sizes of batches of all replicas, and the workers if there are several."""
+    """What will train: the params, the sizes of batches of all replicas, and the workers if there are several."""
 
     train: Train
     batch_size: int
@@ -61,7 +61,7 @@ class Plan:
 
 
 def plan_training(train: Train, images: Mapping[str, int], environ: Mapping[str, str]) -> Plan:
-    """What the knobs mean for splits of these sizes, in this environment.
+    """What the params mean for splits of these sizes, in this environment.
 
     Raises ParamsError where the training images do not make one batch or a batch cannot be shared as the
     strategy needs it, where other workers are named than asked for; MachineError where a package is lacking.

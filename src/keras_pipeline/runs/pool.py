@@ -132,7 +132,7 @@ class Queue(Work):
         return self.executor.submit(runs, self.command(runs))
 
     def end_job(self, job: Job) -> None:
-        """Tell what came of it, and how long the rest will take."""
+        """Tell its result, and how long the rest will take."""
         self.done += len(job.runs)
         left = format_duration((time.monotonic() - self.began) / self.done * (self.total - self.done))
         took = format_duration(record_seconds(self.folders, job))

@@ -53,7 +53,7 @@ def do_runs(folders: Folders, runs: Sequence[Run], child_run: Callable[[Run], Ch
     if untrained and not pruned:
         if not all(map(result_cache.record, runs)):
             raise BusyError(
-                f"{runs[0].name}: code or data were changed while it trained, so what came of it is not of those that "
+                f"{runs[0].name}: code or data were changed while it trained, so its result is not of those that "
                 "are here. Run the same command again."
             )
         if runs[0].params.train.backend != "tensorflow":  # evaluated by TensorFlow, and a process has one backend

@@ -196,11 +196,11 @@ class Searcher(Work):
         return None
 
     def look_at_job(self, job: Job) -> None:
-        """Tell Optuna of its new epochs; end it where they are hopeless, unless its end is near anyway."""
+        """Tell Optuna of its new epochs; prune it where they are unpromising, unless its end is near anyway."""
         self.progress.refresh()
         one = self.active[job]
-        hopeless = self.trials.report(one.trial, one.new_rows())
-        if hopeless and not one.spare and not one.pruned and one.rows < one.run.params.train.epochs:
+        unpromising = self.trials.report(one.trial, one.new_rows())
+        if unpromising and not one.spare and not one.pruned and one.rows < one.run.params.train.epochs:
             metric = self.search.settings.metric
             why = f"after epoch {one.rows}: its best {metric} is worse than half of the trials before had by then"
             one.pruned = True

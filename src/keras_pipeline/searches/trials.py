@@ -1,4 +1,4 @@
-"""The trials of a search, as Optuna keeps them: what to try next, what came of it, what is worth no more epochs.
+"""The trials of a search, as Optuna keeps them: what to try next, its result, what is worth no more epochs.
 
 One process at a time writes; who asks for it sees to that. Optuna is told every draw anew with what it draws from: the
 search's seed and how many trials there are. So a search that goes on draws what it would have drawn.
@@ -179,11 +179,11 @@ class Trials:
 
     def report(self, trial: "optuna.Trial", rows: Sequence[Mapping[str, float]]) -> bool:
         """Keep the metric of these epochs, which are new; whether one of them makes the trial worth no more."""
-        hopeless = False
+        unpromising = False
         for row in rows:
             trial.report(row[self.search.settings.metric], int(row["epoch"]))
-            hopeless = hopeless or trial.should_prune()
-        return hopeless
+            unpromising = unpromising or trial.should_prune()
+        return unpromising
 
     def complete(self, trial: "optuna.Trial", value: float, seconds: float | None) -> None:
         """The trial has trained to its end; `seconds` its process took, where it did all of it."""

@@ -79,7 +79,7 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
     print(f"normalize: {dataset.name}, {sizes} {task.things}, scaling {data.scaling.name}")
     if task.name == "binary":
         print(f"normalize: {data.class_names[1]} against the rest: 1 and 0")
-    print(f"normalize: {duplicates} of the test {task.things} stand in the training file too")
+    print(f"normalize: {duplicates} of the test {task.things} are also in the training file")
 
 
 def _check_targets(data: _Data, raw: Path) -> None:

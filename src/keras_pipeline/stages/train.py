@@ -97,7 +97,7 @@ def _load_checkpoint(kept: Checkpoints, *, resume: bool) -> Any:
         kept.remove()
         return None
     if differences := kept.differences():
-        print("train: begins anew; the newest checkpoint is of another training:", file=sys.stderr)
+        print("train: starts a new training; the newest checkpoint is of another one:", file=sys.stderr)
         print("\n".join(f"  {line}" for line in differences), file=sys.stderr, flush=True)
     return kept.latest(check_progress) or ((None, begun) if (begun := kept.begun()) else None)
 
@@ -121,7 +121,7 @@ def _resume_point(checkpoint: Any, training: RecordedTraining) -> tuple["Progres
     if checkpoint and checkpoint[1]["devices"] != devices:
         if checkpoint[0]:
             there, here = ", ".join(checkpoint[1]["devices"]), ", ".join(devices)
-            print(f"train: begins anew; the checkpoint is of {there}, this is {here}", file=sys.stderr)
+            print(f"train: starts a new training; the checkpoint is of {there}, this is {here}", file=sys.stderr)
         checkpoint = None
     state, kept = checkpoint or (None, dict[str, Any]())
     if checkpoint:

@@ -30,14 +30,14 @@ KEPT_VARIANCE = 0.999
 class Deformation:
     """What is done to the images of a training; `background` is the value of what comes in from outside."""
 
-    knobs: Augmentation
+    settings: Augmentation
     seed: int
     background: float
 
     def draw(self, epoch: int, step: int, count: int) -> NDArray[np.float32]:
         """The random numbers for the images of a step, both counted from 0: float32 (count, 2, terms).
 
-        For y and x, the factors of `terms`. shift, rotation and scale are uniform up to their knob either way, the two
+        For y and x, the factors of `terms`. shift, rotation and scale are uniform up to their value either way, the two
         axes' shifts and scales apart, as in Cireşan et al. 2010. The elastic displacement of a pixel is normal with
         deviation `elastic`, and correlates over a distance d in pixels by exp(-d² / (4 smoothness²)): what Simard
         et al. (2003) get by a Gaussian filter of that deviation over uniform noise.
@@ -45,23 +45,27 @@ class Deformation:
         random = np.random.default_rng([self.seed, 4, epoch, step])
         shift, angle, scale = (
             random.uniform(-1, 1, (count, size)) * most
-            for size, most in ((2, self.knobs.shift), (1, np.radians(self.knobs.rotation)), (2, self.knobs.scale))
+            for size, most in (
+                (2, self.settings.shift),
+                (1, np.radians(self.settings.rotation)),
+                (2, self.settings.scale),
+            )
         )
         turned = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])[..., 0]
         factors = np.concatenate([shift[..., np.newaxis], turned.transpose(2, 0, 1) / (1 + scale[..., np.newaxis])], 2)
-        if not self.knobs.elastic:
+        if not self.settings.elastic:
             return factors.astype(np.float32)
         bends = random.standard_normal((count, 2, len(self.terms) - 3), np.float32)
-        return np.concatenate([factors, bends * self.knobs.elastic], 2, dtype=np.float32)
+        return np.concatenate([factors, bends * self.settings.elastic], 2, dtype=np.float32)
 
     @cached_property
     def terms(self) -> NDArray[np.float32]:
         """float32 (terms, height × width): 1, y and x from the middle, and the components of a smooth field."""
         y, x = np.mgrid[:HEIGHT, :WIDTH].reshape(2, -1)
         plane = [np.ones(HEIGHT * WIDTH), y - (HEIGHT - 1) / 2, x - (WIDTH - 1) / 2]
-        if not self.knobs.elastic:
+        if not self.settings.elastic:
             return np.array(plane, np.float32)
-        down, across = (_components(size, self.knobs.smoothness) for size in (HEIGHT, WIDTH))
+        down, across = (_components(size, self.settings.smoothness) for size in (HEIGHT, WIDTH))
         return np.concatenate([plane, np.kron(down, across)]).astype(np.float32)
 
     def apply(self, images: Any, factors: Any) -> Any:
@@ -106,10 +110,10 @@ class Deformation:
         return lambda images, factors: self.apply(ops.convert_to_tensor(images), ops.convert_to_tensor(factors))
 
 
-def deformation_for(knobs: Augmentation, seed: int, scaling: ScalingConstants) -> Deformation | None:
+def deformation_for(settings: Augmentation, seed: int, scaling: ScalingConstants) -> Deformation | None:
     """The deformation that the params ask for, of images on a black background, scaled as statistics.json says."""
     of_pixels = Scaling(**scaling)
-    return Deformation(knobs, seed, -of_pixels.offset / of_pixels.divisor) if knobs.on else None
+    return Deformation(settings, seed, -of_pixels.offset / of_pixels.divisor) if settings.on else None
 
 
 def _components(size: int, smoothness: float) -> NDArray[np.float64]:

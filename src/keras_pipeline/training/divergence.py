@@ -213,7 +213,9 @@ def explain_divergence(fault: NotFiniteError, checkpoints: Checkpoints | None, t
 
 def _kept(checkpoints: Checkpoints | None, epoch: int, step: int) -> str:
     if checkpoints is None or not (epoch or step):
-        return "No checkpoint is kept: the same command begins anew, and diverges again. Change a value of params.yaml."
+        return (
+            "No checkpoint is kept: the same command starts again, and diverges again. Change a value of params.yaml."
+        )
     at = f"step {step} of epoch {epoch + 1}" if step else f"epoch {epoch}"
     return (
         f"The last good checkpoint, after {at}, stays in {checkpoints.folder}/. The same command goes on from it and "

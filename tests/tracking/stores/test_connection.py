@@ -446,7 +446,7 @@ def test_the_page_without_a_server() -> None:
     assert done.stderr == (
         "MLflow at http://127.0.0.1:9 is not available ([Errno 111] Connection refused). Start it or correct "
         "MLFLOW_TRACKING_URI; what is in files needs no store.\n"
-        "keras-pipeline ui: exit 6 (the machine lacks something)\n"
+        "keras-pipeline ui: exit 6 (something is missing on this machine)\n"
     )
 
 
