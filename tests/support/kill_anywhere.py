@@ -17,6 +17,7 @@ checkpoint. Ends with 1 where it is not.
 """
 
 import argparse
+import fcntl
 import os
 import random
 import re
@@ -34,6 +35,7 @@ from pathlib import Path
 import psutil
 
 import kill_loop
+from keras_pipeline.core import temporary as temporary_files
 from real_workspace import Done, Run, Workspace, origin
 
 WAYS = ("everything", "dvc", "the stage")
@@ -162,7 +164,20 @@ def left_over(place: Workspace, expected: Whole) -> Iterator[str]:
     yield from (f"lacking: {name}" for name in sorted(expected.files - now))
     yield from (f"left: {name}" for name in sorted(now - expected.files))
     yield from (f"left: {name}" for name in sorted(temporary(place) - expected.temporary))
-    yield from (f"left in TMPDIR: {path.name}" for path in (place.folder.parent / "temporary").iterdir())
+    folders = (place.folder.parent / "temporary").iterdir()
+    yield from (f"left in TMPDIR: {path.name}" for path in folders if not is_in_use(path))
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether it is the folder for temporary files of a process that is alive: of the one that stands by."""
+    try:
+        with (folder / temporary_files.MARK).open() as mark:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def chain(

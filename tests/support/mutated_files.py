@@ -284,7 +284,7 @@ class Bench:
         patch.setattr(two_runs, "compare_answers", would_go_on)
         patch.setattr(strategies, "open_strategy", would_go_on)
         patch.setattr(frameworks, "start_framework", would_go_on)
-        patch.setattr(mirror, "synchronise", lambda *_: None)
+        patch.setattr(mirror, "synchronise", lambda *_, **__: None)
         for verb in {tuple(verb) for verbs in self.verbs.values() for verb in verbs}:
             code, output = self.run(verb)
             assert code in ACCEPTED, (verb, code, output)
