@@ -106,6 +106,7 @@ test-optional: $(READY)  ## the tests that `make test` skips for lack of somethi
 benchmark: $(READY) jax  ## how fast this machine trains, beside Keras, PyTorch and JAX (three quarters of an hour; see docs/speed.md)
 	@$(IN) python benchmarks/epochs.py
 	@$(IN) python benchmarks/pipeline.py
+	@$(IN) python benchmarks/experiment.py
 	@$(IN) python benchmarks/checkpoint_cost.py
 
 .PHONY: studies

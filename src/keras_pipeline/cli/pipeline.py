@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 
 from keras_pipeline.core import process
@@ -64,7 +65,7 @@ def train(chosen: argparse.Namespace) -> int:
     from keras_pipeline.tracking import live_run
     from keras_pipeline.tracking.stores.address import project_root, store_location
 
-    name = address()
+    name = address() if sys.argv[1:] == ["train"] else None  # no option of this command is another stage's
     values = load_params(chosen.params)
     if chosen.workers is not None:
         values = with_workers(values, chosen.workers)
