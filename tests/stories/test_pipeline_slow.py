@@ -349,6 +349,7 @@ def test_a_store_that_is_down_costs_a_warning_and_gets_everything_later(workspac
 @pytest.mark.own_processes
 def test_a_training_killed_without_warning_leaves_no_open_run(workspace: Workspace, finished: Workspace) -> None:
     dvc, log, train = start_long_training(workspace)
+    wait_until(lambda: len(workspace.runs()) == 2, 120, "its run in MLflow, which a thread begins")
     train.kill()
     assert dvc.wait(120) != 0, log.read_text()
     assert [run.status for run in workspace.runs()] == ["FINISHED", "RUNNING"]
