@@ -106,7 +106,8 @@ def test_what_ends_the_one_that_asks_ends_the_stage(
     wait_for(lambda: bool(mirror.requests))
     (worker,) = standing_by.children()
     stage.send_signal(signal.SIGTSTP)
-    wait_for(lambda: worker.status() == psutil.STATUS_STOPPED)
+    # Both, as a shell waits for the one that it started: who is told to go on before it has stopped stays stopped.
+    wait_for(lambda: {worker.status(), psutil.Process(stage.pid).status()} == {psutil.STATUS_STOPPED})
     stage.send_signal(signal.SIGCONT)
     wait_for(lambda: worker.status() != psutil.STATUS_STOPPED)
     stage.send_signal(number)
