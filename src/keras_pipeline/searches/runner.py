@@ -73,8 +73,8 @@ def report_search(search: Search, trials: Trials, folders: Folders, folder: Path
     outcome = report.search_outcome(search, trials.results(), folders)
     if not outcome.trial_results:
         raise DataError(
-            f"search {search.name}: no trial is done with these params, data and code. `search run {search.name}` does "
-            "them; a report of earlier ones stays."
+            f"search {search.name}: no trial is finished with these params, data and code in {trials.place}. "
+            f"`keras-pipeline search run {search.name}` trains them; a report of earlier ones stays."
         )
     written = report.write_search_report(outcome, trials.importances(), folder)
     print(f"search {search.name}: {outcome.verdict}")

@@ -67,6 +67,7 @@ class Trials:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.search = search
+        self.place = masked(os.environ[STORAGE]) if STORAGE in os.environ else str(journal)
         self.distributions = {
             key: _distribution(one, integer=key in search.integer_keys) for key, one in search.settings.space.items()
         }

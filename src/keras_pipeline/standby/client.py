@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -45,7 +46,9 @@ def ask(stage: str, training: Path | None = None) -> int | None:
         except OSError:
             return None  # and what was begun there ends, since nobody listens
         other.settimeout(None)
-        with _passing_on(worker), contextlib.suppress(OSError):
+        with _passing_on(worker) as woken, contextlib.suppress(OSError):
+            while other not in select.select([other, woken], [], [])[0]:
+                woken.recv(4096)
             if code := other.recv(16):
                 return int(code)
     print(f"{stage}: its process was killed, as where memory lacks. Run it again.", file=sys.stderr)
@@ -53,8 +56,12 @@ def ask(stage: str, training: Path | None = None) -> int | None:
 
 
 @contextlib.contextmanager
-def _passing_on(worker: int) -> Iterator[None]:
-    """Within, what asks this process to end, to stop or to go on, asks the worker; and so does the end of DVC."""
+def _passing_on(worker: int) -> Iterator[socket.socket]:
+    """Within, what asks this process to end, to stop or to go on, asks the worker; and so does the end of DVC.
+
+    Gives what has to be waited for too: Python passes a signal on only when its main thread is awake, and the kernel
+    may give it to another thread.
+    """
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -63,10 +70,16 @@ def _passing_on(worker: int) -> Iterator[None]:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     passed = (*process.REQUESTS, signal.SIGTSTP, signal.SIGCONT)
+    woken, waking = socket.socketpair()
+    waking.setblocking(False)
+    woke = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
     before = {one: signal.signal(one, pass_on) for one in passed if signal.getsignal(one) != signal.SIG_IGN}
     threading.Thread(target=under_dvc.end_with_dvc, daemon=True).start()
     try:
-        yield
+        yield woken
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+        signal.set_wakeup_fd(woke)
+        woken.close()
+        waking.close()
