@@ -23,7 +23,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_is_found_from_a_folder_within(root: Path, tmp_path: Path) -> None:
     assert Project(root / "data" / "normalized").folder == root.resolve()
-    with pytest.raises(ParamsError, match=r"neither it nor a folder above it has params\.yaml and dvc\.yaml"):
+    with pytest.raises(ParamsError, match=r"neither it nor a folder above it has dvc\.yaml and params\.yaml"):
         Project(tmp_path)
 
 

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from keras_pipeline.checks.project import PARAMS
 from keras_pipeline.cli import checks, pipeline, place, runs, studies
 from keras_pipeline.cli.unchanged_inputs import require_unchanged_inputs
 from keras_pipeline.core import limits, process, temporary, terminal
@@ -171,7 +172,7 @@ def _run(chosen: argparse.Namespace) -> int:
             if chosen.verb not in WITHOUT_NUMPY:
                 limits.require_threads("NumPy", limits.numpy_threads())
             if chosen.verb not in ANYWHERE:
-                place.require_project(getattr(chosen, "params", place.PARAMS))
+                place.require_project(getattr(chosen, "params", PARAMS))
             if chosen.verb in NUMERIC:
                 limits.require_numpy()
             unchanged = require_unchanged_inputs(chosen.verb) if chosen.verb in TIMED else contextlib.nullcontext()

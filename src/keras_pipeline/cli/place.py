@@ -9,23 +9,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from keras_pipeline.checks.project import MARKS, PARAMS, find_project
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.distribution import launcher
 
-PARAMS = Path("params.yaml")
-MARKS = ("dvc.yaml", PARAMS.name)
-"""The current folder is a project with any of these, one above it with the first."""
 _started_in: list[Path] = []
 
 
 @contextmanager
 def project() -> Iterator[None]:
     """Within, the project's folder is the current one, if there is one. A process that DVC or we have started stays."""
-    folder = None if launcher.PARENT in os.environ or "DVC_STAGE" in os.environ else _above()
-    if folder is None:
+    here = _current_folder()
+    stays = launcher.PARENT in os.environ or "DVC_STAGE" in os.environ
+    folder = None if stays or here is None else find_project(here)
+    if here is None or folder is None or folder == here:
         yield
         return
-    _started_in.append(Path.cwd())
+    _started_in.append(here)
     try:
         with contextlib.chdir(folder):
             yield
@@ -33,15 +33,12 @@ def project() -> Iterator[None]:
         _started_in.clear()
 
 
-def _above() -> Path | None:
-    """The folder above the current one that holds the project, None where the current one does, or none."""
+def _current_folder() -> Path | None:
+    """None where it was removed."""
     try:
-        here = Path.cwd()
-    except OSError:  # it was removed
+        return Path.cwd()
+    except OSError:
         return None
-    if any(os.path.isfile(here / mark) for mark in MARKS):  # noqa: PTH113 - false, whatever is wrong with it
-        return None
-    return next((folder for folder in here.parents if os.path.isfile(folder / MARKS[0])), None)  # noqa: PTH113
 
 
 def user_path(text: str) -> Path:
@@ -58,10 +55,7 @@ def user_run(text: str) -> str:
 def require_project(params: Path) -> None:
     """Raises ParamsError, with where it was looked for, if there is no project here and no params file was named."""
     if params == PARAMS and not any(Path(mark).exists() for mark in MARKS):
-        try:
-            here = str(Path.cwd())
-        except OSError:
-            here = "the current folder, which was removed"
+        here = _current_folder() or "the current folder, which was removed"
         raise ParamsError(
             f"No project here: {' and '.join(MARKS)} are not in {here}, and no folder above it holds a {MARKS[0]}. "
             "Run the command in the folder of a project or below it, or name its params file with --params."

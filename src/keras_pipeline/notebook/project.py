@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_pipeline.checks.params import load_params
+from keras_pipeline.checks.project import MARKS, find_project
 from keras_pipeline.config.params import Params
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.data.history import read_history
@@ -33,17 +34,16 @@ NORMALIZED, MODELS, REPORTS = Path("data", "normalized"), Path("models"), Path("
 class Project:
     """The checkout that `folder` is in, the current folder if none is named.
 
-    Raises ParamsError where neither it nor a folder above it has params.yaml and dvc.yaml. Everything else raises
-    DataError or ModelFileError where a file is missing or damaged, with the command that writes it.
+    Raises ParamsError where neither it nor a folder above it is a project. Everything else raises DataError or
+    ModelFileError where a file is missing or damaged, with the command that writes it.
     """
 
     def __init__(self, folder: str | Path = ".") -> None:
         start = Path(folder).resolve()
-        for place in (start, *start.parents):
-            if (place / "dvc.yaml").is_file() and (place / "params.yaml").is_file():
-                self.folder = place
-                return
-        raise ParamsError(f"{start}: neither it nor a folder above it has params.yaml and dvc.yaml.")
+        found = find_project(start)
+        if found is None:
+            raise ParamsError(f"{start}: neither it nor a folder above it has {' and '.join(MARKS)}.")
+        self.folder = found
 
     def __repr__(self) -> str:
         """As it would be made again."""
@@ -161,19 +161,21 @@ class Project:
         the `output` of the predicted one."""
         import pandas as pd
 
+        from keras_pipeline.evaluation.binary import class_shares
+
         saved = read_predictions(self.folder / REPORTS / PREDICTIONS, self.statistics)
         if not self.class_names:
             return pd.DataFrame({"target": saved.targets, "predicted": saved.outputs[:, 0]})
         labels = predicted_classes(saved.outputs)
         names = np.asarray(self.class_names)
-        given = saved.outputs if saved.outputs.shape[1] > 1 else np.hstack([1 - saved.outputs, saved.outputs])
+        shares = class_shares(saved.outputs) if saved.outputs.shape[1] == 1 else saved.outputs
         return pd.DataFrame(
             {
                 "target": saved.targets,
                 "predicted": labels,
                 "target_name": names[saved.targets],
                 "predicted_name": names[labels],
-                "output": given[np.arange(len(labels)), labels],
+                "output": shares[np.arange(len(labels)), labels],
             }
         )
 
