@@ -12,6 +12,7 @@ audit         can a recorded run be repeated, does every strategy train what one
 tracking      MLflow, alone
 comparison    two runs held against each other: statistics and pages
 training      batches, fit, checkpoints. Read second: training/training.py
+export        the network in other formats, each shown to agree with the evaluated one
 checks        params.yaml read and checked as a whole
 records       what a run was made of: models/run.json, digests, versions
 distribution  strategies, devices, workers

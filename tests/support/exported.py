@@ -1,0 +1,52 @@
+"""A manifest of exports as the stage writes it, and folders that have one."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from keras_pipeline.export import manifest
+
+CLASSES: dict[str, Any] = {
+    "format": 1,
+    "model_sha256": "a" * 64,
+    "run": "b" * 32,
+    "architecture": "mlp",
+    "parameters": 535818,
+    "task": "classes",
+    "dataset": "mnist",
+    "class_names": list("0123456789"),
+    "target": None,
+    "input": {"kind": "images", "height": 28, "width": 28, "channels": 1},
+    "output_activation": "softmax",
+    "outputs": 10,
+    "scaling": {"name": "unit", "offset": 0.0, "divisor": 255.0},
+    "formats": {},
+}
+"""Of the default network, without any format."""
+NUMBERS: dict[str, Any] = {
+    **CLASSES,
+    "architecture": "layers",
+    "parameters": 2,
+    "task": "regression",
+    "dataset": "line",
+    "class_names": [],
+    "target": "y",
+    "input": {"kind": "table", "features": ["x"]},
+    "output_activation": "linear",
+    "outputs": 1,
+    "scaling": {"name": "unit", "offset": [0.0], "divisor": [10.0]},
+}
+
+
+def exported_folder(folder: Path, contents: dict[str, bytes], described: dict[str, Any] = CLASSES) -> Path:
+    """The folder with these files, each of the format whose path it has, and the manifest that names them."""
+    formats: dict[str, Any] = {}
+    for path, content in contents.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+        name = next(name for name, own in manifest.PATHS.items() if path == own or path.startswith(f"{own}/"))
+        entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        formats.setdefault(name, {"files": {}})["files"][path] = entry
+    whole: Any = {**described, "formats": formats}
+    manifest.write_manifest(folder, whole)
+    return folder
