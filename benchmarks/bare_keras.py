@@ -1,6 +1,6 @@
 """The script that everybody writes first: Keras as its documentation shows it, nothing tracked, nothing kept.
 
-python benchmarks/bare_keras.py [784-128-10 | regularized | default] [--batch 128] [--epochs 5]
+python benchmarks/bare_keras.py [784-128-10 | regularized | default | cnn] [--batch 128] [--epochs 5]
 """
 
 import networks  # the arguments, the arrays, and how a time is told; no part of the training
@@ -12,7 +12,15 @@ from keras import layers
 
 (x_train, y_train), (x_test, y_test) = networks.mnist(arguments)
 
-model = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten()])
+model = keras.Sequential([keras.Input((28, 28, 1))])
+for filters in arguments.filters:
+    penalty = keras.regularizers.L2(arguments.l2)
+    model.add(layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_regularizer=penalty))
+    model.add(layers.BatchNormalization())
+    model.add(layers.Activation("relu"))
+    model.add(layers.MaxPooling2D())
+    model.add(layers.Dropout(arguments.dropout / 2))
+model.add(layers.Flatten())
 for units in arguments.units:
     if arguments.regularized:
         model.add(layers.Dense(units, use_bias=False, kernel_regularizer=keras.regularizers.L2(arguments.l2)))

@@ -23,7 +23,7 @@ import networks
 import numpy as np
 
 HERE = Path(__file__).parent
-CASES = (("784-128-10", 32), ("784-128-10", 128), ("regularized", 128), ("default", 256))
+CASES = (("784-128-10", 32), ("784-128-10", 128), ("regularized", 128), ("default", 256), ("cnn", 256))
 PROGRAMS = {
     "ours": ["ours.py"],
     "ours, augmented": ["ours.py", "--augmented"],
@@ -32,6 +32,7 @@ PROGRAMS = {
     "PyTorch, the usual loop": ["bare_torch.py"],
     "JAX by hand": ["bare_jax.py"],
 }
+FOR_CNN = ("ours", "ours, augmented", "ours, step by step", "Keras' fit on TensorFlow")
 NEEDS = {"PyTorch, the usual loop": "torch", "JAX by hand": "jax"}
 LIMIT = "matrix products alone"
 IMAGES = 60_000 - networks.VALIDATION
@@ -41,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--network", choices=networks.NETWORKS, help="only this one")
+    parser.add_argument("--network", choices=[network for network, _ in CASES], help="only this one")
     parser.add_argument("--output", type=Path, default=HERE / "epochs.md")
     chosen = parser.parse_args()
     cases = [case for case in CASES if chosen.network in (None, case[0])]
@@ -50,11 +51,14 @@ def main() -> None:
         for case in cases:
             network, batch = case
             for name, program in PROGRAMS.items():
+                if network in networks.CNN and name not in FOR_CNN:
+                    continue
                 if name in NEEDS and not importlib.util.find_spec(NEEDS[name]):
                     continue
                 options = [network, "--batch", str(batch), "--epochs", str(chosen.epochs)]
                 seconds[case].setdefault(name, []).append(_run([*program, *options]))
-            seconds[case].setdefault(LIMIT, []).append(_products(network) / _rate())
+            if network in networks.NETWORKS:
+                seconds[case].setdefault(LIMIT, []).append(_products(network) / _rate())
             latest = ", ".join(f"{name} {times[-1]:.2f} s" for name, times in seconds[case].items())
             print(f"round {number}: {network}, batch {batch}: {latest}", flush=True)
     text = "\n".join(_table(seconds, chosen.rounds))
@@ -103,7 +107,7 @@ def _table(seconds: dict[tuple[str, int], dict[str, list[float]]], rounds: int) 
         cells = []
         for name in [*PROGRAMS, LIMIT]:
             if name not in times:
-                cells.append("not installed")
+                cells.append("–" if network in networks.CNN else "not installed")
                 continue
             ratio = statistics.median(one / own for one, own in zip(times[name], times["ours"], strict=True))
             cells.append(f"{statistics.median(times[name]):.2f}" + (f" ({ratio:.2f})" if name != "ours" else ""))

@@ -12,18 +12,22 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 NETWORKS = {"784-128-10": ((128,), False), "regularized": ((256, 128), True), "default": ((512, 256), True)}
 """Hidden units, and whether with BatchNormalization, Dropout and L2; `default` as in the shipped params."""
+CNN = {"cnn": ((128,), True)}
+"""The same behind three blocks of 3×3 convolution and pooling, of FILTERS: for Keras and for ours."""
+FILTERS = (32, 64, 128)
 DROPOUT, L2, VALIDATION = 0.3, 1e-5, 6000
 
 
 def arguments(text: str | None) -> argparse.Namespace:
     """The network and how it trains, from the command line."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", nargs="?", default="784-128-10", choices=NETWORKS)
+    parser.add_argument("network", nargs="?", default="784-128-10", choices=[*NETWORKS, *CNN])
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--raw", type=Path, default=Path("data/raw"), help="as `dvc repro fetch` writes it")
     chosen = parser.parse_args()
-    chosen.units, chosen.regularized = NETWORKS[chosen.network]
+    chosen.units, chosen.regularized = (NETWORKS | CNN)[chosen.network]
+    chosen.filters = FILTERS if chosen.network in CNN else ()
     chosen.dropout, chosen.l2 = DROPOUT, L2
     return chosen
 

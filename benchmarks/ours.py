@@ -1,6 +1,7 @@
 """The pipeline's own training of the same network: with validation after each epoch, and a checkpoint of it.
 
-python benchmarks/ours.py [784-128-10 | regularized | default] [--batch 128] [--epochs 5] [--stepwise | --augmented]
+python benchmarks/ours.py [784-128-10 | regularized | default | cnn] [--batch 128] [--epochs 5]
+    [--stepwise | --augmented]
 """
 
 import os
@@ -29,7 +30,8 @@ AUGMENTED = {"shift": 1.0, "rotation": 10.0, "scale": 0.1, "elastic": 1.0}
 shipped = load_params(Path("params.yaml"))
 model = shipped.model.model_copy(
     update={
-        "architecture": "mlp",
+        "architecture": "cnn" if arguments.filters else "mlp",
+        "filters": arguments.filters,
         "hidden_units": arguments.units,
         "batch_normalization": arguments.regularized,
         "dropout": arguments.dropout if arguments.regularized else 0.0,

@@ -65,7 +65,7 @@ def test_predicted_numbers_are_compared_by_their_errors() -> None:
     told = [row[0] for row in two_runs.find_differences(a.record, b.record)["data"]]
     assert told == ["scaling", "target's scaling", "test_features.npy", "test_targets.npy"]
     lines = list(report.summary_lines(a, b, {}, far))
-    assert any(re.fullmatch(r"result:   B: test/r2 0\.\d+, .* on 400 test rows", line) for line in lines)
+    assert any(re.fullmatch(r"result:   b: test/r2 0\.\d+, .* on 400 test rows", line) for line in lines)
 
 
 # The test images, and the page.
@@ -188,18 +188,17 @@ def test_the_lines_say_what_differed_the_accuracies_and_the_verdict() -> None:
     assert found
     assert found.flips
     lines = "\n".join(report.summary_lines(a, b, two_runs.find_differences(a.record, b.record), found)).splitlines()
-    assert lines[0] == "A:        digits mlp, key 000000000000: folder HEAD"
+    assert lines[0] == "run:      dropout=0.3: digits mlp, key 000000000000, folder HEAD"
     assert lines[2] == "differs:  params: model.dropout 0.3 → 0.5"
     assert "          versions: and 3 more, on the page" in lines
     first, second = a.scores["test/accuracy"], b.scores["test/accuracy"]
-    for letter, reached in (("A", first), ("B", second)):
-        [line] = [line for line in lines if line.startswith(f"result:   {letter}: ")]
-        assert line.startswith(f"result:   {letter}: test/accuracy {reached:.4f} [")
+    for name, reached in (("dropout=0.3", first), ("dropout=0.5", second)):
+        [line] = [line for line in lines if line.startswith(f"result:   {name}: ")]
+        assert line.startswith(f"result:   {name}: test/accuracy {reached:.4f} [")
         assert line.endswith("] on 400 test images")
-    assert (
-        f"flipped:  only A has {len(found.flips.only_a)} test images right, only B {len(found.flips.only_b)}" in lines
-    )
-    assert lines[-2:] == [f"verdict:  {found.verdict()}", f"          {report.ONE_SEED}"]
+    only_a, only_b = len(found.flips.only_a), len(found.flips.only_b)
+    assert f"flipped:  only dropout=0.3 has {only_a} test images right, only dropout=0.5 {only_b}" in lines
+    assert lines[-2:] == [f"verdict:  {found.verdict('dropout=0.5')}", f"          {report.ONE_SEED}"]
 
 
 def test_a_network_of_no_use_is_said() -> None:

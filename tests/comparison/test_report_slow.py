@@ -40,15 +40,16 @@ def test_the_images_that_flipped_are_drawn_both_ways_and_are_inside_the_page(mon
     sources = Images(html).sources
     assert len(sources) == 4
     assert all(source.startswith("data:image/png;base64,iVBOR") for source in sources)
-    assert [len(figure.axes) for figure in drawn] == [len(found.flips.only_a), 36]
+    assert [len(figure.axes[0].images) for figure in drawn] == [len(found.flips.only_a), 36]
     for figure, chosen in zip(drawn, (found.flips.only_a, found.flips.only_b), strict=True):
-        for axes, index in zip(figure.axes, chosen, strict=False):
+        [axes] = figure.axes
+        for title, image, index in zip(axes.texts, axes.images, chosen, strict=False):
             told = [f"true {LABELS[index]}"]
             for name, one in (("relu", a), ("sigmoid", b)):
                 row = multiclass.probabilities(one.outputs)[index]
                 told.append(f"{name}: {row.argmax()}  {row.max():.2f}")
-            assert axes.get_title() == "\n".join(told)
-            np.testing.assert_array_equal(axes.images[0].get_array(), images[index, :, :, 0])
+            assert title.get_text() == "\n".join(told)
+            np.testing.assert_array_equal(image.get_array(), images[index, :, :, 0])
     monkeypatch.undo()
     written(
         made(1, run=run), made(1, run=record("b" * 32, dataset=run["dataset"])), images

@@ -250,12 +250,14 @@ def test_reliability_shows_the_calibration_error_and_how_much_each_bin_says():
 @pytest.mark.parametrize(("count", "grid"), [(36, (6, 6)), (5, (2, 3)), (1, (1, 1))])
 def test_worst_mistakes_fill_a_square_grid(count, grid):
     figure = mistakes(list("0123456789"), count)
-    assert len(figure.axes) == count
-    assert figure.axes[0].get_gridspec().get_geometry() == grid
-    assert figure.axes[0].get_title() == "true 0 → 1  0.99"
-    values = [axes.images[0].get_array() for axes in figure.axes]
+    [axes] = figure.axes
+    places = [image.get_extent() for image in axes.images]
+    assert len(places) == count
+    assert (len({place[3] for place in places}), len({place[0] for place in places})) == grid
+    assert axes.texts[0].get_text() == "true 0 → 1  0.99"
+    values = [image.get_array() for image in axes.images]
     assert min(map(np.min, values)) < 0  # drawn in the range that they have
-    assert {axes.images[0].get_clim() for axes in figure.axes} == {(np.min(values), np.max(values))}
+    assert {image.get_clim() for image in axes.images} == {(np.min(values), np.max(values))}
 
 
 @pytest.mark.parametrize("names", [list("0123456789"), FASHION, [*TEX, *FASHION[:6]]])
@@ -265,12 +267,15 @@ def test_flipped_images_tell_their_class_and_both_answers(names, tmp_path):
     figure = figures.draw_flipped(images, [0, 1, 2, 3, 4], answers, names, "A right, B wrong")
     assert figure.get_suptitle() == "A right, B wrong"
     short = [name if len(name) <= 16 else name[:15] + "…" for name in names]
-    for index, axes in enumerate(figure.axes):
-        told = f"true {short[index]}\nA: {short[index]}  0.90\nB: {short[index + 5]}  0.50"
-        assert axes.get_title() == told
+    [axes] = figure.axes
+    assert [text.get_text() for text in axes.texts] == [
+        f"true {short[index]}\nA: {short[index]}  0.90\nB: {short[index + 5]}  0.50" for index in range(5)
+    ]
     figures.save_figure(figure, tmp_path / "figure.png")
-    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    boxes = [one.get_window_extent() for one in (*axes.texts, *axes.images)]
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    whole = figure.bbox
+    assert all(box.x0 >= whole.x0 and box.x1 <= whole.x1 and box.y1 <= whole.y1 for box in boxes)
 
 
 def test_no_mistakes(tmp_path, monkeypatch):

@@ -36,3 +36,13 @@ def test_workers_are_refused(tmp_path: Path) -> None:
     assert code == 2
     expected = r"studies/asked.yaml:\d+:\d+: 'two' has train.workers: 2, but each run here is one process. Expected: 1."
     assert re.search(expected, printed)
+
+
+def test_a_damaged_file_hides_no_other_study(tmp_path: Path) -> None:
+    place = Workplace(tmp_path, CHANGES)
+    place.ask("asked", **ASKED)
+    (tmp_path / "studies" / "another.yaml").write_bytes(b"\xff\xfe")
+    code, printed = place.run("study", "list")
+    assert code == 2
+    assert re.search(r"^asked +0 of ", printed, re.MULTILINE)
+    assert "studies/another.yaml:1:1: this is UTF-16 text" in printed

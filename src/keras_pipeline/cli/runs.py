@@ -16,7 +16,8 @@ A and B may each be, in this order where several would fit:
   a git revision whose files are in DVC's cache: HEAD, HEAD~3, a branch; or the name of a DVC experiment
   an MLflow run  its name, its key, or at least 6 characters that the key begins with, or MLflow's id
 
-Writes a page, comparison.md and comparison.html, and keeps it in MLflow with B's run. Nothing is trained or changed.
+Writes a page, comparison.md and comparison.html, and keeps it in MLflow with the second run. Nothing is trained or
+changed.
 """
 
 

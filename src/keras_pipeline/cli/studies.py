@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from keras_pipeline.cli import place
@@ -99,7 +99,8 @@ def study(chosen: argparse.Namespace) -> None:
 
     folders = Folders(chosen.studies)
     if chosen.action == "list":
-        print("\n".join(study_lines(list_studies(folders, chosen.params), ResultCache(folders))))
+        studies, faults = list_studies(folders, chosen.params)
+        _print_list(study_lines(studies, ResultCache(folders)), faults)
         return
     from keras_pipeline.studies.runner import do_some_runs, report_study, run_study
 
@@ -122,8 +123,8 @@ def search(chosen: argparse.Namespace) -> None:
 
     search_folders, folders = searcher.SearchFolders(chosen.searches), Folders(chosen.studies)
     if chosen.action == "list":
-        chosen_search = searcher.list_searches(search_folders, chosen.params)
-        print("\n".join(searcher.search_lines(chosen_search, search_folders, ResultCache(folders))))
+        searches, faults = searcher.list_searches(search_folders, chosen.params)
+        _print_list(searcher.search_lines(searches, search_folders, ResultCache(folders)), faults)
         return
     from keras_pipeline.searches import runner
 
@@ -139,6 +140,14 @@ def search(chosen: argparse.Namespace) -> None:
         print("\n".join(searcher.trial_lines(search, trials.results())))
     else:
         runner.report_search(search, trials, folders, chosen.output or search_folders.report(search.name))
+
+
+def _print_list(lines: Iterable[str], faults: list[str]) -> None:
+    """What can be read, then what cannot: one damaged file hides no other."""
+    for line in lines:
+        print(line)
+    if faults:
+        raise ParamsError("\n".join(faults))
 
 
 def _hush(chosen: argparse.Namespace) -> contextlib.AbstractContextManager[None]:

@@ -61,16 +61,17 @@ def summary_lines(
     a: FoundRun, b: FoundRun, differing: dict[str, Rows], answers: AnswerComparison | None
 ) -> Iterator[str]:
     """What differed, the accuracies, and the verdict, for a terminal."""
-    for letter, run in (("A", a), ("B", b)):
-        yield f"{letter}:        {run.record['name']}, key {run.record['key'][:12]}: {run.location}"
+    names = run_names(a, b, differing)
+    for name, run in zip(names, (a, b), strict=True):
+        yield f"run:      {name}: {run.record['name']}, key {run.record['key'][:12]}, {run.location}"
     yield "differs:  " + "\n          ".join(_differing(differing))
-    for letter, run in (("A", a), ("B", b)):
-        yield f"result:   {letter}: {format_headline(run.scores)} on {_tested(run)}"
+    for name, run in zip(names, (a, b), strict=True):
+        yield f"result:   {name}: {format_headline(run.scores)} on {_tested(run)}"
     if answers and answers.flips:
         only_a, only_b = len(answers.flips.only_a), len(answers.flips.only_b)
-        yield f"flipped:  only A has {only_a} test images right, only B {only_b}"
-    verdict = _verdict(a, b, answers)
-    for word, coloured in ("B is better", terminal.better), ("B is worse", terminal.worse):
+        yield f"flipped:  only {names[0]} has {only_a} test images right, only {names[1]} {only_b}"
+    verdict = _verdict(a, b, answers, names[1])
+    for word, coloured in (f"{names[1]} is better", terminal.better), (f"{names[1]} is worse", terminal.worse):
         verdict = verdict.replace(word, coloured(word), 1)
     yield f"verdict:  {verdict}"
     if warning := _warning(a, b, answers):
@@ -91,7 +92,7 @@ def _differing(differing: dict[str, Rows]) -> Iterator[str]:
             yield f"{kind}: and {len(rows) - MOST_LINES} more, on the page"
 
 
-def _verdict(a: FoundRun, b: FoundRun, answers: AnswerComparison | None, name_of_b: str = "B") -> str:
+def _verdict(a: FoundRun, b: FoundRun, answers: AnswerComparison | None, name_of_b: str) -> str:
     if a.record["key"] == b.record["key"]:
         return SAME_RUN
     return answers.verdict(name_of_b) if answers else OTHER_IMAGES
@@ -150,7 +151,7 @@ def write_report(
 
 
 def run_names(a: FoundRun, b: FoundRun, differing: Mapping[str, Rows]) -> tuple[str, str]:
-    """What the two are called on the page: what tells them apart, else what they were asked for as, else A and B."""
+    """What the two are called: what tells them apart, else what they were asked for as, else A and B."""
     asked = a.requested_name, b.requested_name
     return next(pair for pair in (two_runs.distinguishing_names(differing), asked, ("A", "B")) if pair[0] != pair[1])
 

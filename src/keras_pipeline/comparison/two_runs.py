@@ -16,6 +16,7 @@ from keras_pipeline.data.splits import read_split
 from keras_pipeline.data.statistics import DatasetDescription, read_statistics
 from keras_pipeline.evaluation import multiclass
 from keras_pipeline.records.git import describe_git
+from keras_pipeline.records.provenance import short_param_name
 from keras_pipeline.records.record import MACHINE_TITLES, RunRecord
 
 Rows = list[tuple[str, str, str]]
@@ -80,21 +81,16 @@ def find_differences(a: RunRecord, b: RunRecord) -> dict[str, Rows]:
 def distinguishing_names(differing: Mapping[str, Rows]) -> tuple[str, str]:
     """What to call the two runs, by what differs: its params, else its commit; two empty names where neither does."""
     rows = differing.get("params", [])
+    rows = [(short_param_name(key, (row[0] for row in rows)), a, b) for key, a, b in rows]
     if not rows:
         rows = [row for row in differing.get("code", []) if row[0] == "commit"]
     return _name(rows, 1), _name(rows, 2)
 
 
 def _name(rows: Rows, column: int) -> str:
-    """Those of a few params, by the last parts of their keys."""
-    shown = [f"{_short_key(row[0])}={row[column][:LONGEST_VALUE]}" for row in rows[:MOST_IN_A_NAME]]
+    """Those of a few params."""
+    shown = [f"{row[0]}={row[column][:LONGEST_VALUE]}" for row in rows[:MOST_IN_A_NAME]]
     return ", ".join([*shown, "…"] if len(rows) > len(shown) else shown)
-
-
-def _short_key(key: str) -> str:
-    """The last part that says something: of train.optimizer.name the optimizer, of model.dropout dropout."""
-    *blocks, last = key.split(".")
-    return blocks[-1] if last == "name" and blocks else last
 
 
 def _told(record: RunRecord) -> dict[str, dict[str, str]]:

@@ -39,6 +39,11 @@ def read_history(path: Path, written_by: str = "train") -> list[dict[str, float]
     return rows
 
 
+def history_columns(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+    """The rows as columns, by name."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
 def _row(columns: Sequence[str], cells: Sequence[str], epoch: int) -> dict[str, float]:
     numbers = parse_numbers(cells, columns, epoch + 1)
     if cells[0] != str(epoch):

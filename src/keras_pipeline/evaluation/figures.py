@@ -21,6 +21,8 @@ BLUE, SKY, ORANGE, GREEN, VERMILION = "#0072B2", "#56B4E9", "#E69F00", "#009E73"
 GREY = "#666666"
 LONGEST_NAME = 16
 DOTS_PER_INCH = 120
+IMAGE, CELL, LETTER, HEADING = 1.65, 1.75, 0.085, 0.5
+"""Inches in a grid of images: an image, with the space to the next one, a letter of its title, the grid's heading."""
 matplotlib.rcdefaults()  # a file matplotlibrc, in the current folder or the home, changes no figure
 
 
@@ -197,17 +199,26 @@ def draw_first_batch(images: NDArray[np.floating[Any]], labels: Sequence[int], c
 
 
 def _grid(images: NDArray[np.floating[Any]], titles: Sequence[str], title: str) -> Figure:
-    """The images in a square grid, in their order, black and white being the least and the highest of all values."""
+    """The images in a square grid, in their order, black and white being the least and the highest of all values.
+
+    All in one pair of axes, in inches: axes for each image would take four times as long to draw.
+    """
     side = max(1, math.ceil(math.sqrt(len(images))))
     lines = max(1, math.ceil(len(images) / side))
-    height = 1.65 + 0.15 * max([2, *(title.count("\n") + 1 for title in titles)])
-    figure = Figure(figsize=(max(6.0, 1.75 * side), 0.8 + height * lines), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    above = 0.15 + 0.15 * max((title.count("\n") + 1 for title in titles), default=1)  # each image, for its title
+    longest = max((len(line) for title in titles for line in title.splitlines()), default=0)
+    width, height = max(6.0, CELL * side, LETTER * longest * side), HEADING + (IMAGE + above) * lines + 0.1
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(title, y=1 - HEADING / 2 / height, va="center", parse_math=False)
+    axes = figure.add_axes((0, 0, 1, 1))
     for index, image in enumerate(images):
-        axes = figure.add_subplot(lines, side, index + 1)
-        axes.imshow(image[:, :, 0], cmap="gray", vmin=float(images.min()), vmax=float(images.max()))
-        axes.set_title(titles[index], size=9, parse_math=False)
-        axes.set_axis_off()
+        line, column = divmod(index, side)
+        left, top = width * (column + 0.5) / side - IMAGE / 2, HEADING + (IMAGE + above) * line + above
+        where = (left, left + IMAGE, top + IMAGE, top)
+        axes.imshow(image[:, :, 0], cmap="gray", vmin=float(images.min()), vmax=float(images.max()), extent=where)
+        axes.text(left + IMAGE / 2, top - 0.05, titles[index], size=9, ha="center", va="bottom", parse_math=False)
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")  # which the last image has changed
+    axes.set_axis_off()
     return figure
 
 

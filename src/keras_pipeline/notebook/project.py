@@ -15,7 +15,7 @@ from keras_pipeline.checks.params import load_params
 from keras_pipeline.checks.project import MARKS, find_project
 from keras_pipeline.config.params import Params
 from keras_pipeline.core.errors import ParamsError
-from keras_pipeline.data.history import read_history
+from keras_pipeline.data.history import history_columns, read_history
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.data.statistics import Statistics, read_statistics
@@ -187,8 +187,7 @@ class Project:
         saved = read_predictions(self.folder / REPORTS / PREDICTIONS, self.statistics)
         split = Split(self.split("test").inputs, saved.targets)
         made = make_report(saved, split, self.statistics, self.params.evaluate, self.params.seed)
-        rows = read_history(self.folder / MODELS / "history.csv")
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        columns = history_columns(read_history(self.folder / MODELS / "history.csv"))
         return {**made.figures, "learning_curves": figures.draw_learning_curves(columns)}
 
     def study(self, name: str) -> "pd.DataFrame":

@@ -26,6 +26,16 @@ def flat_params(blocks: dict[str, Block | int]) -> dict[str, int | float | bool 
     return result
 
 
+def short_param_name(key: str, keys: Iterable[str]) -> str:
+    """The last part of a dotted key that says something: of train.optimizer.name the optimizer, of model.dropout
+    dropout; with the part before it where another of `keys` ends so too."""
+    *blocks, last = key.split(".")
+    if last == "name" and blocks:
+        return blocks[-1]
+    shared = any(other != key and other.rpartition(".")[2] == last for other in keys)
+    return f"{blocks[-1]}.{last}" if shared and blocks else last
+
+
 def params_digest(flat_values: dict[str, Any]) -> str:
     """SHA-256 over the values, whatever their order."""
     return hashlib.sha256(json.dumps(flat_values, sort_keys=True).encode()).hexdigest()

@@ -2,17 +2,19 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from keras_pipeline.config.params import Fetch, Params, Train
 from keras_pipeline.config.tasks import Task
-from keras_pipeline.core.errors import ParamsError
+from keras_pipeline.core.errors import ParamsError, PipelineError
 from keras_pipeline.records import provenance
 from keras_pipeline.strict_yaml.edits import edit_yaml, flow_text
 from keras_pipeline.strict_yaml.nodes import Key
+
+Loaded = TypeVar("Loaded")
 
 
 def change_params(text: str, values: Mapping[str, Any]) -> str:
@@ -80,6 +82,17 @@ def find_file(folder: Path, kind: str, name: str) -> Path:
         there = f"There are: {', '.join(known)}" if known else "There is none yet: write the file"
         raise ParamsError(f"{folder / f'{name}.yaml'}: no {kind} '{name}'. {there}.")
     return folder / f"{name}.yaml"
+
+
+def load_files(folder: Path, load: Callable[[Path], Loaded]) -> tuple[list[Loaded], list[str]]:
+    """What `load` makes of each file of studies or searches in `folder`, by name, and its messages where it refuses."""
+    loaded, faults = [], []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            loaded.append(load(path))
+        except PipelineError as fault:
+            faults.append(str(fault))
+    return loaded, faults
 
 
 def check_name(path: Path) -> None:

@@ -21,7 +21,7 @@ from keras_pipeline.records.record import best_row, read_record
 from keras_pipeline.runs.executor import Executor, Job
 from keras_pipeline.runs.folders import PRUNED, SECONDS, Folders, ResultCache, read_run_scores
 from keras_pipeline.runs.pool import LOOK_SECONDS, STOP_SECONDS, Work, format_duration, record_seconds
-from keras_pipeline.runs.run import Run, find_file
+from keras_pipeline.runs.run import Run, find_file, load_files
 from keras_pipeline.searches.journal import mend_journal
 from keras_pipeline.searches.search import WINNER, Search, describe_values, load_search
 from keras_pipeline.searches.trials import TrialResult, Trials, best_trial
@@ -49,9 +49,9 @@ class SearchFolders:
         return self.searches / "reports" / name
 
 
-def list_searches(search_folders: SearchFolders, params_file: Path) -> list[Search]:
-    """Every search there is, by name. Raises ParamsError where one has a fault."""
-    return [load_search(path, params_file) for path in sorted(search_folders.searches.glob("*.yaml"))]
+def list_searches(search_folders: SearchFolders, params_file: Path) -> tuple[list[Search], list[str]]:
+    """Every search there is, by name, and what is wrong with the files that are none."""
+    return load_files(search_folders.searches, lambda path: load_search(path, params_file))
 
 
 def find_search(search_folders: SearchFolders, name: str, params_file: Path) -> Search:

@@ -13,7 +13,7 @@ from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import TASKS
 from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import DivergedError
-from keras_pipeline.data.history import read_history
+from keras_pipeline.data.history import history_columns, read_history
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.data.statistics import DatasetDescription, read_statistics
 from keras_pipeline.data.task_spec import TaskSpec, make_targets, task_spec_from
@@ -60,9 +60,9 @@ def write_reports(
     for name, rows in made.tables.items():
         write_table(reports / "tables" / f"{name}.csv", rows)
     files.clear_folder(reports / "figures")
-    columns = {name: [row[name] for row in history] for name in history[0]}
     with process.time_part("figures"):
-        for name, figure in {**made.figures, "learning_curves": figures.draw_learning_curves(columns)}.items():
+        curves = figures.draw_learning_curves(history_columns(history))
+        for name, figure in {**made.figures, "learning_curves": curves}.items():
             figures.save_figure(figure, reports / "figures" / f"{name}.png")
     headline, *others = made.lines
     print(f"evaluate: {headline}; figures in {reports / 'figures'}/")

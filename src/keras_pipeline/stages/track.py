@@ -134,7 +134,7 @@ def track_comparison(params: Params, key: str, paths: Sequence[Path], folder: st
 
     def keep() -> Iterable[str]:
         if lookup.keep_artifacts(location, params.tracking.experiment, key, paths, folder):
-            yield f"MLflow:   an artifact of B's run, {folder}/{paths[0].name}"
+            yield f"MLflow:   an artifact of the second run, {folder}/{paths[0].name}"
 
     _best_effort("compare", location, keep, lambda: "The same command keeps the page there when it is back")
 

@@ -16,7 +16,7 @@ from keras_pipeline.config.tasks import describe_useless
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.records.observer import ChildRun
 from keras_pipeline.runs.folders import Folders, ResultCache, read_run_scores
-from keras_pipeline.runs.run import Run, Values, check_name, find_file, short_value, why_unsuitable
+from keras_pipeline.runs.run import Run, Values, check_name, find_file, load_files, short_value, why_unsuitable
 from keras_pipeline.strict_yaml import reader
 from keras_pipeline.strict_yaml.faults import Block, KeyedError
 from keras_pipeline.strict_yaml.nodes import Node
@@ -201,9 +201,9 @@ def _same(found: list[tuple[str, str, Params, Values]]) -> tuple[str, str] | Non
     return None
 
 
-def list_studies(folders: Folders, params_file: Path) -> list[Study]:
-    """Every study there is, by name. Raises ParamsError where one has a fault."""
-    return [load_study(path, params_file) for path in sorted(folders.studies.glob("*.yaml"))]
+def list_studies(folders: Folders, params_file: Path) -> tuple[list[Study], list[str]]:
+    """Every study there is, by name, and what is wrong with the files that are none."""
+    return load_files(folders.studies, lambda path: load_study(path, params_file))
 
 
 def find_study(folders: Folders, name: str, params_file: Path) -> Study:

@@ -8,7 +8,7 @@ from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import NO_BETTER, format_score, is_no_better_than_constant
 from keras_pipeline.core.json_files import Scalar
 from keras_pipeline.records.git import describe_git
-from keras_pipeline.records.provenance import flat_params
+from keras_pipeline.records.provenance import flat_params, short_param_name
 from keras_pipeline.records.record import RunRecord
 
 SHIPPED: Mapping[str, Scalar] = {
@@ -50,14 +50,9 @@ def _differing(values: Mapping[str, Scalar]) -> Iterator[tuple[str, Scalar]]:
 
 
 def _difference(key: str, value: Scalar) -> str:
-    *blocks, last = key.split(".")
-    if last == "name":
-        last = blocks[-1]
-    elif sum(other.rpartition(".")[2] == last for other in {*SHIPPED, key}) > 1:
-        last = f"{blocks[-1]}.{last}"
     text = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
     text = re.sub(r"[\"{}]", "", text)  # of layers
-    return f"{last}={text if len(text) <= LONGEST_VALUE else f'{text[: LONGEST_VALUE - 1]}…'}"
+    return f"{short_param_name(key, SHIPPED)}={text if len(text) <= LONGEST_VALUE else f'{text[: LONGEST_VALUE - 1]}…'}"
 
 
 def record_tags(record: RunRecord) -> dict[str, str]:
