@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -130,6 +131,24 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+@contextmanager
+def withheld_errors() -> Iterator[None]:
+    """Within, what goes to descriptor 2, as from the C++ parts of a library, is shown only where the block fails."""
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as withheld:
+        os.dup2(withheld.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            withheld.seek(0)
+            os.write(standard_error, withheld.read())
+            raise
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
 
 
 def open_descriptors() -> None:

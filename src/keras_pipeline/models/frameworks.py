@@ -6,12 +6,11 @@ import re
 import resource
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from keras_pipeline.core import limits, process
+from keras_pipeline.core import limits, process, terminal
 from keras_pipeline.core.errors import MachineError, PipelineError
 from keras_pipeline.models import settings
 
@@ -123,22 +122,11 @@ def last_words(said: str) -> str:
 
 
 def _start(backend: str, join: Callable[[], None]) -> None:
-    sys.stderr.flush()
-    standard_error = os.dup(2)
-    with process.time_part("import"), tempfile.TemporaryFile() as withheld:
-        os.dup2(withheld.fileno(), 2)
-        try:
-            with process.no_garbage(), hidden_packages(UNUSED_BY[backend]):
-                import keras
-            join()
-            count_gpus(backend)
-        except BaseException:
-            withheld.seek(0)
-            os.write(standard_error, withheld.read())
-            raise
-        finally:
-            os.dup2(standard_error, 2)
-            os.close(standard_error)
+    with process.time_part("import"), terminal.withheld_errors():
+        with process.no_garbage(), hidden_packages(UNUSED_BY[backend]):
+            import keras
+        join()
+        count_gpus(backend)
     if keras.backend.backend() != backend:
         raise RuntimeError(f"Keras was imported with {keras.backend.backend()} before {backend} was asked for")
 
