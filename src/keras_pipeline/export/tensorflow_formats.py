@@ -54,8 +54,13 @@ def write_litert(network: keras.Sequential, path: Path, kind: Kind, representati
     float32 and dynamic_int8 take what the network takes; int8 takes it as int8, by the input's scale and zero point,
     and its ranges are those that it meets for the inputs of `representative`, raw ones of the training split. Each has
     one input as it is and can be given another number of them. Raises ParamsError, with the operators' names, where
-    LiteRT lacks some.
+    LiteRT lacks some, and for int8 of a table.
     """
+    if kind == "int8" and network.inputs[0].name == "features":
+        raise ParamsError(
+            "params.yaml: export.formats: litert_int8: the network takes a table, whose columns would share one scale "
+            "of 256 steps, however different they are. Expected: a network of images. Use litert_dynamic_int8."
+        )
     frozen = _frozen(network, "float32" if kind == "int8" else network.inputs[0].dtype)
     lacking: re.Match[str] | None = None
     with terminal.withheld_errors():
@@ -90,18 +95,20 @@ def _one_by_one(inputs: Any) -> Iterator[list[NDArray[np.float32]]]:
 def _frozen(network: keras.Sequential, dtype: str) -> Any:
     """The network as one TensorFlow function of raw inputs of this type, its weights constants.
 
-    Called layer by layer: Keras' Reshape asks for the number of inputs, with operators that microcontrollers lack.
+    Called layer by layer: Keras' Reshape and Flatten would count the inputs, by operators that microcontrollers lack.
     """
     name = network.inputs[0].name
 
     def answer(raw: Any) -> Any:
         value = raw
         for layer in network.layers:
-            if isinstance(layer, keras.layers.Reshape):
-                value = tf.reshape(tf.cast(value, layer.compute_dtype), (-1, *layer.target_shape))
+            if isinstance(layer, keras.layers.Reshape | keras.layers.Flatten):
+                shape = layer.compute_output_shape(value.shape)[1:]
+                value = tf.reshape(tf.cast(value, layer.compute_dtype), (-1, *shape))
             else:
                 value = layer(value)
         return tf.identity(value, name="outputs")
 
     taken = tf.TensorSpec((None, *network.input_shape[1:]), dtype, name=name)
-    return convert_variables_to_constants_v2(tf.function(answer).get_concrete_function(taken))
+    with terminal.withheld_errors():
+        return convert_variables_to_constants_v2(tf.function(answer).get_concrete_function(taken))

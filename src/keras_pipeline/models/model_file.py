@@ -78,7 +78,9 @@ def serving_model(model: keras.Sequential, scaling: Scaling, target: Scaling | N
         return keras.Sequential(
             [
                 keras.Input(model.input_shape[1:], dtype="float32", name="features"),
-                keras.layers.Rescaling((1 / divisor).tolist(), (-offset / divisor).tolist(), dtype="float32", name="scaling"),
+                keras.layers.Rescaling(
+                    (1 / divisor).tolist(), (-offset / divisor).tolist(), dtype="float32", name="scaling"
+                ),
                 *model.layers,
                 keras.layers.Rescaling(target.divisor, target.offset, dtype="float32", name="unscaling"),
             ],
@@ -89,7 +91,9 @@ def serving_model(model: keras.Sequential, scaling: Scaling, target: Scaling | N
         [
             keras.Input((height, width), dtype="uint8", name="pixels"),
             keras.layers.Reshape((height, width, channels), dtype="float32", name="channels"),
-            keras.layers.Rescaling(1 / scaling.divisor, -scaling.offset / scaling.divisor, dtype="float32", name="scaling"),
+            keras.layers.Rescaling(
+                1 / scaling.divisor, -scaling.offset / scaling.divisor, dtype="float32", name="scaling"
+            ),
             *model.layers,
         ],
         name="serving",

@@ -50,15 +50,17 @@ def describe(content: bytes) -> Described:
 
     [given], [outputs] = graph.inputs, graph.outputs
     used = Counter(names[codes[one.opcodeIndex]] for one in graph.operators)
-    return Described(dict(sorted(used.items())), numbers(given), numbers(outputs), plan_arena(_lifetimes(model, graph, types)))
+    arena = plan_arena(_lifetimes(graph, types))
+    return Described(dict(sorted(used.items())), numbers(given), numbers(outputs), arena)
 
 
 SIZES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4, "int64": 8}
 
 
-def _lifetimes(model: Any, graph: Any, types: dict[int, str]) -> list[tuple[int, int, int]]:
+def _lifetimes(graph: Any, types: dict[int, str]) -> list[tuple[int, int, int]]:
     """Of each tensor that is no constant: its bytes, and the operators by which it is written first and read last."""
-    first, last = dict.fromkeys(map(int, graph.inputs), -1), dict.fromkeys(map(int, graph.outputs), len(graph.operators))
+    first = dict.fromkeys(map(int, graph.inputs), -1)
+    last = dict.fromkeys(map(int, graph.outputs), len(graph.operators))
     for number, operator in enumerate(graph.operators):
         for index in map(int, operator.outputs):
             first.setdefault(index, number)

@@ -1,12 +1,13 @@
 """A program of its own: how long a LiteRT file from standard input takes for one input, and how much memory."""
 
 import json
-import resource
 import sys
 import time
-from typing import TypedDict
+from collections.abc import Callable
 
 import numpy as np
+import psutil
+from typing_extensions import TypedDict
 
 from keras_pipeline.core import terminal
 
@@ -15,20 +16,21 @@ MOST = 5000
 
 
 class Timing(TypedDict):
-    """`median`, `p99`: microseconds of one input; `memory`: the bytes by which the process grew at most."""
+    """`median`, `p99`: microseconds of one input; `memory`: the bytes that the process got for the file, its tensors
+    and what the runtime makes of them."""
 
     median: float
     p99: float
     memory: int
 
 
-def time_one_input(content: bytes) -> Timing:
-    """Of the same input again and again, on one thread, after a few that are not counted."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    before = _peak()
+def time_one_input(read: Callable[[], bytes]) -> Timing:
+    """Of the same input again and again, on one thread, after a tenth that is not counted."""
     with terminal.withheld_errors():
-        interpreter = Interpreter(model_content=content, num_threads=1)
+        from ai_edge_litert.interpreter import Interpreter
+
+        before = psutil.Process().memory_info().rss
+        interpreter = Interpreter(model_content=read(), num_threads=1)
         interpreter.allocate_tensors()
         [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
         one = np.random.default_rng(0).integers(0, 127, taken["shape"]).astype(taken["dtype"])
@@ -40,17 +42,10 @@ def time_one_input(content: bytes) -> Timing:
             interpreter.invoke()
             interpreter.get_tensor(given["index"])
             seconds.append(time.perf_counter() - began)
-    counted = np.array(seconds[min(50, len(seconds) // 10) :]) * 1e6
-    return {
-        "median": float(np.median(counted)),
-        "p99": float(np.quantile(counted, 0.99)),
-        "memory": _peak() - before,
-    }
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    counted = np.array(seconds[len(seconds) // 10 :]) * 1e6
+    memory = psutil.Process().memory_info().rss - before
+    return {"median": float(np.median(counted)), "p99": float(np.quantile(counted, 0.99)), "memory": max(0, memory)}
 
 
 if __name__ == "__main__":
-    print(json.dumps(time_one_input(sys.stdin.buffer.read())))
+    print(json.dumps(time_one_input(sys.stdin.buffer.read)))
