@@ -196,3 +196,20 @@ def test_quiet_leaves_the_result_and_what_is_wrong(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == ""
     print("two")
     assert capsys.readouterr().out == "two\n"
+
+
+def test_what_a_library_writes_is_shown_only_where_it_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    with terminal.withheld_errors():
+        os.write(2, b"a page of a log\n")
+    assert capfd.readouterr() == ("", "")
+
+    def fail() -> None:
+        with terminal.withheld_errors():
+            os.write(2, b"why it failed\n")
+            raise OSError("no")
+
+    with pytest.raises(OSError, match="no"):
+        fail()
+    assert capfd.readouterr() == ("", "why it failed\n")
+    os.write(2, b"seen again\n")
+    assert capfd.readouterr().err == "seen again\n"
