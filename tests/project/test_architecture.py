@@ -197,6 +197,7 @@ def test_every_module_is_used() -> None:
     # until the stage export and the verb edge are there
     for module in ("tensorflow_formats", "tensorflow_runtimes", "edge.report"):
         entries |= closure(f"keras_pipeline.export.{module}")
+    entries |= closure("keras_pipeline.serving.pictures")  # until the service is there
     assert entries | forked | PACKAGES == set(SOURCES)
 
 
@@ -365,7 +366,7 @@ def test_a_package_says_what_to_open_first_and_has_no_more_modules_than_a_reader
 
 def test_nothing_but_the_command_line_imports_its_verbs() -> None:
     assert {name.split(".")[0] for name in importers(r"keras_pipeline\.cli")} == {"cli"}
-    assert importers(r"keras_pipeline\.cli\.(checks|pipeline|runs|studies)$") == {"cli.main"}
+    assert importers(r"keras_pipeline\.cli\.(checks|pipeline|runs|serving|studies)$") == {"cli.main"}
 
 
 def test_a_message_of_the_checks_is_part_of_no_stage() -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_pipeline.checks.project import PARAMS
-from keras_pipeline.cli import checks, pipeline, place, runs, studies
+from keras_pipeline.cli import checks, pipeline, place, runs, serving, studies
 from keras_pipeline.cli.unchanged_inputs import require_unchanged_inputs
 from keras_pipeline.core import limits, process, temporary, terminal
 from keras_pipeline.core.errors import MachineError, PipelineError, keep_traceback
@@ -39,6 +39,7 @@ examples:
   keras-pipeline search run mlp             the best values of some params, checked with new seeds
   keras-pipeline certify                    train that run again in a clean checkout: the same bytes?
   keras-pipeline ui                         look at all runs
+  keras-pipeline page                       a page to draw on, which opens by double-click
   eval "$(keras-pipeline completion bash)"  complete commands with the tab key
 
 exit codes: 0 done, 1 certify or conformance: not as recorded, 2 bad params or usage, 3 bad data,
@@ -102,7 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    for group in (pipeline, studies, runs, checks):
+    for group in (pipeline, studies, runs, serving, checks):
         group.add_commands(add)
     for name in TIMED:
         commands.choices[name].add_argument("--quiet", action="store_true", help="print the result alone, and warnings")
