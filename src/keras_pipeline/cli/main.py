@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_pipeline.checks.project import PARAMS
+from keras_pipeline.checks.unchanged_inputs import require_unchanged_inputs
 from keras_pipeline.cli import checks, pipeline, place, runs, serving, studies
-from keras_pipeline.cli.unchanged_inputs import require_unchanged_inputs
 from keras_pipeline.core import limits, process, temporary, terminal
 from keras_pipeline.core.errors import MachineError, PipelineError, keep_traceback
 from keras_pipeline.distribution import launcher

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_pipeline.cli import unchanged_inputs
+from keras_pipeline.checks import unchanged_inputs
 from keras_pipeline.core.errors import BusyError
 from places import ROOT, SHIPPED
 
