@@ -10,6 +10,7 @@ runs          the runs of both: where they are, and the processes that do them
 stages        what DVC calls: fetch, normalize, train, evaluate, track. Read first: stages/train.py
 debugging     quick trainings that answer one question
 audit         can a recorded run be repeated, does every strategy train what one device does
+registry      versions of models in MLflow's registry, aliases, the journal, the model card
 tracking      MLflow, alone
 comparison    two runs held against each other: statistics and pages
 training      batches, fit, checkpoints. Read second: training/training.py

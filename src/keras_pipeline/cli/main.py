@@ -20,7 +20,7 @@ from pathlib import Path
 
 from keras_pipeline.checks.project import PARAMS
 from keras_pipeline.checks.unchanged_inputs import require_unchanged_inputs
-from keras_pipeline.cli import checks, pipeline, place, runs, serving, studies
+from keras_pipeline.cli import checks, pipeline, place, registry, runs, serving, studies
 from keras_pipeline.core import limits, process, temporary, terminal
 from keras_pipeline.core.errors import MachineError, PipelineError, keep_traceback
 from keras_pipeline.distribution import launcher
@@ -38,12 +38,13 @@ examples:
   keras-pipeline compare HEAD .             any two runs: what differs, the results, is it more than chance
   keras-pipeline search run mlp             the best values of some params, checked with new seeds
   keras-pipeline certify                    train that run again in a clean checkout: the same bytes?
+  keras-pipeline model register             this run as a version in MLflow's registry; more in model --help
   keras-pipeline ui                         look at all runs
   keras-pipeline page                       a page to draw on, which opens by double-click
   eval "$(keras-pipeline completion bash)"  complete commands with the tab key
 
-exit codes: 0 done, 1 certify or conformance: not as recorded, 2 bad params or usage, 3 bad data,
-4 download failed, 5 training diverged, or overfit failed, 6 something is missing on this machine,
+exit codes: 0 done, 1 certify or conformance: not as recorded; model promote: worse, refused, 2 bad params or usage,
+3 bad data, 4 download failed, 5 training diverged, or overfit failed, 6 something is missing on this machine,
 7 model file damaged, 70 our bug, 75 stopped or busy: run again, 130 and 143 interrupted
 """
 PATHS = {
@@ -60,12 +61,12 @@ TIMED = ("fetch", "normalize", "train", "evaluate", "track")
 """The verbs that say at their end where their time went."""
 ANYWHERE = ("completion", "doctor", "schema")
 """The verbs that need no project."""
-NUMERIC = (*TIMED, "launch", "certify", "compare", "debug", "determinism", "conformance")
+NUMERIC = (*TIMED, "launch", "certify", "compare", "model", "debug", "determinism", "conformance")
 """The verbs that compute with NumPy."""
 WITHOUT_NUMPY = ("params", "completion", "relocate", "ui")
 """The verbs that do not even import it."""
 EXIT_MEANING = {
-    1: "certify or conformance: not as recorded",
+    1: "certify or conformance: not as recorded; model promote: worse, refused",
     2: "bad params or usage",
     3: "bad data",
     4: "download failed",
@@ -103,7 +104,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    for group in (pipeline, studies, runs, serving, checks):
+    for group in (pipeline, studies, runs, registry, serving, checks):
         group.add_commands(add)
     for name in TIMED:
         commands.choices[name].add_argument("--quiet", action="store_true", help="print the result alone, and warnings")

@@ -91,7 +91,7 @@ def find_run(requested_name: str, stored: Stored) -> FoundRun:
                 _check_out(commit, own)
                 return _read(requested_name, location, read_record(own / RECORD), own)
         try:
-            name, record = stored(requested_name, REPORTS, own)
+            return find_stored_run(requested_name, stored)
         except (ParamsError, MachineError) as error:
             in_git = (
                 f"and git could not be asked for a revision or DVC experiment: {refused}"
@@ -101,6 +101,13 @@ def find_run(requested_name: str, stored: Stored) -> FoundRun:
             # What git refuses may be there all the same: that is the machine's fault, and not a wrong name.
             fault = MachineError if refused and "not a git repository" not in refused else type(error)
             raise fault(f"'{requested_name}': no folder with models/ and reports/ in it, {in_git}.\n{error}") from None
+
+
+def find_stored_run(requested_name: str, stored: Stored) -> FoundRun:
+    """The run of this name in the store, wherever else something is called so; raises as `find_run`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        own = Path(temporary)
+        name, record = stored(requested_name, REPORTS, own)
         with _told_of(f"MLflow's run {name}", own) as location:
             return _read(requested_name, location, record, own)
 

@@ -66,6 +66,12 @@ class AnswerComparison:
             return f"{b} is {'better' if better else 'worse'}: {amount} {rest}: larger than chance among test {things}"
         return f"no difference larger than chance among test {things}: {amount} {rest}"
 
+    @property
+    def worse(self) -> bool:
+        """Whether B is worse, by more than chance among test images or rows: what the verdict says."""
+        found = next(iter(self.compared.values()))
+        return found.real and found.difference < 0 if self.flips else found.low > 0
+
 
 def find_differences(a: RunRecord, b: RunRecord) -> dict[str, Rows]:
     """What the records `a` and `b` say otherwise, by kind: params, data, code, versions, machine; no kind where all is

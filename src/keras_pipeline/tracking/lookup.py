@@ -30,7 +30,7 @@ def load_recorded_run(location: Location, experiment: str, wanted: str) -> tuple
     MLflow was told other digests than the record has, MachineError where the store cannot be reached.
     """
     with required_store(location):
-        client, run = _one(location, experiment, wanted)
+        client, run = find_one(location, experiment, wanted)
         return _record(client, run), _epochs(client, run)
 
 
@@ -42,9 +42,9 @@ def download_run(
     Finds it and raises as `load_recorded_run`; DataError where an artifact is lacking.
     """
     with required_store(location):
-        client, run = _one(location, experiment, wanted)
+        client, run = find_one(location, experiment, wanted)
         for path in artifacts:
-            _download(client, run, path, folder)
+            download_artifact(client, run, path, folder)
         return str(run.info.run_name), _record(client, run)
 
 
@@ -63,7 +63,9 @@ def keep_artifacts(location: Location, experiment: str, key: str, paths: Sequenc
     return bool(found)
 
 
-def _one(location: Location, experiment: str, wanted: str) -> tuple["MlflowClient", "Run"]:
+def find_one(location: Location, experiment: str, wanted: str) -> tuple["MlflowClient", "Run"]:
+    """MLflow's client and the run `wanted`, found as by `load_recorded_run`. Raises ParamsError where none or several
+    match, and whatever MLflow does."""
     if location.database and not location.database.exists():
         raise ParamsError(
             f"{location.shown}: there is no store yet, so no run '{wanted}'. Expected: `dvc repro` before."
@@ -100,7 +102,7 @@ def _matching(client: "MlflowClient", wanted: str) -> list["Run"]:
 
 def _record(client: "MlflowClient", run: "Run") -> RunRecord:
     with tempfile.TemporaryDirectory() as folder:
-        path = _download(client, run, "run.json", Path(folder))
+        path = download_artifact(client, run, "run.json", Path(folder))
         record = read_record(path, "track")
     for digest, value in dict(record["sha256"]).items():
         if run.data.tags.get(f"sha256.{digest}", value) != value:
@@ -112,7 +114,8 @@ def _record(client: "MlflowClient", run: "Run") -> RunRecord:
     return record
 
 
-def _download(client: "MlflowClient", run: "Run", path: str, folder: Path) -> Path:
+def download_artifact(client: "MlflowClient", run: "Run", path: str, folder: Path) -> Path:
+    """One file of the run's artifacts, by its path, below `folder`. Raises DataError where it is lacking."""
     above = path.rpartition("/")[0]
     listed = client.list_artifacts(run.info.run_id, above or None)
     size = next((one.file_size or 0 for one in listed if one.path == path), None)
