@@ -33,7 +33,7 @@ from places import PROGRAM, SHIPPED
 STAGES = ("fetch", "normalize", "train", "evaluate", "track")
 VERBS = (
     "fetch", "normalize", "train", "launch", "evaluate", "track", "study", "search", "status", "certify", "compare",
-    "relocate", "ui", "model", "page", "params", "schema", "doctor", "debug", "determinism", "conformance",
+    "relocate", "ui", "model", "serve", "page", "params", "schema", "doctor", "debug", "determinism", "conformance",
     "completion",
 )  # fmt: skip
 HEAVY = {"tensorflow", "keras", "mlflow", "sklearn", "scipy", "matplotlib", "dvc", "numpy", "requests", "shtab"}

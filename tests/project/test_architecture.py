@@ -39,7 +39,7 @@ LOCK = read_yaml("dvc.lock")["stages"] if (ROOT / "dvc.lock").exists() else {}
 OF_ALL_PARAMS = {
     *(f"stages.{stage}" for stage in STAGES), "debugging.modes", "runs.together", "runs.folders", "checks.params",
     "training.training", "training.recorded_training", "records.record", "tracking.mirror", "tracking.tags",
-    "cli.status", "checks.partial_params",
+    "cli.overviews.status", "checks.partial_params",
 }  # fmt: skip
 """The modules whose functions may be given all params; every other one is given single blocks."""
 PART_OF_STAGE = {
@@ -479,7 +479,7 @@ def test_a_framework_is_started_in_one_place() -> None:
         settled = "KERAS_BACKEND" in SOURCES[module].read_text()
         assert settled == (short(module) in {"models.settings", "tracking.served"}), module
     assert importers(r"keras_pipeline\.models\.settings$") == {
-        "cli.doctor", "models.frameworks", "records.record", "runs.forkserver", "standby.address",
+        "cli.overviews.doctor", "models.frameworks", "records.record", "runs.forkserver", "standby.address",
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import site
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -76,20 +77,38 @@ def test_what_is_not_pinned_is_found(tmp_path: Path, line: str) -> None:
 def test_the_lock_has_what_the_project_asks_for_and_no_older_version() -> None:
     versions = locked(ROOT / "requirements.lock") | locked(ROOT / "requirements-jax.lock")
     extras = PROJECT["optional-dependencies"]
-    asked = [*PROJECT["dependencies"], *extras["dev"], *extras["jax"]]
+    asked = [*PROJECT["dependencies"], *extras["dev"], *extras["jax"], *extras["serve"]]
     wrong = [
         one
         for one in map(Requirement, asked)
         if not one.specifier.contains(versions.get(canonicalize_name(one.name), Version("0")), prereleases=True)
     ]
     assert wrong == []
-    assert extras.keys() == {"dev", "jax", *NOT_LOCKED}
+    assert extras.keys() == {"dev", "jax", "serve", *NOT_LOCKED}
+
+
+def test_the_lock_of_the_service_has_what_it_asks_for_and_no_framework() -> None:
+    versions = locked(ROOT / "requirements-serve.lock")
+    asked = {canonicalize_name(Requirement(one).name) for one in PROJECT["optional-dependencies"]["serve"]}
+    assert asked <= versions.keys()
+    needed = [
+        Requirement(one)
+        for name in versions.keys() - {"colorama"}  # which click needs on Windows
+        for one in metadata.requires(name) or []
+    ]
+    lacking = [
+        one.name
+        for one in needed
+        if canonicalize_name(one.name) not in versions and (one.marker is None or one.marker.evaluate({"extra": ""}))
+    ]
+    assert lacking == []
+    assert not {"tensorflow", "keras", "mlflow", "dvc", "pandas"} & versions.keys()
 
 
 def test_the_makefile_installs_by_digest() -> None:
     installs = re.findall(r"(?:pip install|\$\(INSTALL\)) ([^\n&]*)", MAKEFILE.replace("\\\n", " "))
     without = [one for one in installs if "--require-hashes -r " not in one]
-    assert len(installs) - len(without) == len(LOCKS) - 2  # one is for CI alone, one is for uv
+    assert len(installs) - len(without) == len(LOCKS) - 3  # for CI alone, for uv, for the service alone
     for one in without:  # this project itself, and torch
         assert re.search(r" -e (\.|'\.\[torch\]')", one), one
     assert "--index-url" not in MAKEFILE

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline.cli import status
+from keras_pipeline.cli.overviews import status
 from keras_pipeline.config.params import Params
 from keras_pipeline.core import json_files
 from keras_pipeline.core.errors import ParamsError

@@ -17,7 +17,7 @@ import pytest
 
 import tracking_fixtures
 from crafted_databases import copied, kept
-from keras_pipeline.cli import doctor
+from keras_pipeline.cli.overviews import doctor
 from keras_pipeline.core import files
 from keras_pipeline.tracking import live_run, runs, store
 from keras_pipeline.tracking.stores import relocation

@@ -123,14 +123,14 @@ def _check_params(chosen: argparse.Namespace) -> None:
 
 def schema(chosen: argparse.Namespace) -> None:
     """Print the JSON Schema of a file, or the table of params."""
-    from keras_pipeline.cli import schemas
+    from keras_pipeline.cli.overviews import schemas
 
     print(schemas.params_table(chosen.params) if chosen.of == "table" else schemas.schema_text(chosen.of), end="")
 
 
 def doctor(chosen: argparse.Namespace) -> None:
     """What this machine has."""
-    from keras_pipeline.cli.doctor import show_findings
+    from keras_pipeline.cli.overviews.doctor import show_findings
 
     show_findings(chosen.params, chosen.raw)
 

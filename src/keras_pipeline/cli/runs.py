@@ -72,7 +72,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
 def status(chosen: argparse.Namespace) -> None:
     """Which run the files come from."""
     from keras_pipeline.checks.params import load_params
-    from keras_pipeline.cli.status import show_status
+    from keras_pipeline.cli.overviews.status import show_status
 
     show_status(load_params(chosen.params), chosen.normalized, chosen.models, chosen.reports)
 

@@ -1,4 +1,4 @@
-"""The verbs that use an export: page."""
+"""The verbs that put a trained network to use: serve, page."""
 
 import argparse
 from collections.abc import Callable
@@ -6,6 +6,17 @@ from pathlib import Path
 
 from keras_pipeline.cli import place
 
+SERVE = """\
+Answers what is asked of an exported network over HTTP: pixels as bytes, as JSON, as PNG or JPEG; the Open Inference
+Protocol; metrics for Prometheus; and a page to draw on. See docs/serving.md.
+
+MODEL is one of
+  a folder with export.json, or the model.onnx in it
+  models:/NAME@champion or models:/NAME/VERSION, of MLflow's registry: a changed alias is followed
+  nothing: models/export of this checkout
+
+Only this machine reaches it, unless --host says otherwise; then clients must send a token.
+"""
 PAGE = """\
 Writes a folder of static files that opens by double-click, without a server and without a network: draw a digit, or
 choose a picture or type numbers, whichever the network takes, and see what it answers. The network inside is the export
@@ -15,6 +26,20 @@ as JavaScript, which the stage `export` makes (export.formats in params.yaml).
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Give the parser this module's verbs; `add` is the function of `main.make_parser`."""
+    command = add("serve", serve, "answer what is asked of an exported network over HTTP")
+    command.description, command.formatter_class = SERVE, argparse.RawDescriptionHelpFormatter
+    command.add_argument("model", nargs="?", metavar="MODEL", help="default: models/export")
+    command.add_argument("--host", default="127.0.0.1", help="another than this machine's own needs a token")
+    command.add_argument("--port", type=int, default=8000, help="0: any free one (default: 8000)")
+    command.add_argument(
+        "--address",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="how clients also name the service, behind a proxy or of a container; may be repeated",
+    )
+    command.add_argument("--token-file", type=place.user_path, metavar="FILE", help="a file that holds the token")
+    command.add_argument("--docs", action="store_true", help="also show /docs and /openapi.json")
     command = add("page", page, "write a page to draw on, with the network inside, that needs no server", "models")
     command.description, command.formatter_class = PAGE, argparse.RawDescriptionHelpFormatter
     command.add_argument(
@@ -25,6 +50,16 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="FOLDER",
         help="where it is written (default: page)",
     )
+
+
+def serve(chosen: argparse.Namespace) -> None:
+    """Answer until a signal asks for the end."""
+    from keras_pipeline.serving.serve import REGISTERED, serve
+
+    model = chosen.model
+    if model is not None and not model.startswith(REGISTERED):
+        model = str(place.user_path(model) if model else Path())
+    serve(model, chosen.host, chosen.port, chosen.address, chosen.token_file, docs=chosen.docs)
 
 
 def page(chosen: argparse.Namespace) -> None:

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 import fault_server
-from keras_pipeline.cli import doctor, main
+from keras_pipeline.cli import main
+from keras_pipeline.cli.overviews import doctor
 from keras_pipeline.core import process
 from keras_pipeline.core.errors import DataError, MachineError
 from keras_pipeline.tracking import store

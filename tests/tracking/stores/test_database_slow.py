@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crafted_databases import check_cut_offs, copied, found, watching
-from keras_pipeline.cli import doctor
+from keras_pipeline.cli.overviews import doctor
 from keras_pipeline.core.errors import MachineError
 from keras_pipeline.tracking import ui
 from keras_pipeline.tracking.stores import database

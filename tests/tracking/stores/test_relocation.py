@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from crafted_databases import OLD, newest
-from keras_pipeline.cli import doctor, main
+from keras_pipeline.cli import main
+from keras_pipeline.cli.overviews import doctor
 from keras_pipeline.core.errors import MachineError
 from keras_pipeline.tracking import store
 from keras_pipeline.tracking.stores import address, database, relocation

@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 
 from keras_pipeline.checks.params import CheckedParams
 from keras_pipeline.checks.partial_params import lay_over
-from keras_pipeline.cli import main, schemas
+from keras_pipeline.cli import main
+from keras_pipeline.cli.overviews import schemas
 from keras_pipeline.config.layers import Flatten
 from keras_pipeline.config.params import Params, flatten
 from keras_pipeline.core.errors import ParamsError

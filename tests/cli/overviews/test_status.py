@@ -10,7 +10,7 @@ import pytest
 
 import small
 from keras_pipeline.checks.params import load_params
-from keras_pipeline.cli import status
+from keras_pipeline.cli.overviews import status
 from keras_pipeline.config import params
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError

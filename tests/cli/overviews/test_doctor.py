@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import tracking_fixtures
-from keras_pipeline.cli import doctor
+from keras_pipeline.cli.overviews import doctor
 from keras_pipeline.core.errors import MachineError
 from keras_pipeline.tracking.stores import database
 from tracking_fixtures import SECRET, Checkout
@@ -164,7 +164,7 @@ def test_no_program_at_all(made: Checkout, monkeypatch: pytest.MonkeyPatch, caps
 
 SLOW_PROBE = """if True:
     import sys
-    from keras_pipeline.cli import doctor
+    from keras_pipeline.cli.overviews import doctor
     doctor.PATIENCE_SECONDS = 0.1
     sys.executable = sys.argv[1]
     print(doctor._devices()[0])

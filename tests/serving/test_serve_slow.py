@@ -1,0 +1,62 @@
+"""`keras-pipeline serve` as a user has it: what it needs to start, what it answers, how it ends."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from served import JSON, Served, ended, refused, serving
+from served_network import write_network
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(write_network(tmp_path_factory.mktemp("network")), "--docs") as served:
+        yield served
+
+
+def test_raw_json_and_many_give_the_same_answer(service: Served) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    raw = service.predict(pixels.tobytes()).content
+    assert service.predict(json.dumps({"inputs": pixels.tolist()}).encode(), JSON).content == raw
+    assert len(raw["predictions"]) == 3
+    one = service.predict(pixels[0].tobytes()).content["predictions"][0]
+    assert one["label"] == raw["predictions"][0]["label"]
+    assert np.allclose(one["probabilities"], raw["predictions"][0]["probabilities"], rtol=0, atol=1e-6)
+    assert one["label"] == str(int(np.argmax(one["probabilities"])))
+    assert raw["model"] == {"name": "mnist-mlp", "version": "a" * 12, "run": "b" * 32}
+    assert "warning" not in raw
+    assert (
+        "Expected: pixels from 0 to 255"
+        in service.predict((pixels > 127).astype(np.uint8).tobytes()).content["warning"]
+    )
+
+
+def test_it_tells_its_model_without_a_path(service: Served, tmp_path: Path) -> None:
+    told = service.ask("/model").content
+    assert told["model"]["manifest"]["input"] == {"kind": "images", "height": 28, "width": 28, "channels": 1}
+    assert "formats" not in told["model"]["manifest"]
+    assert (told["candidate"], told["problem"], told["neighbours"], told["drawn"]) == (None, None, False, False)
+
+
+def test_it_ends_well(tmp_path: Path) -> None:
+    for request in (signal.SIGTERM, signal.SIGINT):
+        with serving(write_network(tmp_path)) as served:
+            code, seconds = ended(served, request)
+        assert code == 0
+        assert seconds < 2
+
+
+def test_another_host_needs_a_token(tmp_path: Path) -> None:
+    network = write_network(tmp_path)
+    code, said = refused(network, "--host", "0.0.0.0")
+    assert code == 2
+    assert "Expected: a token that they send, of 16 or more characters" in said
+    code, said = refused(network, "--host", "0.0.0.0", KERAS_PIPELINE_SERVE_TOKEN="short")
+    assert code == 2
+    assert "KERAS_PIPELINE_SERVE_TOKEN: got 5 characters" in said
