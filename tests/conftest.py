@@ -142,7 +142,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return packages
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """The program, for tests marked `needs_browser`."""
     assert CHROMIUM

@@ -53,6 +53,10 @@ class Handler(BaseHTTPRequestHandler):
         name = urlsplit(self.path).path.rpartition("/")[2]
         self.server.answers.get(name, status(404))(self)
 
+    def do_POST(self) -> None:
+        self.body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
     def do_CONNECT(self) -> None:
         self.send_error(407)
 

@@ -17,8 +17,10 @@ globalThis.view = (() => {
 
   // Read aloud when nothing has changed for a moment.
   function say(text, delay = 0) {
+    const speak = () => (byId("spoken").textContent = text);
     clearTimeout(spoken);
-    spoken = setTimeout(() => (byId("spoken").textContent = text), delay);
+    if (delay === 0) speak();
+    else spoken = setTimeout(speak, delay);
   }
 
   // What the page is about. `origin`: a line on where the answers come from.
