@@ -195,8 +195,8 @@ def test_every_module_is_used() -> None:
     forked = closure("keras_pipeline.runs.forkserver")  # which `local` names to the process that forks
     entries = closure("keras_pipeline.cli.main") | closure("keras_pipeline")  # the command line, and `import`
     entries |= closure("keras_pipeline.__main__")  # the command line by another name
-    # until the stage export and the verb edge are there
-    for module in ("tensorflow_formats", "tensorflow_runtimes", "edge.report"):
+    # until the stage export is there
+    for module in ("tensorflow_formats", "tensorflow_runtimes"):
         entries |= closure(f"keras_pipeline.export.{module}")
     entries |= closure("keras_pipeline.serving.pictures")  # until the service is there
     assert entries | forked | PACKAGES == set(SOURCES)

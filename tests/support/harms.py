@@ -120,6 +120,13 @@ def copy(path: Path, to: str) -> None:
     shutil.copy(path, path.parent / to)
 
 
+def litert(path: Path, *formats: str) -> None:
+    """A folder of exports with a small network as these LiteRT files, by their names in params.yaml."""
+    import made_litert
+
+    made_litert.exported_folder(path, *formats)
+
+
 def _known_as_written(path: Path) -> None:
     from keras_pipeline.core.files import file_sha256
 

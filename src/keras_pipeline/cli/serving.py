@@ -1,4 +1,4 @@
-"""The verbs that put a trained network to use: serve, page."""
+"""The verbs that put a trained network to use: serve, page, edge."""
 
 import argparse
 from collections.abc import Callable
@@ -22,6 +22,13 @@ Writes a folder of static files that opens by double-click, without a server and
 choose a picture or type numbers, whichever the network takes, and see what it answers. The network inside is the export
 as JavaScript, which the stage `export` makes (export.formats in params.yaml).
 """
+
+EDGE = """\
+Runs each LiteRT export (export.formats in params.yaml) on one thread, one input at a time, as a small device would: how
+long an answer takes, how much memory, by which operators. Writes the int8 one as a header in C for microcontrollers,
+with what a program must know of its input and outputs; examples/edge/check_model.c reads it. See docs/edge.md.
+"""
+HEADER = Path("models/edge/model.h")
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -50,6 +57,15 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="FOLDER",
         help="where it is written (default: page)",
     )
+    command = add("edge", edge, "what the LiteRT exports take on a small device, and one as a header in C", "models")
+    command.description, command.formatter_class = EDGE, argparse.RawDescriptionHelpFormatter
+    command.add_argument(
+        "--output",
+        type=place.user_path,
+        default=HEADER,
+        metavar="PATH",
+        help=f"the header for microcontrollers (default: {HEADER})",
+    )
 
 
 def serve(chosen: argparse.Namespace) -> None:
@@ -70,3 +86,10 @@ def page(chosen: argparse.Namespace) -> None:
     size = sum(path.stat().st_size for path in written)
     print(f"page: {written[0]}, {len(written)} files, {size / 1e6:.1f} MB. Open it in a browser:")
     print(written[0].resolve().as_uri())
+
+
+def edge(chosen: argparse.Namespace) -> None:
+    """Say what each LiteRT export takes, and write the header."""
+    from keras_pipeline.export.edge.report import check_edge
+
+    check_edge(chosen.models / "export", chosen.output)
