@@ -33,8 +33,8 @@ from places import PROGRAM, SHIPPED
 STAGES = ("fetch", "normalize", "train", "evaluate", "track")
 VERBS = (
     "fetch", "normalize", "train", "launch", "evaluate", "track", "study", "search", "status", "certify", "compare",
-    "relocate", "ui", "model", "serve", "page", "params", "schema", "doctor", "debug", "determinism", "conformance",
-    "completion",
+    "relocate", "ui", "model", "serve", "page", "edge", "params", "schema", "doctor", "debug", "determinism",
+    "conformance", "completion",
 )  # fmt: skip
 HEAVY = {"tensorflow", "keras", "mlflow", "sklearn", "scipy", "matplotlib", "dvc", "numpy", "requests", "shtab"}
 Run = Callable[..., tuple[int, list[str], list[str]]]
