@@ -16,7 +16,7 @@ from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.export.edge import litert_files
-from keras_pipeline.export.tensorflow_runtimes import litert_outputs, saved_model_outputs
+from keras_pipeline.export.tensorflow_runtimes import open_litert, open_saved_model
 from keras_pipeline.models import architectures
 from places import SUPPORT
 
@@ -90,12 +90,12 @@ def test_each_format_answers_as_the_network_does_and_says_nothing(
     assert capfd.readouterr() == ("", "")
     assert set(made) == {"saved_model/saved_model.pb", *(f"{kind}.tflite" for kind in KINDS[: len(made) - 1])}
     unit = 77.0 if name == "diabetes" else 1.0  # of the target's own scale
-    contents = {"saved_model/saved_model.pb": (tmp_path / "saved_model" / "saved_model.pb").read_bytes()}
-    np.testing.assert_allclose(saved_model_outputs(contents, raw), expected, rtol=0, atol=1e-5 * unit)
+    outputs = open_saved_model(tmp_path / "saved_model")(raw)
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5 * unit)
     sizes = {}
     for kind, most in zip(KINDS[: len(made) - 1], (1e-5, 0.05, 0.2), strict=False):
         content = (tmp_path / f"{kind}.tflite").read_bytes()
-        outputs = litert_outputs(content, raw)
+        outputs = open_litert(content)(raw)
         assert capfd.readouterr() == ("", "")
         np.testing.assert_allclose(outputs, expected, rtol=0, atol=most * unit)
         described, sizes[kind] = litert_files.describe(content), len(content)

@@ -12,7 +12,8 @@ def test_raw_pixels_are_given_and_outputs_understood_by_scale_and_zero_point(
     count: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     raw = np.random.default_rng(0).integers(0, 10, (count, 2, 2), np.uint8)
-    outputs = tensorflow_runtimes.litert_outputs(made_litert.content(), raw)
+    answer = tensorflow_runtimes.open_litert(made_litert.content())
+    outputs = np.concatenate([answer(raw[:1]), answer(raw[1:])]) if count > 1 else answer(raw)
     assert outputs.dtype == np.float32
     np.testing.assert_allclose(outputs, made_litert.outputs(raw), atol=made_litert.OUTPUT[0] / 2)
     assert capfd.readouterr() == ("", "")
