@@ -362,7 +362,7 @@ def test_a_package_says_what_to_open_first_and_has_no_more_modules_than_a_reader
     modules = {name for name in SOURCES if name.rpartition(".")[0] == module}
     assert named
     assert {f"{module}.{name}" for name in re.findall(r"`(\w+)`", named[0])} <= modules
-    assert len(modules) <= 12
+    assert len(modules) <= 10
 
 
 def test_nothing_but_the_command_line_imports_its_verbs() -> None:

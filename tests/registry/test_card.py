@@ -143,11 +143,11 @@ def test_exports_are_told_with_their_agreement(tmp_path: Path) -> None:
     registered_runs.write_exports(tmp_path, ("onnx",))
     assert card.read_exports(tmp_path, "0" * 64) is None  # they are of another network
     text = card.write_card(run, card.read_exports(tmp_path, model), "digits")
-    assert "| `onnx` | 2,048 | largest difference 1e-06 |" in text
+    assert "| `onnx` | 2,048 | largest difference 1.0e-06 |" in text
     (tmp_path / "reports/export.json").unlink()
     assert "| `onnx` | 2,048 | not recorded |" in card.write_card(run, card.read_exports(tmp_path, model), "digits")
-    (tmp_path / "reports/export.json").write_text('{"onnx": 1}')
-    with pytest.raises(DataError, match=r"reports/export\.json: onnx: got 1\."):
+    (tmp_path / "reports/export.json").write_text('{"onnx": "1"}')
+    with pytest.raises(DataError, match=r"reports/export\.json: onnx: got \"1\"\."):
         card.read_exports(tmp_path, model)
     (tmp_path / "models/export/export.json").write_text("{")
     with pytest.raises(ModelFileError, match=r"models/export/export\.json: line 1"):

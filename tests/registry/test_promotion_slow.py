@@ -111,7 +111,7 @@ def test_from_a_run_to_the_champion_and_back(project: Checkout, capsys: Output) 
         assert f"  reason: {reason}\n" in said
     card = good(capsys, "card", "models:/digits/3")
     assert card.startswith("---\nlicense: apache-2.0\n")
-    assert "| `onnx` | 2,048 | largest difference 1e-06 |" in card
+    assert "| `onnx` | 2,048 | largest difference 1.0e-06 |" in card
     kept_card = client.download_artifacts(
         client.get_model_version(NAME, "3").run_id, "model_card.md", str(project.root)
     )

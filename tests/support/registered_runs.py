@@ -85,7 +85,7 @@ def write_exports(folder: Path, formats: tuple[str, ...]) -> None:
         "formats": {name: {"files": {"model.onnx": {"bytes": 2048, "sha256": "a" * 64}}} for name in formats},
     }  # fmt: skip
     files.write_json(folder / "models/export/export.json", manifest)
-    files.write_json(folder / "reports/export.json", {name: {"largest_difference": 1e-6} for name in formats})
+    files.write_json(folder / "reports/export.json", {f"export/{name}/largest_difference": 1e-6 for name in formats})
 
 
 def registered(*versions: int, journal_of: list[Entry] | None = None, **aliases: int) -> RegisteredModel:

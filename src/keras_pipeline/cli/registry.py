@@ -12,6 +12,8 @@ from keras_pipeline.cli import place
 from keras_pipeline.core.errors import ParamsError
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from keras_pipeline.comparison.find_run import FoundRun
     from keras_pipeline.config.params import Params
     from keras_pipeline.records.record import RunRecord
@@ -106,6 +108,18 @@ def _settings(chosen: argparse.Namespace) -> "Params":
     return load_params(chosen.params)
 
 
+def _connect(location: "Location", experiment: str) -> "MlflowClient":
+    """MLflow's client. Raises ParamsError where the store is a file that is not there yet; it is not made."""
+    from keras_pipeline.tracking.store import connect_store
+
+    if location.database and not location.database.exists():
+        raise ParamsError(
+            f"{location.shown}: there is no store yet, so no model is registered. Expected: `dvc repro`, then "
+            "`keras-pipeline model register`."
+        )
+    return connect_store(location, experiment).client
+
+
 def _name(chosen: argparse.Namespace, dataset: str) -> str:
     from keras_pipeline.registry import versions
 
@@ -180,7 +194,6 @@ def register(chosen: argparse.Namespace) -> None:
 def promote(chosen: argparse.Namespace) -> int:
     """Make a version the champion."""
     from keras_pipeline.registry import promotion
-    from keras_pipeline.tracking.store import connect_store
     from keras_pipeline.tracking.stores import connection
 
     if chosen.force and not chosen.reason:
@@ -189,7 +202,7 @@ def promote(chosen: argparse.Namespace) -> int:
     experiment = values.tracking.experiment
     name = _name(chosen, values.fetch.dataset)
     with connection.required_store(location):
-        client = connect_store(location, experiment).client
+        client = _connect(location, experiment)
         done = promotion.promote(
             client, location, name, chosen.version, functools.partial(_of_version, experiment),
             margin=chosen.margin, force=chosen.force, reason=chosen.reason or "",
@@ -204,13 +217,12 @@ def promote(chosen: argparse.Namespace) -> int:
 def rollback(chosen: argparse.Namespace) -> None:
     """Make the champion before the champion again."""
     from keras_pipeline.registry import promotion
-    from keras_pipeline.tracking.store import connect_store
     from keras_pipeline.tracking.stores import connection
 
     values, location = _settings(chosen), _location()
     name = _name(chosen, values.fetch.dataset)
     with connection.required_store(location):
-        client = connect_store(location, values.tracking.experiment).client
+        client = _connect(location, values.tracking.experiment)
         done = promotion.rollback(client, location, name, chosen.reason or "")
     _tell(name, done)
 
@@ -230,12 +242,11 @@ def _tell(name: str, done: "Promotion") -> None:
 def list_models(chosen: argparse.Namespace) -> None:
     """Show the versions of one registered model, or of all."""
     from keras_pipeline.registry import journal, versions
-    from keras_pipeline.tracking.store import connect_store
     from keras_pipeline.tracking.stores import connection
 
     values, location = _settings(chosen), _location()
     with connection.required_store(location):
-        client = connect_store(location, values.tracking.experiment).client
+        client = _connect(location, values.tracking.experiment)
         names = [versions.check_name(chosen.name)] if chosen.name else versions.registered_names(client)
         models = [versions.require_model(client, name) for name in names]
     for one in models:
@@ -248,23 +259,25 @@ def list_models(chosen: argparse.Namespace) -> None:
 
 def card(chosen: argparse.Namespace) -> None:
     """Write a run's model card."""
+    from keras_pipeline.comparison.find_run import NETWORK
+    from keras_pipeline.records.record import check_model
     from keras_pipeline.registry import card as cards
     from keras_pipeline.registry import versions
     from keras_pipeline.tracking import lookup
-    from keras_pipeline.tracking.store import connect_store
     from keras_pipeline.tracking.stores import connection
 
     experiment, location = _settings(chosen).tracking.experiment, _location()
     name = chosen.name
     if chosen.of.startswith("models:/"):
         with connection.required_store(location):
-            client = connect_store(location, experiment).client
+            client = _connect(location, experiment)
             found_name, version = versions.find_by_address(client, chosen.of)
             found, name = _of_version(experiment, version), name or found_name
     else:
         found = _find(chosen.of, experiment)
     model = found.record["sha256"]["model"]
     if found.folder:
+        check_model(found.record, found.folder / NETWORK)
         exports = cards.read_exports(found.folder, model)
     elif found.location.startswith("MLflow"):
         with connection.required_store(location):

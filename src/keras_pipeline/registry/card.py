@@ -44,15 +44,23 @@ HUB_TASKS = {
     "binary": ("image-classification", "Image classification, one class against the rest"),
     "regression": ("tabular-regression", "Tabular regression"),
 }
-FIGURES = TypeAdapter(dict[str, dict[str, FiniteFloat | int | bool | str | None]])
+FIGURES = TypeAdapter(dict[str, FiniteFloat | int])
+TOLD = {
+    "largest_difference": "largest difference {:.1e}",
+    "labels_flipped": "{:g} labels flipped",
+    "accuracy": "accuracy {:.4f}",
+    "r2": "R² {:.4f}",
+}
+"""How a figure of reports/export.json is told, behind export/FORMAT/."""
 
 
 @dataclass(frozen=True)
 class Exports:
-    """What a run was exported to: the manifest, and by format how it agrees with the evaluated network."""
+    """What a run was exported to: the manifest, and reports/export.json, how each format agrees with the evaluated
+    network."""
 
     manifest: Manifest
-    agreement: Mapping[str, Mapping[str, Any]]
+    agreement: Mapping[str, float]
 
 
 def read_exports(folder: Path, model: str) -> Exports | None:
@@ -249,13 +257,9 @@ def _output(found: FoundRun) -> str:
 def _formats(exports: Exports) -> Iterator[tuple[str, str, str]]:
     """Of each format its name, its size, and its agreement in words."""
     for name, described in exports.manifest["formats"].items():
-        figures = exports.agreement.get(name, {})
-        words = [f"{key.replace('_', ' ')} {_figure(value)}" for key, value in figures.items() if key != "bytes"]
+        figures = {figure: exports.agreement.get(f"export/{name}/{figure}") for figure in TOLD}
+        words = [TOLD[figure].format(value) for figure, value in figures.items() if value is not None]
         yield name, f"{manifests.size_of(described):,}", ", ".join(words) or "not recorded"
-
-
-def _figure(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def keep_card(path: Path, text: str) -> None:

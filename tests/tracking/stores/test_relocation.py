@@ -32,10 +32,13 @@ def craft_store(where: address.Location, *roots: str) -> None:
         opened.execute("CREATE TABLE experiments (name, artifact_location)")
         opened.execute("CREATE TABLE runs (run_uuid, artifact_uri)")
         opened.execute("CREATE TABLE logged_models (model_id, artifact_location)")
+        opened.execute("CREATE TABLE model_versions (source, storage_location)")
         for number, root in enumerate(roots):
             opened.execute("INSERT INTO experiments VALUES (?, ?)", (f"experiment {number}", root))
             opened.execute("INSERT INTO runs VALUES (?, ?)", (RUN, f"{root}/{RUN}/artifacts"))
-            opened.execute("INSERT INTO logged_models VALUES (?, ?)", (MODEL, f"{root}/models/{MODEL}/artifacts"))
+            network = f"{root}/models/{MODEL}/artifacts"
+            opened.execute("INSERT INTO logged_models VALUES (?, ?)", (MODEL, network))
+            opened.execute("INSERT INTO model_versions VALUES (?, ?)", (f"models:/{MODEL}", network))
 
 
 def addresses(where: address.Location) -> list[str]:
@@ -87,10 +90,10 @@ def test_a_copied_or_moved_checkout_is_recognised_until_it_is_relocated(
     if gone:
         shutil.rmtree(original.root)
     is_refused(copy, original.root)
-    assert relocation.relocate_artifacts(copy.where) == 3
+    assert relocation.relocate_artifacts(copy.where) == 4
     is_good(copy)
     new = in_folder(copy.root)
-    assert addresses(copy.where) == [f"{new}/{RUN}/artifacts", f"{new}/models/{MODEL}/artifacts", new]
+    assert addresses(copy.where) == [f"{new}/{RUN}/artifacts", *2 * [f"{new}/models/{MODEL}/artifacts"], new]
     assert relocation.relocate_artifacts(copy.where) == 0
     if not gone:
         is_good(original)
@@ -178,7 +181,7 @@ def test_several_experiments_of_which_one_is_of_another_place(original: Checkout
     kept = "file:///srv/artifacts"
     craft_store(original.where, in_folder(original.root), in_folder(other), kept, str(other / "mlruns" / "artifacts"))
     is_refused(original, other)
-    assert relocation.relocate_artifacts(original.where) == 6
+    assert relocation.relocate_artifacts(original.where) == 8
     assert [one for one in addresses(original.where) if not one.startswith((in_folder(original.root), kept))] == []
     is_good(original)
 
@@ -189,7 +192,7 @@ def test_runs_whose_experiment_alone_was_corrected_are_found(original: Checkout,
     with closing(sqlite3.connect(copy.database)) as opened, opened:
         opened.execute("UPDATE experiments SET artifact_location = ?", (in_folder(copy.root),))
     is_refused(copy, original.root)
-    assert relocation.relocate_artifacts(copy.where) == 2
+    assert relocation.relocate_artifacts(copy.where) == 3
     is_good(copy)
 
 
@@ -256,5 +259,5 @@ def test_every_verb_says_so_and_writes_nothing(
     changed = {path for path in tmp_path.rglob("*") if path.stat().st_mtime_ns != before.get(path)}
     assert changed == {copy.root / "mlruns"}
     assert main.main(["relocate"]) == 0
-    assert capsys.readouterr().out == "relocate: 3 paths changed\n"
+    assert capsys.readouterr().out == "relocate: 4 paths changed\n"
     assert doctor._store()[0]

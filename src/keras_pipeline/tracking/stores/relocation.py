@@ -15,6 +15,7 @@ from keras_pipeline.tracking.stores.database import Condition
 ADDRESSES = {
     "runs": ("artifact_uri", "'/' || run_uuid || '/artifacts'"),
     "logged_models": ("artifact_location", "'/models/' || model_id || '/artifacts'"),
+    "model_versions": ("storage_location", "'/models/' || substr(source, 9) || '/artifacts'"),
     "experiments": ("artifact_location", "''"),
 }
 """The tables that hold addresses of files: the column, and what follows the folder of all files in it."""
