@@ -1,6 +1,5 @@
 """`keras-pipeline serve`: what it is asked for, brought together. A folder, an .onnx, a model of the registry."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.serving.checkout import Checkout
+from keras_pipeline.serving.following import Following
 from keras_pipeline.serving.http import openapi, server
 from keras_pipeline.serving.http.answers import Answer
 from keras_pipeline.serving.http.guard import SHORTEST_TOKEN, make_guard
@@ -33,7 +33,8 @@ def serve(
     """Answer until a signal asks for the end. Raises ParamsError, MachineError, ModelFileError before the first."""
     token = read_token(token_file)
     make_guard(host, 0, addresses, token)
-    models = Models(load_network(find_export(Path(model) if model else DEFAULT)))
+    following = Following(model, cache_folder()) if model and model.startswith(REGISTERED) else None
+    models = following.models if following else Models(load_network(find_export(Path(model) if model else DEFAULT)))
     checkout = Checkout(Path("data/normalized"), Path("data/drawn")) if model is None else None
     listening = server.listen(host, port)
     port = listening.getsockname()[1]
@@ -53,9 +54,6 @@ def serve(
             )
         return service
 
-    async def running(service: Service) -> None:
-        await asyncio.Event().wait()
-
     def started() -> None:
         told = models.champion.told()
         name = f"[{host}]" if ":" in host else host
@@ -68,7 +66,17 @@ def serve(
                 flush=True,
             )
 
-    server.serve(listening, make, running, started)
+    try:
+        server.serve(listening, make, started)
+    finally:
+        if following:
+            following.close()
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where versions of the registry are kept that were served once: below the user's cache."""
+    base = environment.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "keras-pipeline" / "served"
 
 
 def _pages() -> dict[str, Answer]:

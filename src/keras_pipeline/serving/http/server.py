@@ -7,7 +7,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -43,13 +43,12 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(
     listening: socket.socket,
     make: Callable[[], Any],
-    running: Callable[[Any], Awaitable[None]],
     started: Callable[[], None],
 ) -> None:
     """Answer requests until a signal asks for the end, then those that were accepted.
 
-    `make` makes the application within the loop: one with `draining`, and `batching`. `running` does what is to be done
-    beside it, until it is cancelled; `started` is called when the first request can be answered.
+    `make` makes the application within the loop: one with `draining`, and `batching`. `started` is called when the
+    first request can be answered.
     """
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
@@ -58,13 +57,12 @@ def serve(
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(allowed[0], most), allowed[1]))
     LimitedProtocol.most = max(16, min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_FILES))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(listening, make, running, started))
+        runner.run(_serve(listening, make, started))
 
 
 async def _serve(
     listening: socket.socket,
     make: Callable[[], Any],
-    running: Callable[[Any], Awaitable[None]],
     started: Callable[[], None],
 ) -> None:
     application = make()
@@ -75,20 +73,10 @@ async def _serve(
         ),
         application, started,
     )  # fmt: skip
-    async with _beside(_sweeping(server, application)), _beside(running(application)):
-        await server.serve([listening])
+    sweeping = asyncio.ensure_future(_sweeping(server, application))
+    await server.serve([listening])
+    sweeping.cancel()
     application.batching.close()
-
-
-@contextlib.asynccontextmanager
-async def _beside(work: Any) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def _sweeping(server: "uvicorn.Server", application: Any) -> None:
