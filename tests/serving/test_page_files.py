@@ -42,6 +42,7 @@ def test_the_page_and_its_network_are_written_and_other_files_stay(tmp_path: Pat
     assert {path.name for path in written} == {*page_files.page_files(), "network.js", "predict.js"}
     assert (tmp_path / "page" / "notes.txt").read_text() == "mine"
     assert (tmp_path / "page" / "network.js").read_bytes() == NETWORK["javascript/network.js"]
+    assert "script-src 'self' file:; style-src 'self' file:;" in written[0].read_text()
     text = (tmp_path / "page" / "model.js").read_text()
     assert json.loads(text.partition("globalThis.model = ")[2].rstrip(";\n")) == {
         key: value for key, value in CLASSES.items() if key != "formats"

@@ -79,6 +79,7 @@ def serving(answers: Mapping[str, Answer]) -> Iterator[FaultServer]:
 
 def draw(page: Any, strokes: Sequence[Sequence[float]]) -> None:
     """With the mouse, point by point."""
+    page.locator("#pad").wait_for()
     box = page.locator("#pad").bounding_box()
     for stroke in strokes:
         points = [

@@ -39,8 +39,11 @@ def write_page(exports: Path, folder: Path) -> list[Path]:
     manifest = read_manifest(exports)
     network = read_format(exports, manifest, "javascript")
     about = {key: value for key, value in manifest.items() if key != "formats"}
+    page = page_files()
+    # A file's own origin is not 'self' in every browser.
+    page[INDEX] = page[INDEX].replace(b"'self'", b"'self' file:")
     contents = {
-        **page_files(),
+        **page,
         **{Path(path).name: content for path, content in network.items()},
         MODEL: f'"use strict";\n\nglobalThis.model = {json.dumps(about, indent=2, allow_nan=False)};\n'.encode(),
     }

@@ -25,6 +25,9 @@ globalThis.backends = (() => {
 
     // Of two classes a network gives one number, the probability of the second.
     function answer(outputs) {
+      if (!outputs.every(Number.isFinite)) {
+        throw new Failure("The network gives no finite number for this.", { again: false });
+      }
       if (manifest.task === "regression") return { value: outputs[0] };
       return { probabilities: manifest.task === "binary" ? [1 - outputs[0], outputs[0]] : Array.from(outputs) };
     }
@@ -35,8 +38,8 @@ globalThis.backends = (() => {
     }
 
     const origin = () =>
-      "Computed in this page, by the exported network: nothing leaves it. The nearest training images, what a candidate " +
-      "would say, and keeping drawings need the service: keras-pipeline serve.";
+      "Computed in this page, by the exported network: nothing leaves it. The nearest training images, what a " +
+      "candidate would say, and keeping drawings need the service: keras-pipeline serve.";
     return { manifest, origin, predict, also: async () => null, neighbours: null, keep: null, atOnce: 4 };
   }
 
@@ -49,14 +52,15 @@ globalThis.backends = (() => {
 
     async function request(path, body, kind) {
       const headers = { ...(kind && { "Content-Type": kind }), ...(token() && { Authorization: `Bearer ${token()}` }) };
-      const options = { method: body ? "POST" : "GET", body, headers, cache: "no-store", credentials: "omit", redirect: "error" };
+      const own = { cache: "no-store", credentials: "omit", redirect: "error", signal: AbortSignal.timeout(PATIENCE) };
       let response;
       let text;
       try {
-        response = await fetch(path, { ...options, signal: AbortSignal.timeout(PATIENCE) });
+        response = await fetch(path, { method: body ? "POST" : "GET", body, headers, ...own });
         text = await response.text();
       } catch (fault) {
-        throw new Failure(fault.name === "TimeoutError" ? `The service has not answered for ${PATIENCE / 1000} s.` : "The service does not answer.");
+        const late = fault.name === "TimeoutError";
+        throw new Failure(`The service ${late ? `has not answered for ${PATIENCE / 1000} s` : "does not answer"}.`);
       }
       const value = parse(text);
       if (response.ok) return value;
@@ -64,8 +68,9 @@ globalThis.backends = (() => {
       const { status } = response;
       if (status === 401) throw new Failure("The service wants its token.", { again: false, token: true });
       if (status === 503 || status === 429) {
-        const after = Number(response.headers.get("Retry-After") || NaN);
-        throw new Failure("The service is busy.", { after: Number.isFinite(after) ? Math.min(Math.max(after, 1), 60) : null });
+        const seconds = Number(response.headers.get("Retry-After") || NaN);
+        const after = Number.isFinite(seconds) ? Math.min(Math.max(seconds, 1), 60) : null;
+        throw new Failure("The service is busy.", { after });
       }
       throw new Failure(`The service refused (${status}).${said}`, { again: status >= 500 });
     }
@@ -92,7 +97,8 @@ globalThis.backends = (() => {
       if (!about.candidate) return null;
       try {
         const { predictions } = check(await raw("predict?model=candidate", [input]), isAnswers(manifest, 1));
-        return { own: called("champion", about.model), name: called("candidate", about.candidate), answer: predictions[0] };
+        const [own, name] = [called("champion", about.model), called("candidate", about.candidate)];
+        return { own, name, answer: predictions[0] };
       } catch {
         return null; // it is gone, or was made champion
       }
@@ -106,12 +112,16 @@ globalThis.backends = (() => {
 
     // The picture with its label, kept where the service is: how many there are then.
     async function keep(input, label) {
-      const pixels = Array.from({ length: height }, (_, row) => Array.from(input.subarray(row * width, (row + 1) * width)));
-      return (await request("drawn", JSON.stringify({ pixels, label, consent: true }), "application/json"))?.drawn;
+      const row = (_, number) => Array.from(input.subarray(number * width, (number + 1) * width));
+      const asked = { pixels: Array.from({ length: height }, row), label, consent: true };
+      return (await request("drawn", JSON.stringify(asked), "application/json"))?.drawn;
     }
 
-    const origin = () =>
-      `Answered by ${about.model.name}, version ${about.model.version}, of the service at ${location.host}.${about.problem ? ` ${about.problem}` : ""}`;
+    function origin() {
+      const { name, version } = about.model;
+      return `Answered by ${name}, version ${version}, of the service at ${location.host}. ${about.problem ?? ""}`;
+    }
+
     return {
       manifest, origin, predict, also, atOnce: 64,
       neighbours: about.neighbours === true ? neighbours : null,
@@ -138,13 +148,14 @@ globalThis.backends = (() => {
     ["images", "table"].includes(value.model.manifest.input?.kind);
   const areShares = (values, length) =>
     Array.isArray(values) && values.length === length && values.every((share) => share >= 0 && share <= 1);
-  const isAnswers = ({ task, class_names: names }, length) => (value) =>
-    Array.isArray(value?.predictions) &&
-    value.predictions.length === length &&
-    value.predictions.every((one) => (task === "regression" ? Number.isFinite(one?.value) : areShares(one?.probabilities, names.length)));
+  const isAnswer = ({ task, class_names: names }) => (one) =>
+    task === "regression" ? Number.isFinite(one?.value) : areShares(one?.probabilities, names.length);
+  const isAnswers = (manifest, length) => (value) =>
+    value?.predictions?.length === length && Array.from(value.predictions).every(isAnswer(manifest));
+  const isNeighbour = (size) => (one) =>
+    typeof one?.label === "string" && Array.isArray(one.pixels) && one.pixels.flat().length === size;
   const isNeighbours = (size) => (value) =>
-    Array.isArray(value?.neighbours) &&
-    value.neighbours.every(({ label, pixels }) => typeof label === "string" && Array.isArray(pixels) && pixels.flat().length === size);
+    Array.isArray(value?.neighbours) && value.neighbours.every(isNeighbour(size));
 
   return { Failure, inPage, ofService };
 })();

@@ -49,7 +49,7 @@ globalThis.details = (() => {
     // A label is given to what is shown, and only with consent.
     function offerLabels() {
       const buttons = manifest.class_names.map((name) => element("button", { type: "button", textContent: name }));
-      for (const [index, button] of buttons.entries()) button.addEventListener("click", () => keep(manifest.class_names[index]));
+      for (const button of buttons) button.addEventListener("click", () => keep(button.textContent));
       byId("classes").replaceChildren(...buttons);
       byId("consent").addEventListener("change", allow);
       allow();

@@ -21,7 +21,9 @@ globalThis.occlusion = (() => {
   function dots(x, y, height, width) {
     const found = [];
     for (let row = Math.max(0, y); row < Math.min(height, y + SQUARE); row++) {
-      for (let column = Math.max(0, x); column < Math.min(width, x + SQUARE); column++) found.push(row * width + column);
+      for (let column = Math.max(0, x); column < Math.min(width, x + SQUARE); column++) {
+        found.push(row * width + column);
+      }
     }
     return found;
   }
@@ -30,7 +32,8 @@ globalThis.occlusion = (() => {
 
   // Of a class against all others, which are summed: 1 less its probability would be 0 where they are small.
   function logOdds({ probabilities }, chosen) {
-    return log(probabilities[chosen]) - log(probabilities.reduce((sum, share, index) => (index === chosen ? sum : sum + share), 0));
+    const others = probabilities.reduce((sum, share, index) => (index === chosen ? sum : sum + share), 0);
+    return log(probabilities[chosen]) - log(others);
   }
 
   // For each pixel how much it holds of the log odds of class `chosen`: {pixels: Float32Array, most}. `most`: the

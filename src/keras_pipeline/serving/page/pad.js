@@ -32,7 +32,9 @@ globalThis.pad = (() => {
       for (const stroke of strokes) {
         context.beginPath();
         context.moveTo(stroke[0] * side, stroke[1] * side);
-        for (let index = 0; index < stroke.length; index += 2) context.lineTo(stroke[index] * side, stroke[index + 1] * side);
+        for (let index = 0; index < stroke.length; index += 2) {
+          context.lineTo(stroke[index] * side, stroke[index + 1] * side);
+        }
         context.stroke();
       }
       if (pen && document.activeElement === canvas) {
@@ -64,8 +66,8 @@ globalThis.pad = (() => {
     const within = (value) => Math.min(1, Math.max(0, Math.round(value * 1e5) / 1e5));
 
     function add(event) {
-      const box = canvas.getBoundingClientRect();
-      strokes.at(-1).push(within((event.clientX - box.left) / box.width), within((event.clientY - box.top) / box.height));
+      const { left, top, width, height } = canvas.getBoundingClientRect();
+      strokes.at(-1).push(within((event.clientX - left) / width), within((event.clientY - top) / height));
     }
 
     canvas.classList.toggle("draws", draws);

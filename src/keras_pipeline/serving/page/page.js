@@ -48,7 +48,7 @@
     const { input, class_names: names, dataset, target } = backend.manifest;
     let title = dataset === "kmnist" ? "Draw a character" : "Draw a digit";
     if (input.kind === "table") title = `What is ${target}?`;
-    else if (!preprocess.formOf(dataset)?.pen) title = names.length === 2 ? `Is it ${names[1]}?` : `Which of ${names.length} is it?`;
+    else if (!preprocess.formOf(dataset)?.pen) title = `Which of ${names.length} is it?`;
     view.introduce(backend.manifest, title, backend.origin());
   }
 

@@ -7,7 +7,9 @@ globalThis.picture = (() => {
 
   // {pixels: 0 … 255, width, height, image}; raises an Error, to be shown, where the file is no picture.
   async function read(file) {
-    if (file.size > LARGEST_FILE) throw new Error(`“${file.name}” has ${Math.round(file.size / 1e6)} MB. Choose one of at most 20.`);
+    if (file.size > LARGEST_FILE) {
+      throw new Error(`“${file.name}” has ${Math.round(file.size / 1e6)} MB. Choose one of at most 20.`);
+    }
     let image;
     try {
       image = await createImageBitmap(file);

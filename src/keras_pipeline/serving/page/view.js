@@ -151,10 +151,10 @@ globalThis.view = (() => {
       return [grey + (red - grey) * part, grey + (green - grey) * part, grey + (blue - grey) * part];
     });
     const times = Math.exp(most);
-    const greatest = times < 1.05 ? "by next to nothing" : `to one ${times < 1e4 ? `${number.format(+times.toPrecision(2))}th` : "ten-thousandth"} at most`;
+    const greatest = times < 1e4 ? number.format(Number(times.toPrecision(2))) : "more than 10000";
     byId("spoke-text").textContent =
       `Occlusion: a square of ${square} × ${square} pixels is covered with black, everywhere in turn. ` +
-      `Orange: that lowers the odds of the answer, ${greatest}. Blue: it raises them.`;
+      `Orange: the odds of the answer become smaller, up to ${greatest} times. Blue: larger.`;
   }
 
   function neighbours(found, { height, width }) {
@@ -185,5 +185,7 @@ globalThis.view = (() => {
     byId("state-text").textContent = `${text}${next}`;
   }
 
-  return { byId, element, say, introduce, nothing, answer, prepare, best, pixels, seen, spoke, spokeNot, neighbours, state };
+  return {
+    byId, element, say, introduce, nothing, answer, prepare, best, seen, spoke, spokeNot, neighbours, state,
+  };
 })();
