@@ -84,6 +84,17 @@ def state(page: Any, text: str | re.Pattern[str] | None) -> None:
         expect(page.get_by_role("status").first).to_contain_text(text, timeout=5000)
 
 
+def inked(page: Any, x: float, y: float) -> bool:
+    """Whether the pad shows ink at this place, from 0 to 1."""
+    return bool(
+        page.evaluate(
+            "([x, y]) => { const canvas = document.getElementById('pad');"
+            " return canvas.getContext('2d').getImageData(canvas.width * x, canvas.height * y, 1, 1).data[3]; }",
+            [x, y],
+        )
+    )
+
+
 def test_a_digit_is_drawn_seen_answered_explained_and_cleared(opened: Any, address: str) -> None:
     page = opened(address)
     label(page, "Nothing drawn")
@@ -143,6 +154,8 @@ def test_the_network_sees_the_same_on_every_screen(opened: Any, address: str, sc
     )
     made = seen(page)
     assert abs(made.reshape(-1).astype(int) - np.array(expected)).mean() < 6
+    assert inked(page, *SEVEN[-1][-2:])
+    assert not inked(page, 0.02, 0.5)
     page.set_viewport_size({"width": 500, "height": 500})
     share = page.locator("#share").inner_text()
     expect(page.locator("#share")).to_have_text(share)
