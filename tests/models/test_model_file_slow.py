@@ -1,5 +1,6 @@
 """The model file: equal networks give equal bytes, nothing but numbers is read, and raw pixels are served."""
 
+import io
 import json
 import subprocess
 import sys
@@ -57,7 +58,21 @@ def test_stock_keras_loads_the_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "not a zip", "other network"])
+def not_finite(content: bytes) -> bytes:
+    """The file with a weight that is no number."""
+    import h5py
+
+    numbers, made = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as before, zipfile.ZipFile(made, "w") as after:
+        numbers.write(before.read("model.weights.h5"))
+        with h5py.File(numbers, "r+") as weights:
+            weights["layers/dense/vars/0"][0, 0] = np.nan
+        for name in before.namelist():
+            after.writestr(name, numbers.getvalue() if name == "model.weights.h5" else before.read(name))
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "not a zip", "NaN", "other network"])
 def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, damage: str) -> None:
     from keras_pipeline.models import model_file
 
@@ -66,15 +81,22 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, damage: str) -> Non
         model_file.save_network(network(), path)
         content = path.read_bytes()
         path.write_bytes(
-            {"empty": b"", "truncated": content[: len(content) // 2], "not a zip": b"<html>", "other network": content}[
-                damage
-            ]
+            {
+                "empty": b"",
+                "truncated": content[: len(content) // 2],
+                "not a zip": b"<html>",
+                "NaN": not_finite(content),
+                "other network": content,
+            }[damage]
         )
     units = [16, 16] if damage == "other network" else [16]
     model = architectures.build_network(small.params({"model.hidden_units": units}).model, IMAGE_SHAPE, 10)
     with pytest.raises(ModelFileError) as refusal:
         model_file.load_weights(model, path)
-    what = {"other network": "cannot be loaded into the network of params.yaml: ", "missing": "not there. "}
+    what = {
+        "other network": "cannot be loaded into the network of params.yaml: ", "missing": "not there. ",
+        "NaN": "layers/dense/vars/0: got NaN. Expected: finite numbers. ",
+    }  # fmt: skip
     assert str(refusal.value).startswith(f"{path}: {what.get(damage, 'no network of ours: ')}")
     assert "run `dvc repro train`" in str(refusal.value)
     assert "\n" not in str(refusal.value)

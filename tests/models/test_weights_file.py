@@ -1,6 +1,7 @@
 """A network's file is read as its numbers and nothing else, and refused where it is anything else."""
 
 import io
+import json
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -11,9 +12,11 @@ import h5py
 import numpy as np
 import pytest
 
+import hostile_models
 from keras_pipeline.core.errors import ModelFileError
 from keras_pipeline.models import weights_file
 from keras_pipeline.models.weights_file import read_weights
+from programs import run_program
 
 KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -137,3 +140,41 @@ def test_what_is_no_file_is_refused(kind: str, tmp_path: Path) -> None:
     told = {"missing": "not there", "folder": "a folder. Expected: a file", "pipe": "a pipe or a device"}[kind]
     with pytest.raises(ModelFileError, match=rf"model\.keras: {told}.*`dvc repro train`"):
         read_weights(path)
+
+
+FLIPS = 300
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a process that may use little memory made of every hostile file, and what it was seen to do."""
+    folder: Path = tmp_path_factory.mktemp("hostile") / "files"
+    names = hostile_models.write(folder)
+    printed = json.loads(run_program("hostile_models.py", str(folder), str(FLIPS), seconds=60))
+    assert set(printed) == {*names, "memory", "flipped", "seen"}
+    left = {path.name for path in folder.iterdir()}
+    assert left == {*names, hostile_models.CANARY, "first"}
+    return {**printed, "names": names}
+
+
+def test_of_a_hostile_file_nothing_is_opened_called_or_run(told: dict[str, Any]) -> None:
+    """The canary is a pipe: whatever opened it in C would wait until the time is over."""
+    assert told["seen"] == []
+    assert told["memory"] < 50e6
+
+
+def test_a_hostile_file_is_refused_or_only_its_numbers_are_read(told: dict[str, Any]) -> None:
+    for name in told["names"]:
+        row = name.split()[0]
+        numbers_only = row in ("J1", "J2", "J3", "J9")  # what the harm is in is not read
+        if numbers_only:
+            assert told[name] == "read: layers/dense/vars/0", name
+        else:
+            assert told[name].startswith("refused: "), (name, told[name])
+            assert told[name].endswith("to get the old one back."), name
+
+
+def test_flipped_bits_end_no_process(told: dict[str, Any]) -> None:
+    """Without the digest, which is looked at before: a number may be another, or the file is refused."""
+    assert sum(told["flipped"].values()) == FLIPS
+    assert min(told["flipped"].values()) > 0

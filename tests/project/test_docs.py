@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+import fault_catalogue
 from keras_pipeline.checks.params import REFUSED
 from keras_pipeline.distribution import cluster
 from keras_pipeline.distribution.strategies import STRATEGIES
@@ -93,3 +94,11 @@ def test_no_line_is_left_open(page: Path) -> None:
     for begin in re.findall(r"<!-- (conformance: \w+) -->", page.read_text()):
         between = page.read_text().partition(f"<!-- {begin} -->")[2].partition(f"<!-- end of {begin} -->")[0]
         assert "|---|" in between, f"{page.name}: {begin} was never written"
+
+
+def test_the_page_of_model_files_has_every_row_and_tests_that_exist() -> None:
+    text = (DOCS / "model-files.md").read_text()
+    assert re.findall(r"(?m)^\| (J\d+) \|", text) == [name for name in fault_catalogue.rows() if name.startswith("J")]
+    there = {name for path in (ROOT / "tests").rglob("test_*.py") for name in
+             [path.name, *re.findall(r"(?m)^def (test_\w+)", path.read_text())]}  # fmt: skip
+    assert set(re.findall(r"`(test_\w+(?:\.py)?)`", text)) - there == set()

@@ -57,7 +57,8 @@ def _python(root: Path) -> Path:
 
 
 def test_the_service_is_built_and_answers_a_user_who_may_write_nothing(tmp_path: Path) -> None:
-    """Its own packages alone, no TensorFlow; the check of its health; an answer to who has the token."""
+    """The steps of the service's image, done without an engine for containers, install its packages alone, without
+    TensorFlow; a user who may write nothing serves a network from it, to who has the token."""
     build("Dockerfile", tmp_path, 0)
     served_network.write_network(tmp_path / "model")
     subprocess.run(["chmod", "-R", "a+rX", tmp_path], check=True)
@@ -99,7 +100,8 @@ def test_the_service_is_built_and_answers_a_user_who_may_write_nothing(tmp_path:
 
 
 def test_the_image_for_training_is_built_and_runs_this_code(tmp_path: Path) -> None:
-    """All packages of the lock, with their digests, and the project itself, editable."""
+    """The steps of the image for training, done without an engine for containers, install all packages by their
+    digests with pip, and run the code of the checkout."""
     build("Dockerfile.training", tmp_path, 0)
     program = tmp_path / "venv" / "bin" / "keras-pipeline"
     done = subprocess.run([program, "params", "check"], cwd=ROOT, capture_output=True, text=True, check=True)
