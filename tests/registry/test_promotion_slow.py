@@ -140,12 +140,38 @@ def test_what_cannot_be_registered_is_said_and_leaves_nothing(project: Checkout,
     client.set_tag(found.info.run_id, "sha256.model", found.data.tags["sha256.model"])
     code, said = model(capsys, "register", changed)
     assert (code, "one of them was exchanged" in said) == (7, True)
+    [output] = client.get_run(found.info.run_id).outputs.model_outputs
+    registered_runs.write_run(Path(changed), 3)
+    client.delete_logged_model(output.model_id)
+    code, said = model(capsys, "register", changed)
+    assert (code, "keeps no network, or only a part of one: there is nothing to register" in said) == (3, True)
     assert "no model is registered yet" in good(capsys, "list")
     code, said = model(capsys, "promote")
     assert code == 2
     assert "MLflow's registry has no model 'digits'. Expected: a name that `keras-pipeline model list` shows" in said
     code, said = model(capsys, "register", "nowhere")
     assert (code, "'nowhere': no folder with models/ and reports/ in it" in said) == (2, True)
+
+
+def test_a_version_that_mlflow_keeps_without_its_run_is_removed(
+    project: Checkout, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As MLflow does to one that is registered from a path."""
+    first, client = run(project, 1), client_of(project)
+    create = type(client).create_model_version
+
+    def from_a_path(client: Any, name: str, source: str, run_id: str, **more: Any) -> Any:
+        return create(client, name, str(project.root / first), None, **more | {"model_id": None})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(client), "create_model_version", from_a_path)
+        code, said = model(capsys, "register", first)
+    assert code == 6
+    assert re.search(
+        r"registered version 1 of 'digits' as READY from the run none\. Expected: READY, from \w{32}", said
+    )
+    assert versions.require_model(client, NAME).versions == {}
+    assert "digits version 2 is registered, the candidate" in good(capsys, "register", first)
 
 
 def test_names_are_checked_before_anything_is_made(project: Checkout, capsys: Output) -> None:

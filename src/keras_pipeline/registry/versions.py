@@ -21,7 +21,7 @@ from keras_pipeline.registry import card, journal
 from keras_pipeline.registry.card import Exports
 from keras_pipeline.registry.journal import CANDIDATE, CHAMPION, Entry
 from keras_pipeline.tracking import lookup
-from keras_pipeline.tracking.runs import KEY
+from keras_pipeline.tracking.runs import KEY, kept_networks
 from keras_pipeline.tracking.stores.address import Location, local_path
 from keras_pipeline.tracking.stores.connection import StoreError
 
@@ -287,8 +287,6 @@ def _create_version(
 
 def _logged_network(client: "MlflowClient", location: Location, run: "Run", found: FoundRun) -> str:
     """MLflow's id of the network that it keeps with the run, if that is the network of the run's record."""
-    from mlflow.entities import LoggedModelStatus
-
     again = "Where the run's files are, `keras-pipeline track --again` sends it anew."
     where, expected = f"MLflow's run '{run.info.run_name}'", found.record["sha256"]["model"]
     tagged = run.data.tags.get("sha256.model")
@@ -297,12 +295,10 @@ def _logged_network(client: "MlflowClient", location: Location, run: "Run", foun
             f"{where} is of the network {str(tagged)[:12]}…. Expected: {expected[:12]}…, which the record of "
             f"{found.location} names. {again}"
         )
-    outputs = run.outputs.model_outputs if run.outputs else []
-    kept = [client.get_logged_model(one.model_id) for one in outputs]
-    ready = [one for one in kept if one.status == LoggedModelStatus.READY and one.source_run_id == run.info.run_id]
+    ready = [one for one in kept_networks(client, run) if one.source_run_id == run.info.run_id]
     if not ready:
         raise DataError(f"{where} keeps no network, or only a part of one: there is nothing to register. {again}")
-    newest = max(ready, key=lambda one: one.creation_timestamp)
+    newest = ready[-1]
     file = found.folder / NETWORK if found.folder else None
     if file and file.is_file():
         check_model(found.record, file)

@@ -31,6 +31,8 @@ from keras_pipeline.tracking.tags import record_tags, run_title
 
 if TYPE_CHECKING:
     import keras
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
 
 
 KEY = "pipeline.key"
@@ -208,12 +210,24 @@ def log_model(store: Store, run_id: str, network: ServedNetwork) -> None:
 
 def has_model(store: Store, run_id: str) -> bool:
     """Whether a network is kept with the run, complete."""
+    kept = kept_networks(store.client, store.client.get_run(run_id))
+    return any(store.location.database is None or _is_there(one.artifact_location, "MLmodel") for one in kept)
+
+
+def kept_networks(client: "MlflowClient", run: "Run") -> list["LoggedModel"]:
+    """The networks that MLflow keeps with the run, each sent to its end and not deleted in the page, the oldest
+    first. Raises whatever else MLflow does."""
     from mlflow.entities import LoggedModelStatus
 
-    outputs = store.client.get_run(run_id).outputs
-    kept = [store.client.get_logged_model(one.model_id) for one in outputs.model_outputs] if outputs else []
-    ready = [model.artifact_location for model in kept if model.status == LoggedModelStatus.READY]
-    return any(store.location.database is None or _is_there(address, "MLmodel") for address in ready)
+    found = []
+    for one in run.outputs.model_outputs if run.outputs else []:
+        try:
+            found.append(client.get_logged_model(one.model_id))
+        except Exception as error:
+            if getattr(error, "error_code", None) != "RESOURCE_DOES_NOT_EXIST":
+                raise
+    ready = [one for one in found if one.status == LoggedModelStatus.READY]
+    return sorted(ready, key=lambda one: one.creation_timestamp)
 
 
 def log_text(store: Store, run_id: str, text: str, name: str) -> None:
