@@ -94,3 +94,12 @@ def test_what_cannot_be_compared_is_told(asked: str, code: int, text: str, works
     assert done.code == code
     assert text in done.output
     assert "Traceback" not in done.output
+
+
+def test_a_trained_network_is_registered_with_the_weights_that_were_evaluated(workspace: Workspace) -> None:
+    """Those of MLflow's network, which has the scaling inside, are those of the file."""
+    record = workspace.json(RECORD)
+    output = workspace.good("keras-pipeline model register", **ONE_THREAD)
+    assert told(output, "model") == "digits version 1 is registered, the candidate: models:/digits/1"
+    assert told(output, "network") == f"SHA-256 {record['sha256']['model']}"
+    assert told(output, "next") == "keras-pipeline model promote"

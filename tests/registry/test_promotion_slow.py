@@ -100,8 +100,16 @@ def test_from_a_run_to_the_champion_and_back(project: Checkout, capsys: Output) 
     assert code == 2
     assert "'digits' has no champion before version 1 to go back to." in said
 
+    registered_runs.send_exports(client, kept.run_id, Path(first), ("javascript", "onnx"))
+    said = good(capsys, "register", first)
+    assert "digits version 1 is registered already, the champion" in said
+    assert "exports:  javascript, onnx\n" in said
+    assert aliases(project) == {"champion": 1}
+
     said = good(capsys, "list", "--journal")
-    assert re.search(r"(?m)^ +1  20.*test/accuracy 0\.\d{4} \[0\.\d{4}, 0\.\d{4}\].*exports: none  @champion$", said)
+    assert re.search(
+        r"(?m)^ +1  20.*test/accuracy 0\.\d{4} \[0\.\d{4}, 0\.\d{4}\].*exports: javascript, onnx  @champion$", said
+    )
     moves = re.findall(r"(promote|rollback) +champion goes to version (\d), before (?:no version|version (\d))", said)
     assert moves == [
         ("promote", "1", ""), ("promote", "2", "1"), ("promote", "3", "2"), ("rollback", "2", "3"),

@@ -14,6 +14,7 @@ import compared_runs
 import tracking_fixtures
 from keras_pipeline.comparison.find_run import FoundRun, find_run
 from keras_pipeline.core import files
+from keras_pipeline.export import manifest
 from keras_pipeline.registry import journal
 from keras_pipeline.registry.journal import Entry
 from keras_pipeline.registry.versions import RegisteredModel, Version
@@ -65,26 +66,31 @@ def send_run(location: Location, folder: Path, kept: float | None = None, export
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     if exports:
-        write_exports(folder, exports)
-        client.log_artifact(run_id, str(folder / "models/export/export.json"), "export")
-        client.log_artifact(run_id, str(folder / "reports/export.json"), "reports")
+        send_exports(client, run_id, folder, exports)
     client.set_terminated(run_id, "FINISHED")
     return run_id
+
+
+def send_exports(client: Any, run_id: str, folder: Path, formats: tuple[str, ...]) -> None:
+    """Write such exports of the folder's run, which MLflow keeps with it from now on."""
+    write_exports(folder, formats)
+    client.log_artifact(run_id, str(folder / "models/export/export.json"), "export")
+    client.log_artifact(run_id, str(folder / "reports/export.json"), "reports")
 
 
 def write_exports(folder: Path, formats: tuple[str, ...]) -> None:
     """The manifest of such exports of the folder's run, and how they agree."""
     record = json.loads((folder / "models/run.json").read_text())
     dataset = record["dataset"]
-    manifest = {
+    about = {
         "format": 1, "model_sha256": record["sha256"]["model"], "run": record["key"], "architecture": "mlp",
         "parameters": record["weights"], "task": dataset["task"], "dataset": dataset["dataset"],
         "class_names": dataset["class_names"], "target": None,
         "input": {"kind": "images", "height": 28, "width": 28, "channels": 1},
         "output_activation": "softmax", "outputs": len(dataset["class_names"]), "scaling": dataset["scaling"],
-        "formats": {name: {"files": {"model.onnx": {"bytes": 2048, "sha256": "a" * 64}}} for name in formats},
+        "formats": {name: {"files": {manifest.PATHS[name]: {"bytes": 2048, "sha256": "a" * 64}}} for name in formats},
     }  # fmt: skip
-    files.write_json(folder / "models/export/export.json", manifest)
+    files.write_json(folder / "models/export/export.json", about)
     files.write_json(folder / "reports/export.json", {f"export/{name}/largest_difference": 1e-6 for name in formats})
 
 
