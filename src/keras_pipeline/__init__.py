@@ -7,7 +7,7 @@ standby       a process that has imported what the next stages of DVC need
 searches      the best values of some params, sought with many runs
 studies       one question asked with many runs
 runs          the runs of both: where they are, and the processes that do them
-stages        what DVC calls: fetch, normalize, train, evaluate, track. Read first: stages/train.py
+stages        what DVC calls: fetch, normalize, train, evaluate, export, track. Read first: stages/train.py
 debugging     quick trainings that answer one question
 audit         can a recorded run be repeated, does every strategy train what one device does
 registry      versions of models in MLflow's registry, aliases, the journal, the model card

@@ -30,11 +30,11 @@ from keras_pipeline.core.errors import PipelineError
 from keras_pipeline.sources import formats
 from places import PROGRAM, SHIPPED
 
-STAGES = ("fetch", "normalize", "train", "evaluate", "track")
+STAGES = ("fetch", "normalize", "train", "evaluate", "export", "track")
 VERBS = (
-    "fetch", "normalize", "train", "launch", "evaluate", "track", "study", "search", "status", "certify", "compare",
-    "relocate", "ui", "model", "serve", "page", "edge", "params", "schema", "doctor", "debug", "determinism",
-    "conformance", "completion",
+    "fetch", "normalize", "train", "launch", "evaluate", "export", "track", "study", "search", "status", "certify",
+    "compare", "relocate", "ui", "model", "serve", "page", "edge", "params", "schema", "doctor", "debug",
+    "determinism", "conformance", "completion",
 )  # fmt: skip
 HEAVY = {"tensorflow", "keras", "mlflow", "sklearn", "scipy", "matplotlib", "dvc", "numpy", "requests", "shtab"}
 Run = Callable[..., tuple[int, list[str], list[str]]]
@@ -183,7 +183,7 @@ def test_params_faults_are_all_listed_before_anything_is_done(run: Run, tmp_path
         ("none.yaml", "none.yaml: no such file. Run the command where it is, or restore it: "
          "`git restore none.yaml`."),
         ("empty.yaml", "empty.yaml:1:1: the file holds no params. A block with the keys seed, fetch, normalize, "
-         "model, train, evaluate, tracking is expected."),
+         "model, train, evaluate, export, tracking is expected."),
         ("bytes.yaml", "bytes.yaml:1:1: the byte 0x89 is not UTF-8; the text may be Latin-1. "
          "Save the file as UTF-8."),
     ],

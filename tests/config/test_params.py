@@ -226,7 +226,7 @@ def test_an_unknown_block_and_the_missing_one() -> None:
         f"params.yaml:{first}:1: evaluate: missing. "
         "Add it: a block with the keys calibration_bins, worst_mistakes.\n"
         f"params.yaml:{line}:1: evaluation: this key is not known here. "
-        "Allowed: seed, fetch, normalize, model, train, evaluate, tracking. Did you mean 'evaluate'?"
+        "Allowed: seed, fetch, normalize, model, train, evaluate, export, tracking. Did you mean 'evaluate'?"
     )
 
 

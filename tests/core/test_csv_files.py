@@ -1,8 +1,11 @@
 """Tables as CSV: numbers as programs write them, and nothing else."""
 
+import csv
+from pathlib import Path
+
 import pytest
 
-from keras_pipeline.core.csv_files import parse_csv, parse_numbers
+from keras_pipeline.core.csv_files import parse_csv, parse_numbers, write_table
 
 
 def test_a_table_is_its_cells() -> None:
@@ -45,3 +48,15 @@ def test_another_number_is_refused_with_its_place(text: str) -> None:
 def test_a_ragged_line_is_refused_with_its_place() -> None:
     with pytest.raises(ValueError, match=r"^line 7: got 1 values\. Expected: 2$"):
         parse_numbers(["1"], ["a", "b"], 7)
+
+
+def test_no_name_in_a_table_is_a_formula_and_numbers_stay_numbers(tmp_path: Path) -> None:
+    hostile = ["=1+1", "+1", "-1", "@SUM(A1)"]
+    rows = [{"class": name, name: -1.5, "plain": "a-b"} for name in hostile[:1]]
+    rows += [{"class": name, hostile[0]: -2, "plain": None} for name in hostile[1:]]
+    write_table(tmp_path / "table.csv", rows)
+    with (tmp_path / "table.csv").open(newline="") as file:
+        head, *lines = csv.reader(file)
+    assert head == ["class", "'=1+1", "plain"]
+    assert [line[0] for line in lines] == [f"'{name}" for name in hostile]
+    assert [line[1:] for line in lines] == [["-1.5", "a-b"], *[["-2", ""]] * 3]

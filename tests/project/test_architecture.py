@@ -59,13 +59,16 @@ HEAVY: dict[str, set[str]] = {
     "keras": {"debugging", "distribution", "export", "models", "runs", "tracking", "training"},
     "ai_edge_litert": {"export"},
     "mlflow": {"notebook", "registry", "runs", "tracking"},
-    "matplotlib": {"comparison", "evaluation", "runs", "searches", "studies"},
+    "matplotlib": {"comparison", "evaluation", "export", "runs", "searches", "studies"},
     "vl_convert": {"comparison"},
     "sklearn": {"evaluation", "sources"},
     "optuna": {"searches"},
     "scipy": {"comparison", "evaluation", "studies"},
     "statsmodels": {"comparison"},
     "dvc": set(),
+    "onnx": {"export"},
+    "onnxruntime": {"export", "serving"},
+    "py_mini_racer": {"export"},
 }  # fmt: skip
 """The only packages that import each of these, at whatever place in their source."""
 AT_ONCE = {
@@ -73,9 +76,9 @@ AT_ONCE = {
     "comparison.two_runs",
     "debugging.profiling", "distribution.fit_loop", "distribution.tensorflow_replicas", "distribution.torch_replicas",
     "evaluation.binary", "evaluation.multiclass", "evaluation.figures", "evaluation.regression", "evaluation.reports",
-    "export.tensorflow_formats",
+    "export.agreement", "export.figures", "export.tensorflow_formats",
     "models.losses", "models.model_file", "registry.card", "registry.promotion",
-    "registry.versions", "runs.forkserver", "searches.report", "searches.runner",
+    "registry.versions", "runs.forkserver", "searches.report", "searches.runner", "stages.export",
     "studies.figures", "studies.report", "studies.results", "studies.runner", "tracking.served",
     "training.augmentation", "training.batches", "training.compilation", "training.divergence",
     "training.engines.fused", "training.engines.fused_jax", "training.engines.fused_tensorflow",
@@ -195,9 +198,6 @@ def test_every_module_is_used() -> None:
     forked = closure("keras_pipeline.runs.forkserver")  # which `local` names to the process that forks
     entries = closure("keras_pipeline.cli.main") | closure("keras_pipeline")  # the command line, and `import`
     entries |= closure("keras_pipeline.__main__")  # the command line by another name
-    # until the stage export is there
-    for module in ("tensorflow_formats", "tensorflow_runtimes"):
-        entries |= closure(f"keras_pipeline.export.{module}")
     entries |= closure("keras_pipeline.serving.pictures")  # until the service is there
     assert entries | forked | PACKAGES == set(SOURCES)
 
@@ -278,7 +278,7 @@ def test_the_command_of_a_stage_uses_the_paths_of_dvc_yaml(stage: str) -> None:
         assert any(path == folder or path.startswith(f"{folder}/") for path in known), f"--{name}"
 
 
-@pytest.mark.parametrize("stage", ["train", "evaluate"])
+@pytest.mark.parametrize("stage", ["train", "evaluate", "export"])
 def test_a_stage_names_the_files_of_dvc_yaml_and_no_other(stage: str) -> None:
     options = vars(main.make_parser().parse_args([stage]))
     named = set()
@@ -295,7 +295,9 @@ def test_stages_hand_on_files_and_track_sees_every_report() -> None:
     made = {path for stage in STAGES for path in outputs(stage)}
     for stage in STAGES:
         assert data_files(stage) <= made
-    assert {path for path in data_files("track") if path.startswith("reports/")} == outputs("evaluate")
+    assert {path for path in data_files("track") if path.startswith("reports/")} == outputs("evaluate") | {
+        path for path in outputs("export") if path.startswith("reports/")
+    }
     for plot in DVC["plots"]:
         (definition,) = plot.values()
         assert {path if path in made else str(Path(path).parent) for path in definition["y"]} <= made
@@ -455,6 +457,7 @@ def test_what_is_forbidden_is_found(line: str) -> None:
 def test_nothing_forbidden_is_done(module: str) -> None:
     allowed = {
         "training.divergence": "train_on_batch",  # of a copy of the network, on one device
+        "export.runtimes": "engine.eval()",  # of JavaScript, by V8
         "tracking.served": "load_model",  # of a file beside this code, which whoever loads the folder runs anyway
     }
     exception = allowed.get(short(module), "nothing")

@@ -162,6 +162,7 @@ class CheckedParams(Params):
             *self._task_faults(),
             *self._regression_faults(),
             *self._batch_statistics_faults(),
+            *self._export_faults(),
             *of_the_engine,
             *self._size_faults(),
         ]
@@ -219,6 +220,15 @@ class CheckedParams(Params):
         if train.augmentation.on:
             message = f"images are deformed, and {data} is a table. Use 0 for shift, rotation, scale and elastic."
             yield KeyedError(("train", "augmentation"), message)
+
+    def _export_faults(self) -> Iterator[KeyedError]:
+        """A format that the network, whatever it learns, cannot have."""
+        if self.task.name == "regression" and "litert_int8" in self.export.formats:
+            yield KeyedError(
+                ("export", "formats", self.export.formats.index("litert_int8")),
+                f"'litert_int8' has one scale of 256 steps for all columns of a table, and the dataset "
+                f"'{self.fetch.dataset}' is one. Use litert_dynamic_int8.",
+            )
 
     def _batch_statistics_faults(self) -> Iterator[KeyedError]:
         possible = STRATEGIES[self.train.strategy].statistics

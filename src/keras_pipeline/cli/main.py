@@ -58,7 +58,7 @@ PATHS = {
     "reports": ("reports", "numbers and figures"),
 }
 """The options that name files and folders: their default, on which dvc.yaml relies, and what is there."""
-TIMED = ("fetch", "normalize", "train", "evaluate", "track")
+TIMED = ("fetch", "normalize", "train", "evaluate", "export", "track")
 """The verbs that say at their end where their time went."""
 ANYWHERE = ("completion", "doctor", "schema", "serve")
 """The verbs that need no project."""

@@ -34,6 +34,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
             help="processes, instead of train.workers",
         )
     add("evaluate", evaluate, "test the network; numbers and figures", "params", "normalized", "models", "reports")
+    add("export", export, "write the network in other formats", "params", "normalized", "models", "reports")
     command = add("track", track, "bring MLflow in line with the files", "params", "models", "reports", "checkpoints")
     command.add_argument("--again", action="store_true", help="send everything, also where nothing has changed")
 
@@ -98,6 +99,14 @@ def evaluate(chosen: argparse.Namespace) -> None:
     from keras_pipeline.stages.evaluate import evaluate_network
 
     evaluate_network(load_params(chosen.params), chosen.normalized, chosen.models, chosen.reports)
+
+
+def export(chosen: argparse.Namespace) -> None:
+    """Write the network in other formats."""
+    from keras_pipeline.checks.params import load_params
+    from keras_pipeline.stages.export import export_network
+
+    export_network(load_params(chosen.params), chosen.normalized, chosen.models, chosen.reports)
 
 
 def track(chosen: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, JsonValue
 
 from keras_pipeline.config import tasks
 from keras_pipeline.config.datasets import DATASETS, MOST_CLASSES
@@ -20,6 +20,7 @@ from keras_pipeline.config.tasks import Task
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.strict_yaml.faults import Block, KeyedError
 
+EACH_ONCE: dict[str, JsonValue] = {"uniqueItems": True}
 Backend = Literal["tensorflow", "jax", "torch"]
 Engine = Literal["keras", "numpy"]
 BatchStatistics = Literal["synchronized", "per_replica"]
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     DatasetName = str
 else:
     DatasetName = Literal[tuple(DATASETS)]
+
+
+def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(f"'{value}' stands there twice. Expected: each once.")
+    return values
 
 
 class Fetch(Block):
@@ -255,6 +263,20 @@ class Evaluate(Block):
     """how many wrong answers are shown as images"""
 
 
+ExportFormat = Literal["onnx", "javascript", "litert_float32", "litert_dynamic_int8", "litert_int8", "saved_model"]
+
+
+class Export(Block):
+    """In which formats the network is written for use elsewhere, each held against the evaluated one."""
+
+    formats: Annotated[
+        tuple[ExportFormat, ...], Field(max_length=6, json_schema_extra=EACH_ONCE), AfterValidator(_each_once)
+    ]
+    """which; [] for none: docs/deploy.md"""
+    accuracy_loss: Annotated[float, Field(ge=0, le=100)]
+    """percentage points of test accuracy (of a number: of R²) that a format of int8 may lose"""
+
+
 class Tracking(Block):
     """Where MLflow keeps the run."""
 
@@ -278,6 +300,7 @@ class Params(Block):
     model: Model
     train: Train
     evaluate: Evaluate
+    export: Export
     tracking: Tracking
 
     @property

@@ -1,10 +1,15 @@
-"""Tables of numbers as CSV: each line is read as numbers under known columns, or refused with its place."""
+"""Tables as CSV: written so that a spreadsheet computes nothing; each line is read as numbers under known columns, or
+refused with its place."""
 
 import csv
 import io
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_pipeline.core import files
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 """As programs write one: without spaces, lines below digits, or words."""
@@ -37,3 +42,16 @@ def parse_numbers(cells: Sequence[str], columns: Sequence[str], line: int) -> li
             raise ValueError(f"line {line}: {ascii(name)[1:-1]}: got {text[:SHOWN]!a}. Expected: a finite number")
         numbers.append(number)
     return numbers
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows of the same keys, atomically; a name that a spreadsheet would compute as a formula gets a ' before
+    it."""
+    text = io.StringIO()
+    lines = [list(rows[0]), *(row.values() for row in rows)]
+    csv.writer(text, lineterminator="\n").writerows([map(_cell, line) for line in lines])
+    files.write_atomically(path, text.getvalue().encode())
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value

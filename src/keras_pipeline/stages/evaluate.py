@@ -1,9 +1,6 @@
 """The stage evaluate: the trained network's answers on the test images, and every number and figure from them."""
 
-import csv
-import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +8,7 @@ from keras_pipeline.config.datasets import check_dataset
 from keras_pipeline.config.layers import Flatten
 from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import TASKS
-from keras_pipeline.core import files, process
+from keras_pipeline.core import csv_files, files, process
 from keras_pipeline.core.errors import DivergedError
 from keras_pipeline.data.history import history_columns, read_history
 from keras_pipeline.data.splits import Split, read_split
@@ -58,7 +55,7 @@ def write_reports(
     files.write_json(reports / "intervals.json", made.intervals)
     files.clear_folder(reports / "tables")
     for name, rows in made.tables.items():
-        write_table(reports / "tables" / f"{name}.csv", rows)
+        csv_files.write_table(reports / "tables" / f"{name}.csv", rows)
     files.clear_folder(reports / "figures")
     with process.time_part("figures"):
         curves = figures.draw_learning_curves(history_columns(history))
@@ -101,15 +98,3 @@ def _predict(params: Params, path: Path, test: Split, task_spec: TaskSpec) -> Pr
     if task_spec.target and all(isinstance(layer, Flatten) for layer in architectures.hidden_layers(params.model)):
         coefficients = np.concatenate([one.ravel() for one in model.layers[-1].get_weights()])
     return Predictions(np.concatenate(outputs), test.targets, loss, coefficients, files.file_sha256(path))
-
-
-def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows of the same keys as CSV; a name that a spreadsheet would compute as a formula gets a ' before it."""
-    text = io.StringIO()
-    lines = [list(rows[0]), *(row.values() for row in rows)]
-    csv.writer(text, lineterminator="\n").writerows([map(_cell, line) for line in lines])
-    files.write_atomically(path, text.getvalue().encode())
-
-
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
