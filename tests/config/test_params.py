@@ -35,6 +35,7 @@ TEXT = edit(
         "dataset": "mnist",
         "architecture": "mlp",
         "hidden_units": "[512, 256]",
+        "formats": "[onnx, javascript]",
         "filters": "[32, 64, 128]",
         "batch_normalization": "true",
         "output_activation": "softmax",

@@ -67,9 +67,7 @@ def artifacts(checkout: Checkout, run: Any, folder: str | None = None) -> list[s
 def state_of(checkout: Checkout) -> str:
     models, reports = checkout.root / "models", checkout.root / "reports"
     values = load_params(checkout.params_file)
-    return mirror.mirror_state(
-        checkout.where, values.tracking.experiment, checkout.params_file, models / "run.json", reports
-    )
+    return mirror.mirror_state(checkout.where, values.tracking.experiment, checkout.params_file, models, reports)
 
 
 def mark(**changes: Any) -> dict[str, Any]:

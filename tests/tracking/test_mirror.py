@@ -28,7 +28,7 @@ def test_no_decision_needs_mlflow(made: Checkout) -> None:
         from keras_pipeline.tracking import live_run, mirror
         from keras_pipeline.tracking.stores import address
         where = address.store_location(address.project_root())
-        paths = Path("params.yaml"), Path("models/run.json"), Path("reports")
+        paths = Path("params.yaml"), Path("models"), Path("reports")
         now = mirror.mirror_state(where, load_params(paths[0]).tracking.experiment, *paths)
         told = mirror.is_mirrored(where, "keras-pipeline", "a", now)
         print(told, live_run.close_dead_runs(where), {"mlflow", "tensorflow"} & set(sys.modules))

@@ -91,6 +91,15 @@ def read_scores(path: Path, written_by: str = "evaluate") -> dict[str, float]:
     return read_json(path, VALUES, written_by, check=_check_scores)
 
 
+def read_export_metrics(reports: Path) -> dict[str, float]:
+    """What is known of the exports: reports/export.json, and their times in reports/export; nothing where none were
+    made. Raises DataError where a file is damaged."""
+    paths = [reports / "export.json", reports / "export" / "times.json"]
+    return {
+        name: value for path in paths if path.is_file() for name, value in read_json(path, VALUES, "export").items()
+    }
+
+
 def _check_scores(scores: dict[str, float]) -> None:
     if "test/loss" not in scores or not {"test/accuracy", "test/mean_absolute_error"} & set(scores):
         raise ValueError("test/loss, and test/accuracy or test/mean_absolute_error, are missing.")

@@ -136,6 +136,18 @@ def _check_whole(manifest: Manifest) -> None:
                 refuse(f"formats.{name}.files", file, f"{path or 'a format of this version'}, or what is in it")
 
 
+def check_exports(folder: Path, model: str) -> None:
+    """Raise ModelFileError where the folder holds exports of another network than that whose file has this digest."""
+    if not (folder / NAME).is_file():
+        return
+    found = read_manifest(folder)["model_sha256"]
+    if found != model:
+        raise ModelFileError(
+            f"{folder / NAME}: exports of the network {found[:12]}…. Expected: those of {model[:12]}…, which is the "
+            f"network here. {files.remedy('export')}"
+        )
+
+
 def describe_format(folder: Path, paths: Sequence[str]) -> ExportedFormat:
     """What the manifest says of the files at these paths in the folder."""
     return {

@@ -129,7 +129,7 @@ def _most_memory() -> int:
 
 @contextmanager
 def _onnx(folder: Path) -> Iterator[Answer]:
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -186,6 +186,8 @@ const answer = (inputs, count) => {
   return all.buffer;
 };
 """
+
+
 def _litert(name: str, folder: Path) -> AbstractContextManager[Answer]:
     from keras_pipeline.export.tensorflow_runtimes import open_litert
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from keras_pipeline.config.layers import Dense, weight_count
 from keras_pipeline.config.params import Params
 from keras_pipeline.core import csv_files, files, process
 from keras_pipeline.core.errors import DataError
+from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.data.statistics import Statistics, read_statistics
 from keras_pipeline.data.task_spec import TaskSpec, task_spec_from

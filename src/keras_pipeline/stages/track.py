@@ -8,6 +8,7 @@ from pathlib import Path
 from keras_pipeline.config.params import Params
 from keras_pipeline.core.errors import PipelineError
 from keras_pipeline.evaluation.predictions import read_reports
+from keras_pipeline.export.manifest import check_exports
 from keras_pipeline.records.observer import ChildRun
 from keras_pipeline.records.record import RunRecord, check_model, read_record
 from keras_pipeline.tracking import live_run, lookup, mirror, runs, waiting
@@ -54,7 +55,7 @@ def track_run(
                 yield from close_dead_runs()
             raise
         remove_checkpoints(checkpoints, record["key"])
-        state = mirror.mirror_state(location, experiment, params_file, models / "run.json", reports)
+        state = mirror.mirror_state(location, experiment, params_file, models, reports)
         known = not again and mirror.is_mirrored(location, experiment, record["key"], state)
         if not known and not child_run:  # of which its study keeps the files
             # First: whatever ends this process, the next one has it.
@@ -100,7 +101,7 @@ def _best_effort(verb: str, location: Location, work: Callable[[], Iterable[str]
 def is_tracked(params: Params, params_file: Path, models: Path, reports: Path, child_run: ChildRun) -> bool:
     """Whether nothing would be sent of this child_run of a study or search."""
     location, experiment = address.store_location(address.project_root()), _experiment(params, child_run)
-    state = mirror.mirror_state(location, experiment, params_file, models / "run.json", reports)
+    state = mirror.mirror_state(location, experiment, params_file, models, reports)
     return mirror.is_mirrored(location, experiment, _record(models, child_run)["key"], state)
 
 
@@ -145,10 +146,11 @@ def _experiment(params: Params, child_run: ChildRun | None) -> str:
 
 
 def _check_belongings(record: RunRecord, models: Path, reports: Path) -> None:
-    """Raise DataError or ModelFileError where the network or the reports are not those of the record."""
+    """Raise DataError or ModelFileError where the network, its exports or the reports are not those of the record."""
     if not record.keys() & {"diverged", "pruned"}:
         check_model(record, models / "model.keras")
         read_reports(reports, record["dataset"], record["sha256"]["model"])
+        check_exports(models / "export", record["sha256"]["model"])
 
 
 def _record(models: Path, child_run: ChildRun | None) -> RunRecord:

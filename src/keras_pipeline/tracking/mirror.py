@@ -13,7 +13,8 @@ from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.core.json_files import read_json
 from keras_pipeline.data.task_spec import task_spec_from
-from keras_pipeline.evaluation.predictions import read_scores
+from keras_pipeline.evaluation.predictions import read_export_metrics, read_scores
+from keras_pipeline.export import manifest
 from keras_pipeline.models import architectures, frameworks
 from keras_pipeline.records.observer import ChildRun
 from keras_pipeline.records.record import RunRecord, best_row
@@ -36,9 +37,11 @@ PICTURES = ("confusion_matrix", "predicted")
 """Which figure stands in the chart view: the first of these that the task has."""
 
 
-def mirror_state(location: Location, experiment: str, params_file: Path, record: Path, reports: Path) -> str:
+def mirror_state(location: Location, experiment: str, params_file: Path, models: Path, reports: Path) -> str:
     """A digest of everything that `synchronise` sends, without the DVC experiment's name."""
-    content = [location.uri, experiment, files.file_sha256(params_file), files.file_sha256(record)]
+    content = [location.uri, experiment, files.file_sha256(params_file), files.file_sha256(models / "run.json")]
+    # Which has the digest of every other file of the exports.
+    content += [files.file_sha256(path) for path in exported_files(models) if path.name == manifest.NAME]
     content += [f"{path.relative_to(reports)}:{files.file_sha256(path)}" for path in reported_files(reports)]
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
@@ -76,16 +79,17 @@ def synchronise(
     """
     status = "FAILED" if "diverged" in record else "KILLED" if "pruned" in record else "FINISHED"
     scores = {} if status != "FINISHED" else read_scores(reports / "metrics.json")
+    of_exports = {} if status != "FINISHED" else read_export_metrics(reports)
     store = connect_store(location, experiment)
     run_id = runs.ensure_run(store, record, dvc_name)
     run = store.client.get_run(run_id)
     runs.log_epochs(store, run_id, record["history"])
-    _log_scores(store, run_id, run.data.metrics, record, scores)
+    _log_scores(store, run_id, run.data.metrics, record, {**scores, **of_exports})
     tags = file_tags(params, run.data.tags, record, scores, dvc_name)
     tags |= child_tags(store, child_run) if child_run else {}
     for key, value in tags.items():
         store.client.set_tag(run_id, key, value)
-    _log_files(store, run_id, params_file, reports, record)
+    _log_files(store, run_id, params_file, models, reports, record)
     if status == "FINISHED":
         _log_picture(store, run_id, run.data.tags, reports / "figures")
         if not runs.has_model(store, run_id):
@@ -115,12 +119,12 @@ def _log_scores(
             store.client.log_metric(run_id, name, value)
 
 
-def _log_files(store: Store, run_id: str, params_file: Path, reports: Path, record: RunRecord) -> None:
+def _log_files(store: Store, run_id: str, params_file: Path, models: Path, reports: Path, record: RunRecord) -> None:
     store.client.log_artifact(run_id, str(params_file))
-    for path in reported_files(reports):
-        folder = path.parent.relative_to(reports)
-        target = "reports" if folder == Path() else f"reports/{folder}"
-        store.client.log_artifact(run_id, str(path), target)
+    reported = [(path, Path("reports") / path.relative_to(reports)) for path in reported_files(reports)]
+    exported = [(path, path.relative_to(models)) for path in exported_files(models)]
+    for path, target in reported + exported:
+        store.client.log_artifact(run_id, str(path), str(target.parent))
     runs.log_text(store, run_id, "\n".join(record["environment"]) + "\n", "environment.txt")
     runs.log_text(store, run_id, json.dumps(record, indent=2), "run.json")
 
@@ -152,8 +156,13 @@ def _log_model(store: Store, run_id: str, params: Params, models: Path, record: 
         runs.log_model(store, run_id, network)
 
 
+def exported_files(models: Path) -> list[Path]:
+    """Every file that export wrote in the folder of models; none where it did not run."""
+    return sorted(path for path in (models / "export").rglob("*") if path.is_file())
+
+
 def reported_files(reports: Path) -> list[Path]:
-    """Every file that evaluate wrote; none of a training that diverged."""
+    """Every file that evaluate and export wrote; none of a training that diverged."""
     return sorted(path for path in reports.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 

@@ -74,6 +74,7 @@ def keep_run(
     """Copy all that is sent of a run, so that it may be sent later; whether there was room for it."""
     sources = {Path("params.yaml"): params_file, Path("models/run.json"): models / "run.json"}
     sources |= {Path("reports") / path.relative_to(reports): path for path in mirror.reported_files(reports)}
+    sources |= {Path("models") / path.relative_to(models): path for path in mirror.exported_files(models)}
     network, room = models / "model.keras", MOST_BYTES - _size(_folder(location))
     if sum(path.stat().st_size for path in sources.values()) > room:
         return False
@@ -171,7 +172,7 @@ def _send(location: Location, run: WaitingRun) -> bool:
     if (run.folder / "params.yaml").exists():
         params_file, reports = run.folder / "params.yaml", run.folder / "reports"
         record = read_record(models / "run.json", "track")
-        state = mirror.mirror_state(location, note["experiment"], params_file, models / "run.json", reports)
+        state = mirror.mirror_state(location, note["experiment"], params_file, models, reports)
         mirror.synchronise(
             *(location, note["experiment"], load_params(params_file), params_file, models, reports, record, state),
             dvc_name=note["dvc_experiment"],

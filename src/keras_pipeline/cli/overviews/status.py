@@ -7,8 +7,9 @@ from keras_pipeline.checks.dvc_files import find_faults
 from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import format_headline, format_score
 from keras_pipeline.core import files, terminal
-from keras_pipeline.core.errors import DataError
+from keras_pipeline.core.errors import DataError, ModelFileError
 from keras_pipeline.evaluation.predictions import PREDICTIONS, SCORES, read_predictions, read_scores
+from keras_pipeline.export.manifest import check_exports
 from keras_pipeline.records import provenance
 from keras_pipeline.records.git import describe_git, git_state, is_unknown
 from keras_pipeline.records.provenance import TRAINING
@@ -79,6 +80,10 @@ def find_other_reports(reports: Path, models: Path, record: RunRecord) -> list[s
     except DataError as fault:
         return [f"reports: {fault}"]
     here = files.file_sha256(model)
+    try:
+        check_exports(models / "export", here)
+    except ModelFileError as fault:
+        return [f"exports: {fault}"]
     if of in (None, here):
         return []
     return [f"reports: they are of the network {str(of)[:12]}…, and {model} is {here[:12]}…"]
