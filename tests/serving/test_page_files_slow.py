@@ -1,7 +1,9 @@
 """The page in Chromium, from a folder and from a server: hands, keys, screens, and a service that fails."""
 
 import io
+import json
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import served
 from drawn_digits import DRAWN, png
 from exported import CLASSES, NUMBERS
 from fault_server import in_turn, status, whole
+from keras_pipeline.sources import formats
 from page_browser import (
     ARGUMENTS,
     DIGITS,
@@ -28,6 +32,8 @@ from page_browser import (
     written_page,
 )
 from page_scripts import Scripts, linear_network
+from places import SHIPPED
+from served_network import write_network
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_browser]
 SEVEN = next(one["strokes"] for one in DRAWN if one["digit"] == 7)
@@ -338,11 +344,43 @@ def test_the_service_answers_and_shows_its_candidate_its_neighbours_and_keeps_wh
         assert f"service at {server.url.removeprefix('http://')}" in page.locator("footer").inner_text()
         pixels = [list(map(int, row)) for row in seen(page)]
     (body,) = kept
-    import json
-
     assert json.loads(body) == {"pixels": pixels, "label": "7", "consent": True}
     assert page.said == []
     assert {one.partition("/predict")[0] for one in page.asked if "predict" in one} == {server.url}
+
+
+def test_the_real_service_answers_on_its_page_keeps_what_it_may_and_is_framed_by_nobody(
+    opened: Any, tmp_path: Path
+) -> None:
+    """A folder of a checkout, so that it can keep drawings. The frame would show it, were it allowed: as it does what
+    has no such header."""
+    shutil.copy(SHIPPED, tmp_path / "params.yaml")
+    write_network(tmp_path / "models" / "export")
+    with served.serving(folder=tmp_path) as service:
+        url = f"http://127.0.0.1:{service.port}/"
+        page = opened(url)
+        draw(page, SEVEN)
+        page.locator("#answer[data-version]").wait_for()
+        made = seen(page)
+        page.wait_for_timeout(600)
+        label(page, service.predict(made.tobytes()).content["predictions"][0]["label"])
+        assert not (tmp_path / "data").exists()  # nothing is kept unasked
+        page.get_by_label("Keep my drawing").check()
+        page.locator("#classes").get_by_role("button", name="7").click()
+        page.locator("#kept", has_text="Kept as “7”. 1 kept in all.").wait_for()
+        assert page.said == []
+        (tmp_path / "frame.html").write_text(f'<iframe src="{url}"></iframe><iframe srcdoc="shown"></iframe>')
+        outside = opened((tmp_path / "frame.html").as_uri())
+        outside.frame_locator("iframe >> nth=1").get_by_text("shown").wait_for()
+        assert outside.frame_locator("iframe >> nth=0").locator("#title").count() == 0
+        assert "frame-ancestors" in " ".join(outside.said)
+    drawn = tmp_path / "data" / "drawn"
+    images, labels = (
+        formats.read_idx((drawn / name).read_bytes(), name)
+        for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+    )
+    assert np.array_equal(images, made[None])
+    assert labels.tolist() == [7]
 
 
 WRONG = [
@@ -404,11 +442,12 @@ def test_twenty_changes_a_second_are_asked_one_after_the_other_and_the_newest_wi
 
     def predict(handler: Any) -> None:
         nonlocal asking, most
-        asking += 1
+        alone = len(handler.body) == 784  # not one of those of which pixels are covered
+        asking += alone
         most = max(most, asking)
         number = next(numbers)
         time.sleep(0.12 if number % 2 else 0.02)
-        asking -= 1
+        asking -= alone
         # What was asked for is in the answer: how much ink there is.
         ink = sum(handler.body[:784])
         shares = [ink % 100 / 1000] + [0.0] * 8 + [0.9]
