@@ -1,10 +1,12 @@
 """The README's pictures, taken anew: python tools/pictures.py (make pictures).
 
 The last commit is cloned into a temporary folder, some short trainings are done there, as a user would, and headless
-Chromium takes pictures of the page of a comparison and of MLflow's table of runs. It takes some minutes.
+Chromium takes pictures of the page of a comparison, of MLflow's table of runs, and of the page to draw on. It takes some
+minutes.
 """
 
 import io
+import json
 import os
 import re
 import shutil
@@ -32,6 +34,10 @@ EXPERIMENTS = {
 EPOCHS = 5
 PAGE: ViewportSize = {"width": 1300, "height": 1150}
 TABLE: ViewportSize = {"width": 1600, "height": 640}
+PAD: ViewportSize = {"width": 1100, "height": 960}
+DRAWN = ROOT / "tests" / "support" / "drawn_digits.json"
+DIGIT, SHARE = 18, 0.7
+"""Which of the drawn digits is on the picture, and how much of it: an unfinished one, so that there is some doubt."""
 MOST_BYTES = 200_000
 CLOSED = ("Close", "Close assistant", "Dismiss")
 """The buttons of what MLflow lays around its table."""
@@ -87,6 +93,22 @@ def train(checkout: Checkout) -> Path:
     return checkout.folder / str(page)
 
 
+def draw(page: Page) -> None:
+    """Most of a digit, with the mouse, on the page to draw on."""
+    box = page.locator("#pad").bounding_box() or {"x": 0.0, "y": 0.0, "width": 1.0, "height": 1.0}
+    strokes = json.loads(DRAWN.read_text(encoding="utf-8"))[DIGIT]["strokes"]
+    left = int(sum(map(len, strokes)) * SHARE / 2)
+    for stroke in strokes:
+        points = list(zip(stroke[::2], stroke[1::2], strict=True))[:left]
+        left -= len(points)
+        for number, (x, y) in enumerate(points):
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+            if number == 0:
+                page.mouse.down()
+        page.mouse.up()
+    page.locator("#spoke-title", has_text="What spoke for “").wait_for()
+
+
 def save(page: Page, name: str) -> None:
     """The part of a page that is seen, as PNG of few colours."""
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(128, dither=Image.Dither.NONE)
@@ -120,6 +142,11 @@ def main() -> None:
                     button.click()
             page.wait_for_timeout(2000)
             save(page, "runs.png")
+        checkout.run("keras-pipeline", "page")
+        page.set_viewport_size(PAD)
+        page.goto((checkout.folder / "page" / "index.html").as_uri())
+        draw(page)
+        save(page, "page.png")
         browser.close()
 
 

@@ -151,10 +151,10 @@ globalThis.view = (() => {
       return [grey + (red - grey) * part, grey + (green - grey) * part, grey + (blue - grey) * part];
     });
     const times = Math.exp(most);
-    const greatest = times < 1e4 ? number.format(Number(times.toPrecision(2))) : "more than 10000";
+    const greatest = times < 1e4 ? `up to ${number.format(Number(times.toPrecision(2)))}` : "more than 10000";
     byId("spoke-text").textContent =
       `Occlusion: a square of ${square} × ${square} pixels is covered with black, everywhere in turn. ` +
-      `Orange: the odds of the answer become smaller, up to ${greatest} times. Blue: larger.`;
+      `Orange: the odds of the answer become smaller, ${greatest} times. Blue: larger.`;
   }
 
   function neighbours(found, { height, width }) {
