@@ -1,8 +1,8 @@
 """The README's pictures, taken anew: python tools/pictures.py (make pictures).
 
 The last commit is cloned into a temporary folder, some short trainings are done there, as a user would, and headless
-Chromium takes pictures of the page of a comparison, of MLflow's table of runs, and of the page to draw on. It takes some
-minutes.
+Chromium takes pictures of the page of a comparison, of MLflow's table of runs, and of the page to draw on. It takes
+some minutes.
 """
 
 import io

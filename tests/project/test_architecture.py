@@ -198,7 +198,7 @@ def test_every_module_is_used() -> None:
     forked = closure("keras_pipeline.runs.forkserver")  # which `local` names to the process that forks
     entries = closure("keras_pipeline.cli.main") | closure("keras_pipeline")  # the command line, and `import`
     entries |= closure("keras_pipeline.__main__")  # the command line by another name
-    entries |= closure("keras_pipeline.serving.pictures")  # until the service is there
+    entries |= closure("keras_pipeline.serving.page.pictures")  # until the service is there
     assert entries | forked | PACKAGES == set(SOURCES)
 
 

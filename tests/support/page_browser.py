@@ -10,7 +10,7 @@ import numpy as np
 
 from exported import CLASSES, exported_folder
 from fault_server import Answer, FaultServer, Handler, whole
-from keras_pipeline.serving import page_files
+from keras_pipeline.serving.page import files as page_files
 from page_scripts import linear_network
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu"]

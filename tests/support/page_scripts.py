@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from py_mini_racer import MiniRacer
 
-from keras_pipeline.serving import page_files
+from keras_pipeline.serving.page import files as page_files
 
 
 class Scripts:

@@ -80,7 +80,7 @@ def serve(chosen: argparse.Namespace) -> None:
 
 def page(chosen: argparse.Namespace) -> None:
     """Write the page."""
-    from keras_pipeline.serving.page_files import write_page
+    from keras_pipeline.serving.page.files import write_page
 
     written = write_page(chosen.models / "export", chosen.folder)
     size = sum(path.stat().st_size for path in written)

@@ -10,7 +10,7 @@ import numpy as np
 from keras_pipeline.serving.batching import busy
 from keras_pipeline.serving.http.answers import Refused
 from keras_pipeline.serving.network import Network
-from keras_pipeline.serving.pictures import network_input
+from keras_pipeline.serving.page.pictures import network_input
 
 KINDS = {"image/png": "PNG", "image/jpeg": "JPEG"}
 MOST_BYTES = 10 * 2**20

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drawn_digits import DRAWN, png
-from keras_pipeline.serving.pictures import FORMS, network_input
+from keras_pipeline.serving.page.pictures import FORMS, network_input
 from page_scripts import Scripts, grey, moved
 
 DATASETS = [*FORMS, "letters"]

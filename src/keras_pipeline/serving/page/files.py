@@ -1,7 +1,6 @@
-"""The page to draw on: static files, served as they are, or written into a folder with an exported network beside them.
+"""The page's files: served as they are, or written into a folder with an exported network beside them.
 
-page/index.html is where it begins, page/page.js what it does. It asks `model.js` whether a network is beside it; where
-none is, it asks the service that it comes from.
+model.js says whether a network is beside it; where none is, the page asks the service that it comes from.
 """
 
 import json
@@ -10,7 +9,7 @@ from pathlib import Path
 from keras_pipeline.core import files
 from keras_pipeline.export.manifest import read_format, read_manifest
 
-FOLDER = Path(__file__).with_name("page")
+FOLDER = Path(__file__).parent
 INDEX, MODEL = "index.html", "model.js"
 KINDS = {
     ".html": "text/html; charset=utf-8",

@@ -11,7 +11,7 @@ import pytest
 from exported import CLASSES, exported_folder
 from keras_pipeline.cli import main
 from keras_pipeline.core.errors import ModelFileError
-from keras_pipeline.serving import page_files
+from keras_pipeline.serving.page import files as page_files
 from page_scripts import Scripts, linear_network
 
 DANGEROUS = rb"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function"
@@ -87,9 +87,10 @@ def test_the_page_says_the_policy_itself() -> None:
     assert "unsafe" not in page_files.POLICY
 
 
-def test_a_file_of_another_kind_is_not_part_of_the_page() -> None:
-    assert {Path(name).suffix for name in page_files.page_files()} == set(page_files.KINDS)
-    assert len(page_files.page_files()) == len(list(page_files.FOLDER.iterdir()))
+def test_every_file_beside_the_code_is_part_of_the_page() -> None:
+    """And has a media type: an icon or a font would not be served without a word."""
+    beside = {path.name for path in page_files.FOLDER.iterdir() if path.suffix != ".py" and path.is_file()}
+    assert set(page_files.page_files()) == beside
 
 
 @pytest.fixture
