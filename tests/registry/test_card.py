@@ -72,6 +72,7 @@ def test_the_card_says_what_the_run_recorded() -> None:
     for said in (run.record["key"], run.record["sha256"]["model"], f"git checkout {'c' * 40}", "538,122 weights"):
         assert said in body
     assert "it cannot be served" in body
+    assert "Not known where this card was written." in card.write_card(run, None, "mnist", looked_up=False)
     assert "no better than a constant" not in body
     html = MarkdownIt("commonmark").enable("table").render(body)
     assert html.count("<table>") == 6

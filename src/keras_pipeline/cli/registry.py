@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -265,6 +266,7 @@ def card(chosen: argparse.Namespace) -> None:
     from keras_pipeline.registry import versions
     from keras_pipeline.tracking import lookup
     from keras_pipeline.tracking.stores import connection
+    from keras_pipeline.tracking.stores.connection import StoreError
 
     experiment, location = _settings(chosen).tracking.experiment, _location()
     name = chosen.name
@@ -276,16 +278,20 @@ def card(chosen: argparse.Namespace) -> None:
     else:
         found = _find(chosen.of, experiment)
     model = found.record["sha256"]["model"]
+    looked_up = True
     if found.folder:
         check_model(found.record, found.folder / NETWORK)
         exports = cards.read_exports(found.folder, model)
-    elif found.location.startswith("MLflow"):
-        with connection.required_store(location):
-            client, run = lookup.find_one(location, experiment, found.record["key"])
-            exports = versions.stored_exports(client, run, found)
-    else:  # of a commit, whose exports are in DVC's cache
-        exports = None
-    text = cards.write_card(found, exports, versions.check_name(name or found.record["dataset"]["dataset"]))
+    else:
+        try:
+            with connection.required_store(location):
+                client, run = lookup.find_one(location, experiment, found.record["key"])
+                exports = versions.stored_exports(client, run, found)
+        except (ParamsError, StoreError) as fault:  # a commit's run need not be in MLflow
+            print(f"card: its exports are not known: {fault}", file=sys.stderr)
+            exports, looked_up = None, False
+    name = versions.check_name(name or found.record["dataset"]["dataset"])
+    text = cards.write_card(found, exports, name, looked_up=looked_up)
     if chosen.output:
         cards.keep_card(chosen.output, text)
         print(f"card: {chosen.output}")

@@ -78,8 +78,9 @@ def read_exports(folder: Path, model: str) -> Exports | None:
     return Exports(found, figures)
 
 
-def write_card(found: FoundRun, exports: Exports | None, name: str) -> str:
-    """The card of the run, called `name` on a hub; the same run gives the same card.
+def write_card(found: FoundRun, exports: Exports | None, name: str, *, looked_up: bool = True) -> str:
+    """The card of the run, called `name` on a hub; the same run gives the same card. `looked_up`: whether it is known
+    that there are no other exports.
 
     Raises DataError where the answers of the run cannot be judged.
     """
@@ -112,7 +113,7 @@ def write_card(found: FoundRun, exports: Exports | None, name: str) -> str:
         classes=_per_class(found),
         confusions=list(_confusions(found)),
         calibration=_calibration(found),
-        exports=exports,
+        looked_up=looked_up,
         formats=list(_formats(exports)) if exports else [],
         versions=record["versions"],
         params=Markup(_yaml(_nested(record["params"])).strip()),  # noqa: S704  # in a block of code
