@@ -1,18 +1,24 @@
-"""An ONNX file is taken with the digest of its manifest, and even then nothing that it names is opened."""
+"""Which exports are served: an ONNX file with the digest of its manifest and the network that this describes; even then
+nothing that it names is opened."""
 
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 import served_network
 from exported import CLASSES, exported_folder
 from keras_pipeline.core.errors import ModelFileError
 from keras_pipeline.serving import network
+from keras_pipeline.serving.network import find_export, load_network, predictions
+from served_network import BINARY, TABLE, onnx_network, write_network
 
 LOAD = """
 import os, sys; from pathlib import Path
@@ -80,3 +86,112 @@ def test_another_network_under_a_manifest_is_not_taken_for_its_own(tmp_path: Pat
     shutil.rmtree(folder)
     with pytest.raises(ModelFileError, match=r"export\.json: not there"):
         network.load_network(folder)
+
+
+def test_what_a_network_says_of_each_task(tmp_path: Path) -> None:
+    classes = load_network(write_network(tmp_path / "a"))
+    [one] = predictions(classes, np.eye(10, dtype=np.float32)[[3]])
+    assert one == {"label": "3", "probabilities": [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]}
+    binary = load_network(write_network(tmp_path / "b", BINARY))
+    answers = predictions(binary, np.array([[0.25], [0.5], [0.75]], np.float32))
+    assert [(one["label"], one["probabilities"]) for one in answers] == [
+        ("no", [0.75, 0.25]), ("no", [0.5, 0.5]), ("yes", [0.25, 0.75]),
+    ]  # fmt: skip
+    table = load_network(write_network(tmp_path / "c", TABLE))
+    assert predictions(table, np.array([[1.5]], np.float32)) == [{"value": 1.5}]
+    assert table.outputs(np.zeros(3, "<f4").tobytes()).shape == (1, 1)
+
+
+def test_the_answers_of_a_batch_are_those_of_each(tmp_path: Path) -> None:
+    network = load_network(write_network(tmp_path, hidden=[32]))
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8)
+    together = network.outputs(pixels.tobytes())
+    each = np.concatenate([network.outputs(one.tobytes()) for one in pixels])
+    assert np.allclose(together, each, rtol=0, atol=1e-6)
+    assert np.array_equal(network.outputs(pixels.tobytes()), together)
+
+
+def test_it_is_called_as_the_registry_has_it_or_as_its_data(tmp_path: Path) -> None:
+    folder = write_network(tmp_path)
+    assert load_network(folder).told() == {"name": "mnist-mlp", "version": "a" * 12, "run": "b" * 32}
+    assert load_network(folder, "digits", "3").told() == {"name": "digits", "version": "3", "run": "b" * 32}
+
+
+def test_a_folder_or_the_file_in_it_is_named(tmp_path: Path) -> None:
+    assert find_export(tmp_path) == tmp_path
+    assert find_export(tmp_path / "model.onnx") == tmp_path
+    with pytest.raises(ModelFileError, match=r"got another name\. Expected: model\.onnx"):
+        find_export(tmp_path / "other.onnx")
+
+
+def other_bytes(folder: Path) -> None:
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder: (folder / "export.json").unlink(), "export.json: not there"),
+        (lambda folder: (folder / "model.onnx").unlink(), "model.onnx: not there"),
+        (other_bytes, "one of them was changed"),
+        (lambda folder: (folder / "export.json").write_text("{}"), "of format"),
+    ],
+)  # fmt: skip
+def test_what_is_not_as_export_json_says_is_refused_before_it_is_read(tmp_path: Path, harm: Any, said: str) -> None:
+    folder = write_network(tmp_path)
+    harm(folder)
+    with pytest.raises(ModelFileError, match=said):
+        load_network(folder)
+
+
+def changed(**changes: Any) -> bytes:
+    return onnx_network({**CLASSES, **changes}, 0, [])
+
+
+def foreign_operator() -> bytes:
+    model = onnx.load_from_string(onnx_network(CLASSES, 0, []))
+    model.graph.node[-1].op_type, model.graph.node[-1].domain = "Run", "com.example"
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    return bytes(model.SerializeToString())
+
+
+def no_number() -> bytes:
+    model = onnx.load_from_string(onnx_network(CLASSES, 0, []))
+    weights = next(one for one in model.graph.initializer if one.name == "b0")
+    weights.raw_data = np.full(10, np.nan, np.float32).tobytes()
+    return bytes(model.SerializeToString())
+
+
+CANNOT = "ONNX Runtime cannot load it"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no network", CANNOT), (b"", CANNOT),
+        (onnx_network(CLASSES, 0, [])[:1000], CANNOT),
+        (foreign_operator(), CANNOT),
+        (no_number(), "gives no 10 numbers for inputs of zeros"), (changed(outputs=7), "takes and gives"),
+        (changed(input={"kind": "images", "height": 28, "width": 27, "channels": 1}), "takes and gives"),
+        (changed(input={"kind": "table", "features": ["a"]}), "takes and gives"),
+    ],
+)  # fmt: skip
+def test_another_network_than_is_described_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    """Its digest is right: whoever made the folder made both."""
+    folder = exported_folder(tmp_path, {"model.onnx": content})
+    with pytest.raises(ModelFileError, match=said):
+        load_network(folder)
+
+
+def test_a_format_that_was_not_exported_is_named_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="Expected: onnx among them"):
+        load_network(exported_folder(tmp_path, {"model.float32.tflite": b"x"}))
+
+
+def test_an_input_that_is_too_large_to_serve_is_refused(tmp_path: Path) -> None:
+    shape = {"kind": "images", "height": 4096, "width": 4096, "channels": 1}
+    folder = exported_folder(tmp_path, {"model.onnx": b"x"}, {**CLASSES, "input": shape})
+    with pytest.raises(ModelFileError, match=r"an input of 16777216 bytes\. Expected: 4194304 at most"):
+        load_network(folder)

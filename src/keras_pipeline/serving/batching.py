@@ -23,7 +23,7 @@ TOGETHER = 64
 """So many inputs go through the network at once; a request with more goes in several parts, others between them."""
 WAITING = 256
 """So many requests may wait."""
-WAITING_BYTES = 2**26
+WAITING_BYTES = 2**25
 LONGEST_SECONDS = 10.0
 """A request that waited longer is refused."""
 
@@ -45,35 +45,37 @@ class Batching:
         self.sizes: deque[int] = deque(maxlen=1000)
         """How many inputs the last batches had."""
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[_Part] = deque()
+        self.waiting = 0
+        """How many requests wait for their answers."""
         self._bytes = 0
+        self._waiting: deque[_Part] = deque()
         self._busy = False
         self._batches: queue.SimpleQueue[list[_Part] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True, name="the network")
         self._thread.start()
 
-    @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return len(self._waiting)
-
     async def outputs(self, network: Network, raw: bytes) -> "NDArray[np.float32]":
         """What the network gives for these raw inputs. Raises Refused where too many wait or this waits too long, and
         whatever the network raises."""
-        if len(self._waiting) >= WAITING or self._bytes + len(raw) > WAITING_BYTES:
+        if self.waiting >= WAITING or self._bytes + len(raw) > WAITING_BYTES:
             raise busy()
-        most = TOGETHER * network.size
-        if len(raw) <= most:
-            return await self._part(network, raw)
-        parts = [await self._part(network, raw[start : start + most]) for start in range(0, len(raw), most)]
-        return np.concatenate(parts)
+        self.waiting += 1
+        self._bytes += len(raw)
+        try:
+            most = TOGETHER * network.size
+            if len(raw) <= most:
+                return await self._part(network, raw)
+            parts = [await self._part(network, raw[start : start + most]) for start in range(0, len(raw), most)]
+            return np.concatenate(parts)
+        finally:
+            self.waiting -= 1
+            self._bytes -= len(raw)
 
     def expire(self) -> None:
         """Refuse what has waited too long; to be called at times."""
         oldest = time.monotonic() - LONGEST_SECONDS
         while self._waiting and self._waiting[0].since < oldest:
             part = self._waiting.popleft()
-            self._bytes -= len(part.raw)
             if not part.done.done():
                 part.done.set_exception(busy())
 
@@ -84,7 +86,6 @@ class Batching:
     def _part(self, network: Network, raw: bytes) -> "asyncio.Future[NDArray[np.float32]]":
         part = _Part(network, raw, self._loop.create_future())
         self._waiting.append(part)
-        self._bytes += len(raw)
         if not self._busy:
             self._next()
         return part.done
@@ -99,7 +100,6 @@ class Batching:
             if batch and (part.network is not batch[0].network or count + more > TOGETHER):
                 break
             self._waiting.popleft()
-            self._bytes -= len(part.raw)
             if not part.done.done():
                 batch.append(part)
                 count += more

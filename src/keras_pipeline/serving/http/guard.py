@@ -15,7 +15,7 @@ Receive = Callable[[], Awaitable[Any]]
 SHORTEST_TOKEN = 16
 ONCE = frozenset({b"authorization", b"content-length", b"content-type", b"host", b"origin", b"transfer-encoding"})
 """Headers that would mean two things if they came twice."""
-HELD_BYTES = 2**26
+HELD_BYTES = 2**25
 """So much of all bodies together is in memory at most."""
 
 

@@ -14,6 +14,8 @@ MOST_HEADERS = 64
 REQUEST_SECONDS = 8.0
 """Within so long a request must have come as a whole, and an answer been read; a new connection must have asked."""
 SWEEP_SECONDS = 1.0
+LAST_SECONDS = 0.3
+"""For so long a connection of which nothing is wanted stays open when the service ends."""
 LINGER_SECONDS = 1.0
 """For so long what a refused client still sends is read and dropped, so that it sees the answer and no reset."""
 REASONS = {
@@ -88,8 +90,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head has come: the request begins."""
         self._in_head = False
-        if not self.url.startswith(b"/"):  # with the name of a host, or of none: proxies are asked so
-            raise ValueError("the path is no path")
+        # A path with the name of a host, or none: proxies are asked so.
+        if not self.url.startswith(b"/") or self.parser.get_http_version() not in ("1.1", "1.0"):
+            raise ValueError("no path, or another version")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -97,10 +100,29 @@ class LimitedProtocol(HttpToolsProtocol):
         self._since, self._head_bytes = None, 0
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """The answer is written."""
+        self._lingering.flush()
+        super().on_response_complete()
+
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = self.loop.create_task(cycle.run_asgi(app))
         self._running.add_done_callback(self.tasks.discard)
         self.tasks.add(self._running)
+
+    def shutdown(self) -> None:
+        """The service ends: what was asked for is answered, and what is on its way may still come."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(LAST_SECONDS, self._end_idle)
+        else:
+            super().shutdown()
+
+    def _end_idle(self) -> None:
+        if self._since is None and self.cycle is not None and not self.cycle.response_complete:
+            super().shutdown()
+        elif not self.transport.is_closing():
+            self._since = None
+            self.transport.close()
 
     @property
     def is_sending(self) -> bool:
@@ -129,19 +151,34 @@ class LimitedProtocol(HttpToolsProtocol):
         head = [*self.server_state.default_headers, *answer.head(), (b"connection", b"close")]
         lines = b"".join(b"%s: %s\r\n" % pair for pair in head)
         status = b"HTTP/1.1 %d %s\r\n" % (refused.status, REASONS[refused.status].encode())
-        self.transport.write(status + lines + b"\r\n" + answer.body)
+        self.transport.write(status + lines + b"\r\n")
+        self.transport.write(answer.body)
         self.transport.close()
 
 
 class _Lingering:
-    """A transport that is closed, where its client still sends, a moment after the client was told: to close it before
-    all is read would make the system take the answer back."""
+    """A transport that writes the head of an answer together with its body; and that is closed, where its client still
+    sends, a moment after the client was told: to close it before all is read would make the system take the answer
+    back."""
 
     def __init__(self, transport: Any, protocol: LimitedProtocol) -> None:
-        self.closing = False
+        self.closing, self._head = False, b""
         self._transport, self._protocol = transport, protocol
-        self.write, self.abort = transport.write, transport.abort
+        self.abort = transport.abort
         self.get_write_buffer_size, self.get_extra_info = transport.get_write_buffer_size, transport.get_extra_info
+
+    def write(self, data: bytes) -> None:
+        """A head, which waits for what comes next, or a body."""
+        if data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
+            self._head = data
+        else:
+            self._transport.write(self._head + data)
+            self._head = b""
+
+    def flush(self) -> None:
+        """Write a head that no body follows."""
+        if self._head:
+            self.write(b"")
 
     def is_closing(self) -> bool:
         """Whether nothing more is to be written."""
@@ -152,6 +189,7 @@ class _Lingering:
         if self.closing:
             return
         self.closing = True
+        self.flush()
         if self._protocol.is_sending and not self._transport.is_closing():
             self._protocol.flow.resume_reading()
             self._transport.write_eof()

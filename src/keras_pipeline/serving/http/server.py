@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import resource
 import signal
 import socket
@@ -19,7 +20,7 @@ from keras_pipeline.serving.http.protocol import SWEEP_SECONDS, LimitedProtocol
 OWN_FILES = 64
 """So many descriptors are kept for other things than connections."""
 MOST_CONNECTIONS = 4096
-STILL_TAKEN_SECONDS = 0.3
+STILL_TAKEN_SECONDS = 0.2
 """For so long new requests are taken after the service was asked to end: they were on their way."""
 GRACE_SECONDS = 4
 """Within so long an accepted request is answered then."""
@@ -65,6 +66,7 @@ async def _serve(
     make: Callable[[], Any],
     started: Callable[[], None],
 ) -> None:
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what is refused, and what fails, the application tells
     application = make()
     server = _Server(
         uvicorn.Config(
@@ -115,5 +117,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what was accepted, each answer the last of its connection; then end."""
         self._application.draining = True
+        await asyncio.sleep(STILL_TAKEN_SECONDS)
+        for listening in sockets or []:
+            listening.listen(0)  # the system takes no more for us; those that it took are not lost with the socket
         await asyncio.sleep(STILL_TAKEN_SECONDS)
         await super().shutdown(sockets)
