@@ -15,9 +15,9 @@ from keras_pipeline.core import files
 from keras_pipeline.core.errors import PipelineError
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.data.statistics import Statistics, read_statistics
-from keras_pipeline.serving import inputs
 from keras_pipeline.serving.batching import busy
 from keras_pipeline.serving.http.answers import Refused
+from keras_pipeline.serving.inputs import numbers
 from keras_pipeline.serving.network import Network
 from keras_pipeline.sources.formats import read_idx, write_idx
 
@@ -67,7 +67,7 @@ class Checkout:
         names = network.manifest["class_names"]
         if type(asked["label"]) is not str or asked["label"] not in names:
             raise Refused(422, "label: another one. Expected: one of the class names.")
-        raw = inputs.pack(network, [asked["pixels"]], "pixels", doubtful, one=True)
+        raw = numbers.pack(network, [asked["pixels"]], "pixels", doubtful, one=True)
         return {"drawn": await self._in_thread(self._keep, network, raw, names.index(asked["label"]))}
 
     async def _in_thread(self, work: Any, *arguments: Any) -> Any:

@@ -9,12 +9,12 @@ from pathlib import Path
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.serving.checkout import Checkout
-from keras_pipeline.serving.following import Following
 from keras_pipeline.serving.http import openapi, server
 from keras_pipeline.serving.http.answers import Answer
 from keras_pipeline.serving.http.guard import SHORTEST_TOKEN, make_guard
 from keras_pipeline.serving.network import Models, find_export, load_network
 from keras_pipeline.serving.page.files import INDEX, KINDS, POLICY, page_files
+from keras_pipeline.serving.registered.following import Following
 from keras_pipeline.serving.service import Service
 
 TOKEN = "KERAS_PIPELINE_SERVE_TOKEN"  # noqa: S105 - the variable's name

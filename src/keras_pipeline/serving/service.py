@@ -17,13 +17,13 @@ from urllib.parse import parse_qsl, unquote
 import numpy as np
 
 from keras_pipeline.core.errors import keep_traceback
-from keras_pipeline.serving import inputs
 from keras_pipeline.serving.batching import Batching
 from keras_pipeline.serving.checkout import Checkout
 from keras_pipeline.serving.http import inference_protocol, metrics
 from keras_pipeline.serving.http.answers import JSON, Answer, Refused, json_answer
 from keras_pipeline.serving.http.guard import Bodies, Guard, Receive, require_kind
-from keras_pipeline.serving.images import KINDS, MOST_BYTES, Decoder
+from keras_pipeline.serving.inputs import numbers
+from keras_pipeline.serving.inputs.images import KINDS, MOST_BYTES, Decoder
 from keras_pipeline.serving.network import Models, Network, predictions
 
 RAW = "application/octet-stream"
@@ -164,13 +164,13 @@ class Service:
     async def _input(self, network: Network, request: Request) -> bytes:
         """The raw inputs in a body of any of the three kinds."""
         kind = require_kind(request.headers, (RAW, JSON, *KINDS))
-        most = MOST_BYTES if kind in KINDS else inputs.most_bytes(network)
+        most = MOST_BYTES if kind in KINDS else numbers.most_bytes(network)
         body = await self._bodies.read(request.headers, request.receive, most)
         if kind == RAW:
-            inputs.raw_inputs(network, body)
+            numbers.raw_inputs(network, body)
             return body
         if kind == JSON:
-            return inputs.json_inputs(network, body)
+            return numbers.json_inputs(network, body)
         return await self._decoder.raw_input(network, kind, body)
 
     async def _predict(self, request: Request) -> Answer:
@@ -178,8 +178,8 @@ class Service:
         raw = await self._input(network, request)
         outputs = await self._outputs(network, raw)
         answer = {"predictions": predictions(network, outputs), "model": network.told()}
-        if inputs.is_dark(network, raw):
-            answer["warning"] = inputs.DARK
+        if numbers.is_dark(network, raw):
+            answer["warning"] = numbers.DARK
         return json_answer(answer)
 
     async def _outputs(self, network: Network, raw: bytes) -> "np.ndarray[Any, np.dtype[np.float32]]":
@@ -194,7 +194,7 @@ class Service:
         network = self._named(request)
         if request.headers.get(b"content-type") is not None or inference_protocol.HEADER not in request.headers:
             require_kind(request.headers, (JSON, RAW))
-        body = await self._bodies.read(request.headers, request.receive, inputs.most_bytes(network))
+        body = await self._bodies.read(request.headers, request.receive, numbers.most_bytes(network))
         asked = inference_protocol.InferenceRequest(network, body, request.headers)
         return asked.answer(await self._outputs(network, asked.raw))
 
@@ -231,8 +231,10 @@ class Service:
         if self._checkout is None or network.kind != np.uint8:
             raise Refused(404, "Nothing is kept here. Expected: the service of a checkout.", close=True)
         require_kind(request.headers, (JSON,))
-        body = await self._bodies.read(request.headers, request.receive, inputs.most_bytes(network))
-        return json_answer(await self._checkout.keep(network, inputs.read_object(body), inputs.is_doubtful(body)), 201)
+        body = await self._bodies.read(request.headers, request.receive, numbers.most_bytes(network))
+        return json_answer(
+            await self._checkout.keep(network, numbers.read_object(body), numbers.is_doubtful(body)), 201
+        )
 
     async def _live(self, request: Request) -> Answer:
         return json_answer({"live": True})

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_pipeline.serving import inputs
 from keras_pipeline.serving.http.answers import Answer, Refused, json_answer
+from keras_pipeline.serving.inputs import numbers
 from keras_pipeline.serving.network import Network
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class InferenceRequest:
 
     def __init__(self, network: Network, body: bytes, headers: Mapping[bytes, bytes]) -> None:
         text, binary = _parts(body, headers.get(HEADER))
-        request = inputs.read_object(text)
+        request = numbers.read_object(text)
         _require_keys(request, REQUEST_KEYS, "the request")
         self._network = network
         self._id = _typed(request, "id", str, "")
@@ -81,14 +81,14 @@ class InferenceRequest:
                 raise Refused(422, "inputs[0].data: none. Expected: a list of numbers.")
             if binary:
                 raise Refused(422, f"Got {len(binary)} bytes behind the JSON. Expected: none without binary_data_size.")
-            return inputs.tensor_values(network, tensor["data"], count, "inputs[0].data", inputs.is_doubtful(text))
+            return numbers.tensor_values(network, tensor["data"], count, "inputs[0].data", numbers.is_doubtful(text))
         if "data" in tensor or type(size) is not int or size != len(binary) or size != count * network.size:
             raise Refused(
                 422,
                 f"inputs[0]: got {len(binary)} bytes behind the JSON. Expected: {count * network.size} for this shape, "
                 "the same as binary_data_size, and no data.",
             )
-        inputs.raw_inputs(network, binary)
+        numbers.raw_inputs(network, binary)
         return binary
 
     def answer(self, outputs: "NDArray[np.float32]") -> Answer:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from keras_pipeline.serving import images
 from keras_pipeline.serving.http.answers import Refused
-from keras_pipeline.serving.images import Decoder
+from keras_pipeline.serving.inputs import images
+from keras_pipeline.serving.inputs.images import Decoder
 from keras_pipeline.serving.network import Network, load_network
 from served_network import CLASSES, TABLE, write_network
 

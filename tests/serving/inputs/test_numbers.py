@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_pipeline.serving import inputs
 from keras_pipeline.serving.http.answers import Refused
+from keras_pipeline.serving.inputs import numbers
 from keras_pipeline.serving.network import Network, load_network
 from served_network import CLASSES, TABLE, write_network
 
@@ -34,7 +34,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Network:
 
 def refusal(network: Network, body: str | bytes) -> tuple[int, str]:
     with pytest.raises(Refused) as refused:
-        inputs.json_inputs(network, body if isinstance(body, bytes) else body.encode())
+        numbers.json_inputs(network, body if isinstance(body, bytes) else body.encode())
     return refused.value.status, refused.value.message
 
 
@@ -45,14 +45,14 @@ def of_pixels(value: str) -> str:
 
 def test_one_input_and_many_are_taken(pixels: Network, colours: Network, table: Network) -> None:
     one = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    assert inputs.json_inputs(pixels, json.dumps({"inputs": one.tolist()}).encode()) == one.tobytes()
+    assert numbers.json_inputs(pixels, json.dumps({"inputs": one.tolist()}).encode()) == one.tobytes()
     many = np.stack([one, one + 200])
-    assert inputs.json_inputs(pixels, json.dumps({"inputs": many.tolist()}).encode()) == many.tobytes()
+    assert numbers.json_inputs(pixels, json.dumps({"inputs": many.tolist()}).encode()) == many.tobytes()
     coloured = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
-    assert inputs.json_inputs(colours, json.dumps({"inputs": coloured.tolist()}).encode()) == coloured.tobytes()
+    assert numbers.json_inputs(colours, json.dumps({"inputs": coloured.tolist()}).encode()) == coloured.tobytes()
     rows = np.array([[1, -2.5, 3e5], [0, 0, -0.0]], "<f4")
-    assert inputs.json_inputs(table, json.dumps({"inputs": rows.tolist()}).encode()) == rows.tobytes()
-    assert inputs.json_inputs(table, b'{"inputs": [1, 2, 3]}') == np.array([1, 2, 3], "<f4").tobytes()
+    assert numbers.json_inputs(table, json.dumps({"inputs": rows.tolist()}).encode()) == rows.tobytes()
+    assert numbers.json_inputs(table, b'{"inputs": [1, 2, 3]}') == np.array([1, 2, 3], "<f4").tobytes()
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_a_number_of_many_digits_costs_little(pixels: Network) -> None:
 def test_a_request_has_so_many_inputs_at_most(pixels: Network, count: int, status: int) -> None:
     many = np.zeros((count, 2, 3), np.uint8)
     for read in (
-        lambda: inputs.raw_inputs(pixels, many.tobytes()),
-        lambda: inputs.json_inputs(pixels, json.dumps({"inputs": many.tolist()}).encode()),
+        lambda: numbers.raw_inputs(pixels, many.tobytes()),
+        lambda: numbers.json_inputs(pixels, json.dumps({"inputs": many.tolist()}).encode()),
     ):
         if not status:
             read()
@@ -155,25 +155,25 @@ def test_a_request_has_so_many_inputs_at_most(pixels: Network, count: int, statu
 @pytest.mark.parametrize("size", [0, 1, 5, 7, 11])
 def test_raw_bytes_are_whole_inputs(pixels: Network, size: int) -> None:
     with pytest.raises(Refused, match=f"Got {size} bytes. Expected: 6 for each input, 2 rows of 3 pixels."):
-        inputs.raw_inputs(pixels, bytes(size))
+        numbers.raw_inputs(pixels, bytes(size))
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_raw_numbers_of_a_table_are_finite(table: Network, wrong: float) -> None:
     rows = np.array([[1, 2, 3], [4, 5, wrong]], "<f4")
     with pytest.raises(Refused, match=r"input\[1\]\[2\]: got a number that is not finite."):
-        inputs.raw_inputs(table, rows.tobytes())
-    assert inputs.raw_inputs(table, rows[:1].tobytes()) == 1
+        numbers.raw_inputs(table, rows.tobytes())
+    assert numbers.raw_inputs(table, rows[:1].tobytes()) == 1
 
 
 def test_pixels_that_were_scaled_are_noticed(pixels: Network, table: Network) -> None:
-    assert inputs.is_dark(pixels, bytes([0, 1, 0, 0, 1, 0]))
-    assert not inputs.is_dark(pixels, bytes(6))
-    assert not inputs.is_dark(pixels, bytes([0, 2, 0, 0, 1, 0]))
-    assert not inputs.is_dark(table, bytes(12))
+    assert numbers.is_dark(pixels, bytes([0, 1, 0, 0, 1, 0]))
+    assert not numbers.is_dark(pixels, bytes(6))
+    assert not numbers.is_dark(pixels, bytes([0, 2, 0, 0, 1, 0]))
+    assert not numbers.is_dark(table, bytes(12))
 
 
 def test_a_body_has_room_for_one_input(tmp_path: Path, pixels: Network) -> None:
-    assert inputs.most_bytes(pixels) == 2**20
+    assert numbers.most_bytes(pixels) == 2**20
     large = {"kind": "images", "height": 1000, "width": 1000, "channels": 1}
-    assert inputs.most_bytes(load_network(write_network(tmp_path, SMALL, input=large))) == 8_000_000
+    assert numbers.most_bytes(load_network(write_network(tmp_path, SMALL, input=large))) == 8_000_000

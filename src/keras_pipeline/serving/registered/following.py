@@ -13,8 +13,8 @@ from typing import IO, Any
 
 from keras_pipeline.core import process
 from keras_pipeline.core.errors import DataError, MachineError, ModelFileError, ParamsError, PipelineError
-from keras_pipeline.serving.champion import ADDRESS
 from keras_pipeline.serving.network import Models, Network, load_network
+from keras_pipeline.serving.registered.champion import ADDRESS
 
 FIRST_SECONDS = 120
 AGAIN_SECONDS = 5.0
@@ -33,7 +33,7 @@ class Following:
                 f"'{address}' is no address of a version. Expected: models:/NAME@champion, models:/NAME@candidate or "
                 "models:/NAME/NUMBER."
             )
-        self._command = process.python("-m", "keras_pipeline.serving.champion", address, str(cache))
+        self._command = process.python("-m", "keras_pipeline.serving.registered.champion", address, str(cache))
         self._address, self._closed = address, False
         self._process = self._start()
         timer = threading.Timer(FIRST_SECONDS, self._process.kill)

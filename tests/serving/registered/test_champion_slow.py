@@ -6,7 +6,7 @@ import pytest
 
 import tracking_fixtures
 from keras_pipeline.core import files
-from keras_pipeline.serving.champion import Watched
+from keras_pipeline.serving.registered.champion import Watched
 from keras_pipeline.tracking import store
 from registered_exports import Registry
 

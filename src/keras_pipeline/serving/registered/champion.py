@@ -1,4 +1,5 @@
-"""Which version of a registered model is to answer: `python -m keras_pipeline.serving.champion ADDRESS CACHE`.
+"""Which version of a registered model is to answer: `python -m keras_pipeline.serving.registered.champion ADDRESS
+CACHE`.
 
 A process of its own, beside the service: MLflow's memory and time are not the service's. It writes a line of JSON for
 each change, and ends when its input does. An alias is looked at every second.
