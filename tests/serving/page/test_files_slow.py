@@ -399,8 +399,11 @@ def test_a_service_that_fails_is_said_and_the_drawing_kept_and_asked_again(opene
     answers = {"model": as_json(about()), "predict": wrong}
     with serving(answers) as server:
         page = opened(f"{server.url}/")
+        label(page, "Nothing drawn")
+        place = page.locator("#pad").bounding_box()
         draw(page, SEVEN[:1])
         state(page, said)
+        assert page.locator("#pad").bounding_box() == place  # nothing moves under the pen
         state(page, "Nothing that you have done here is lost. Asking again in")
         assert "old" in str(page.locator("#answer").get_attribute("class"))
         made = seen(page)

@@ -38,8 +38,9 @@ globalThis.backends = (() => {
     }
 
     const origin = () =>
-      "Computed in this page, by the exported network: nothing leaves it. The nearest training images, what a " +
-      "candidate would say, and keeping drawings need the service: keras-pipeline serve.";
+      "Computed in this page, by the exported network: nothing leaves it. " +
+      (manifest.input.kind === "images" ? "The nearest training images, keeping drawings, and w" : "W") +
+      "hat a candidate would say need the service: keras-pipeline serve.";
     return { manifest, origin, predict, also: async () => null, neighbours: null, keep: null, atOnce: 4 };
   }
 

@@ -5,10 +5,10 @@ globalThis.newest = (() => {
   const DELAYS = [1, 2, 4, 8, 15]; // seconds until the same question is asked again
   const SLOW = 1500; // milliseconds
 
-  // `ask(question)` gives a promise; `show(answer, question)` and `fail(error, seconds)` are told what came of it, but
+  // `answerTo(question)` gives a promise; `show(answer, question)` and `fail(error, seconds)` are told what came of it, but
   // not of a question that was withdrawn. `seconds`: until it is asked again by itself, null where that is of no use.
   // `wait()` is told when an answer takes long.
-  function asker(ask, show, fail, wait) {
+  function asker(answerTo, show, fail, wait) {
     let waiting = null; // the newest question that nobody has asked yet
     let asking = null;
     let failed = null; // the one that is asked again
@@ -20,7 +20,7 @@ globalThis.newest = (() => {
         const question = waiting;
         [asking, waiting] = [question, null];
         const slow = setTimeout(() => question.withdrawn || wait(), SLOW);
-        const [answer, error] = await ask(question.about).then((found) => [found, null], (fault) => [null, fault]);
+        const [answer, error] = await answerTo(question.about).then((found) => [found, null], (fault) => [null, fault]);
         clearTimeout(slow);
         asking = null;
         if (error === null) {
@@ -51,6 +51,11 @@ globalThis.newest = (() => {
       if (failed !== null) start(failed);
     }
 
+    function ask(about) {
+      failures = 0;
+      start({ about, withdrawn: false });
+    }
+
     // Nobody wants to know any more.
     function withdraw() {
       clearTimeout(timer);
@@ -58,7 +63,7 @@ globalThis.newest = (() => {
       [waiting, failed] = [null, null];
     }
 
-    return { ask: (about) => start({ about, withdrawn: false }), again, withdraw };
+    return { ask, again, withdraw };
   }
 
   return { asker };

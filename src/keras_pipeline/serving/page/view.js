@@ -154,7 +154,9 @@ globalThis.view = (() => {
     const greatest = times < 1e4 ? `up to ${number.format(Number(times.toPrecision(2)))}` : "more than 10000";
     byId("spoke-text").textContent =
       `Occlusion: a square of ${square} × ${square} pixels is covered with black, everywhere in turn. ` +
-      `Orange: the odds of the answer become smaller, ${greatest} times. Blue: larger.`;
+      (times < 1.05
+        ? "None of them takes anything from the answer."
+        : `Orange: the odds of the answer become smaller, ${greatest} times. Blue: larger.`);
   }
 
   function neighbours(found, { height, width }) {
