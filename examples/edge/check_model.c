@@ -1,6 +1,6 @@
 /* Is the network in model.h whole, and what does it take? `keras-pipeline edge` writes model.h.
  *
- *     cc -std=c11 -I models/edge examples/edge/check_model.c -o check_model && ./check_model < pixels
+ *     cc -std=c11 -I models/edge examples/edge/check_model.c -lm -o check_model && ./check_model < pixels
  *
  * It counts and sums up the bytes, and shows the raw input of standard input (MODEL_INPUTS bytes, 0 ... 255) as the
  * network takes it. It does not run the network: that is done by TensorFlow Lite Micro, which takes model_bytes,
