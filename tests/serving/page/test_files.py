@@ -150,3 +150,52 @@ def test_what_failed_is_asked_again_later_and_later_until_something_newer_is(new
     assert newest.do("return [count, ...told];") == [5, 1, 2, 4, 8, None]
     newest.do("asker.again();")
     assert newest.do("return count;") == 6
+
+
+def test_what_spoke_for_an_answer_is_what_it_hangs_on() -> None:
+    """A network that looks at one pixel alone; black squares are never covered, for that would change nothing."""
+    page = Scripts("occlusion.js")
+    page.do(
+        """
+        const input = new Uint8Array(784).fill(0);
+        for (let y = 8; y < 20; y++) for (let x = 8; x < 20; x++) input[28 * y + x] = 200;
+        const answer = (one) => ({ probabilities: one[28 * 10 + 12] ? [0.1, 0.9] : [0.9, 0.1] });
+        globalThis.asked = 0;
+        globalThis.found = null;
+        const backend = { atOnce: 10, predict: async (some) => { asked += some.length; return some.map(answer); } };
+        const keep = (map) => { found = map && { ...map, pixels: Array.from(map.pixels) }; };
+        globalThis.ask = (wanted) =>
+          void occlusion.map(input, { height: 28, width: 28 }, 1, answer(input), backend, wanted).then(keep);
+        ask(() => true);
+        """
+    )
+    found = page.do("return found;")
+    assert found["most"] == pytest.approx(2 * np.log(9), rel=1e-6)
+    held = np.array(found["pixels"]).reshape(28, 28)
+    rows, columns = np.nonzero(held)
+    assert held.argmax() in (28 * 10 + 12, 28 * 10 + 13, 28 * 11 + 12, 28 * 11 + 13)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8, 13, 10, 15)
+    assert page.do("return asked;") == 49  # of 196 places
+    page.do("asked = 0; let often = 0; ask(() => ++often < 2);")
+    assert page.do("return [asked, found];") == [20, None]
+
+
+def test_the_outputs_of_every_task_are_read_as_they_are_meant() -> None:
+    page = Scripts("backends.js")
+
+    def answered(task: str, outputs: list[float | str]) -> object:
+        page.do(
+            f"""
+            globalThis.said = null;
+            const network = {{ predict: () => Float64Array.from({json.dumps(outputs)}, Number) }};
+            const manifest = {{ task: "{task}", input: {{ kind: "images" }} }};
+            const tell = (answers) => {{ said = answers[0]; }};
+            backends.inPage(manifest, network).predict([null]).then(tell, (error) => {{ said = error.message; }});
+            """
+        )
+        return page.do("return said;")
+
+    assert answered("classes", [0.25, 0.5, 0.25]) == {"probabilities": [0.25, 0.5, 0.25]}
+    assert answered("binary", [0.75]) == {"probabilities": [0.25, 0.75]}
+    assert answered("regression", [-3.5]) == {"value": -3.5}
+    assert answered("regression", ["none"]) == "The network gives no finite number for this."
