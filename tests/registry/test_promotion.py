@@ -85,5 +85,7 @@ def test_numbers_are_judged_by_their_errors() -> None:
 def test_other_test_images_cannot_be_compared() -> None:
     other = record("e" * 32)
     other["dataset"]["class_names"] = [f"class {number}" for number in range(10)]
-    with pytest.raises(ValueError, match=r"they were tested on other images, so their answers cannot be paired"):
+    with pytest.raises(
+        ValueError, match=r"they were tested on other images, or for other classes, so their answers cannot be paired"
+    ):
         promotion._compare(made(1), made(2, run=other))

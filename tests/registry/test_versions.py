@@ -10,6 +10,11 @@ from keras_pipeline.registry import versions
 from registered_runs import moved, registered
 
 
+def test_one_class_against_the_rest_is_another_model_than_all_classes() -> None:
+    assert versions.usual_name("mnist", "none") == "mnist"
+    assert versions.usual_name("mnist", 0) == versions.check_name("mnist-0")
+
+
 @pytest.mark.parametrize("name", ["mnist", "Mnist-2", "a", "0.1", "vv3", "version3", "latest-one", "a" * 100])
 def test_a_name_is_taken(name: str) -> None:
     assert versions.check_name(name) == name

@@ -33,7 +33,7 @@ actions:
   list                 versions, results, aliases; with --journal who moved the champion, when, and why
   card [RUN]           the model card, in Markdown; RUN may be models:/NAME@champion too
 
-The registered model is called as the dataset, if --name does not say otherwise.
+If --name does not say otherwise, the registered model is called as the dataset; with positive_class, such as mnist-7.
 """
 
 
@@ -52,7 +52,9 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
             metavar="PATH",
             help="the params file (default: params.yaml)",
         )
-        parser.add_argument("--name", metavar="NAME", help="the registered model (default: the dataset's name)")
+        parser.add_argument(
+            "--name", metavar="NAME", help="the registered model (default: the dataset's name, or mnist-7)"
+        )
         parser.set_defaults(run=run)
         return parser
 
@@ -121,15 +123,29 @@ def _connect(location: "Location", experiment: str) -> "MlflowClient":
     return connect_store(location, experiment).client
 
 
-def _name(chosen: argparse.Namespace, dataset: str) -> str:
+def _name(chosen: argparse.Namespace, dataset: str, positive_class: object) -> str:
+    """The name that was given, or the usual one."""
     from keras_pipeline.registry import versions
 
-    return versions.check_name(dataset if chosen.name is None else chosen.name)
+    return versions.check_name(versions.usual_name(dataset, positive_class) if chosen.name is None else chosen.name)
+
+
+def _name_by_params(chosen: argparse.Namespace, values: "Params") -> str:
+    return _name(chosen, values.fetch.dataset, values.normalize.positive_class)
+
+
+def _name_by_record(chosen: argparse.Namespace, record: "RunRecord") -> str:
+    return _name(chosen, record["dataset"]["dataset"], record["params"].get("normalize.positive_class", "none"))
 
 
 def _find(asked: str, experiment: str) -> "FoundRun":
     from keras_pipeline.comparison import find_run
 
+    if asked == "." and not (Path("models").is_dir() and Path("reports").is_dir()):
+        raise ParamsError(
+            "There is no run in this checkout: models/ and reports/ are not there. Expected: first `dvc repro`, or a "
+            "RUN: a folder, a git revision, a DVC experiment or a run of MLflow."
+        )
     return find_run.find_run(asked, functools.partial(_stored, experiment))
 
 
@@ -163,7 +179,7 @@ def register(chosen: argparse.Namespace) -> None:
     experiment, location = _settings(chosen).tracking.experiment, _location()
     found = _find(chosen.of, experiment)
     key = found.record["key"]
-    name = _name(chosen, found.record["dataset"]["dataset"])
+    name = _name_by_record(chosen, found.record)
     with connection.required_store(location):
         try:
             client, run = lookup.find_one(location, experiment, key)
@@ -201,7 +217,7 @@ def promote(chosen: argparse.Namespace) -> int:
         raise ParamsError("--force: expected also --reason TEXT, which the journal keeps. Nothing was changed.")
     values, location = _settings(chosen), _location()
     experiment = values.tracking.experiment
-    name = _name(chosen, values.fetch.dataset)
+    name = _name_by_params(chosen, values)
     with connection.required_store(location):
         client = _connect(location, experiment)
         done = promotion.promote(
@@ -221,7 +237,7 @@ def rollback(chosen: argparse.Namespace) -> None:
     from keras_pipeline.tracking.stores import connection
 
     values, location = _settings(chosen), _location()
-    name = _name(chosen, values.fetch.dataset)
+    name = _name_by_params(chosen, values)
     with connection.required_store(location):
         client = _connect(location, values.tracking.experiment)
         done = promotion.rollback(client, location, name, chosen.reason or "")
@@ -269,12 +285,12 @@ def card(chosen: argparse.Namespace) -> None:
     from keras_pipeline.tracking.stores.connection import StoreError
 
     experiment, location = _settings(chosen).tracking.experiment, _location()
-    name = chosen.name
     if chosen.of.startswith("models:/"):
         with connection.required_store(location):
             client = _connect(location, experiment)
-            found_name, version = versions.find_by_address(client, chosen.of)
-            found, name = _of_version(experiment, version), name or found_name
+            registered, version = versions.find_by_address(client, chosen.of)
+            found = _of_version(experiment, version)
+            chosen.name = chosen.name or registered
     else:
         found = _find(chosen.of, experiment)
     model = found.record["sha256"]["model"]
@@ -290,8 +306,7 @@ def card(chosen: argparse.Namespace) -> None:
         except (ParamsError, StoreError) as fault:  # a commit's run need not be in MLflow
             print(f"card: its exports are not known: {fault}", file=sys.stderr)
             exports, looked_up = None, False
-    name = versions.check_name(name or found.record["dataset"]["dataset"])
-    text = cards.write_card(found, exports, name, looked_up=looked_up)
+    text = cards.write_card(found, exports, _name_by_record(chosen, found.record), looked_up=looked_up)
     if chosen.output:
         cards.keep_card(chosen.output, text)
         print(f"card: {chosen.output}")

@@ -102,7 +102,7 @@ def write_card(found: FoundRun, exports: Exports | None, name: str, *, looked_up
         title=known.title if known else dataset["dataset"],
         licence=known.licence if known else "not known",
         task=found.task,
-        headline=format_headline(found.scores),
+        headline=headline(found),
         useless=is_no_better_than_constant(found.scores),
         commit=describe_git(record["git"]),
         revision=record["git"]["commit"],
@@ -190,6 +190,16 @@ def _intervals(found: FoundRun) -> dict[str, tuple[float, float]]:
     if found.task.name == "binary":
         return binary.binary_intervals(found.outputs[:, 1:].astype(np.float32), found.labels)
     return multiclass.class_intervals(found.outputs, found.labels, int(seed))
+
+
+def headline(found: FoundRun) -> str:
+    """What is told first of a run, each metric with its interval."""
+    ends = {
+        f"{metric}_{end}": value
+        for metric, interval in _intervals(found).items()
+        for end, value in zip(("low", "high"), interval, strict=True)
+    }
+    return format_headline({**found.scores, **ends})
 
 
 def _metrics(scores: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> Iterator[tuple[str, ...]]:

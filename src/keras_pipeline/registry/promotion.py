@@ -124,8 +124,8 @@ def _compare(champion: FoundRun, new: FoundRun) -> AnswerComparison:
     answers = two_runs.compare_answers(champion, new)
     if answers is None:
         raise DataError(
-            "they were tested on other images, so their answers cannot be paired. Expected: two networks of one "
-            "dataset and task; others are registered under another --name."
+            "they were tested on other images, or for other classes, so their answers cannot be paired. Expected: two "
+            "networks of one dataset and task; others are registered under another --name."
         )
     return answers
 

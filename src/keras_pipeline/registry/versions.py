@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_pipeline.comparison.find_run import NETWORK, FoundRun
-from keras_pipeline.config.tasks import format_headline
 from keras_pipeline.core.errors import DataError, ParamsError
 from keras_pipeline.export import manifest as manifests
 from keras_pipeline.models.weights_file import read_weights
@@ -72,6 +71,12 @@ class RegisteredModel:
         """The version that the alias names, if it is there."""
         number = self.aliases.get(alias)
         return number if number in self.versions else None
+
+
+def usual_name(dataset: str, positive_class: object) -> str:
+    """What a registered model is called if nobody says otherwise: as the dataset, and where one class is told from the
+    rest, with its number."""
+    return dataset if positive_class == "none" else f"{dataset}-{positive_class}"
 
 
 def check_name(name: str) -> str:
@@ -220,7 +225,7 @@ def register_run(
         tags = {
             KEY: found.record["key"],
             "sha256.model": found.record["sha256"]["model"],
-            "result": format_headline(found.scores),
+            "result": card.headline(found),
             "exports": formats or "none",
         }
         known = next((one for one in model.versions.values() if one.run_id == run.info.run_id), None)
@@ -349,7 +354,7 @@ def _description(found: FoundRun, run: "Run") -> str:
     """What MLflow's page says of the version: short, for the registry keeps 5,000 characters at most."""
     return "\n\n".join(
         [
-            f"**{format_headline(found.scores)}** on {len(found.labels):,} test {found.task.things}.",
+            f"**{card.headline(found)}** on {len(found.labels):,} test {found.task.things}.",
             f"Run `{run.info.run_name}`, key `{found.record['key']}`.",
             f"The model card is the run's artifact `{CARD}`.",
         ]
