@@ -44,8 +44,8 @@ def drawn(scripts: Scripts, strokes: Any, dataset: str = "mnist") -> NDArray[np.
 
 def test_the_page_and_the_service_know_the_same_forms(scripts: Scripts) -> None:
     known = {name: scripts.call("preprocess.formOf", name) for name in DATASETS}
-    assert {name: (form["box"], form["centre"]) for name, form in known.items() if form} == {
-        name: (form.box, form.centre) for name, form in FORMS.items()
+    assert {name: (form["box"], form["centre"], form["pen"] is not None) for name, form in known.items() if form} == {
+        name: (form.box, form.centre, form.dark_border) for name, form in FORMS.items()
     }
     assert known["letters"] is None
     assert scripts.call("preprocess.formOf", "toString") is None
@@ -97,12 +97,24 @@ def test_a_picture_has_the_form_of_mnist() -> None:
 
 
 def test_a_picture_of_the_very_size_is_taken_as_it_is(scripts: Scripts) -> None:
-    """One of the training images itself, even where its border is light."""
+    """One of the training images itself; a border may be light where what is on it can fill the image."""
     image = np.random.default_rng(2).integers(0, 256, (28, 28), np.uint8)
-    image[0] = image[-1] = 255
-    for dataset in DATASETS:
-        assert np.array_equal(network_input(image, dataset, 28, 28), image)  # type: ignore[arg-type]
-        assert np.array_equal(on_page(scripts, image, dataset), image)
+    for border, datasets in ((0, DATASETS), (255, ["fashion_mnist", "letters"])):
+        image[0] = image[-1] = border
+        for dataset in datasets:
+            made = network_input(image, dataset, 28, 28)
+            assert made is not None
+            assert np.array_equal(made, image)
+            assert np.array_equal(on_page(scripts, image, dataset), image)
+
+
+def test_a_small_picture_of_dark_lines_on_paper_is_turned_over(scripts: Scripts) -> None:
+    image = np.full((28, 28), 255, np.uint8)
+    image[2:12, 3:6] = 0
+    made = network_input(image, "mnist", 28, 28)
+    assert made is not None
+    assert (np.count_nonzero(made.any(axis=1)), np.count_nonzero(made.any(axis=0))) == (20, 6)
+    assert np.array_equal(on_page(scripts, image, "mnist"), made)
 
 
 def test_another_dataset_s_picture_is_scaled_whole_and_neither_turned_over_nor_cut(scripts: Scripts) -> None:

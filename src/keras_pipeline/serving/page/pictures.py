@@ -13,22 +13,26 @@ Grey = NDArray[np.uint8]
 INK = 51
 """A fifth of the whole: less is the paper's grain."""
 LEAST_CONTRAST = 32
+HALF = 127
+"""A lighter border is paper."""
 
 
 @dataclass(frozen=True)
 class Form:
     """How the images of a dataset were made, light on black. `box`: the longer side of what is on them, in pixels;
-    `centre`: what is put in the middle, the centre of mass or the box."""
+    `centre`: what is put in the middle, the centre of mass or the box; `dark_border`: whether no image has a light one,
+    for what is on it is a line."""
 
     box: int
     centre: Literal["mass", "box"]
+    dark_border: bool
 
 
 FORMS = {
-    "mnist": Form(20, "mass"),
-    "kmnist": Form(26, "box"),
-    "digits": Form(28, "box"),
-    "fashion_mnist": Form(28, "box"),
+    "mnist": Form(20, "mass", True),
+    "kmnist": Form(26, "box", True),
+    "digits": Form(28, "box", True),
+    "fashion_mnist": Form(28, "box", False),
 }
 """By the name of the dataset; a picture for another one is taken as it is."""
 
@@ -36,13 +40,13 @@ FORMS = {
 def network_input(grey: Grey, dataset: str, height: int, width: int) -> Grey | None:
     """A picture (any, any) as uint8 (height, width); None where nothing is on it.
 
-    One that has this size already is taken as it is. For a dataset in `FORMS` dark on light is turned over, what is on
-    it is cut out and made as large as there, by area, and put where it is there. For another one the whole picture is
-    scaled, its sides in proportion.
+    One that has this size already is taken as it is, unless it is dark on light and the dataset's are not. For a
+    dataset in `FORMS` dark on light is turned over, what is on it is cut out and made as large as there, by area, and
+    put where it is there. For another one the whole picture is scaled, its sides in proportion.
     """
-    if grey.shape == (height, width):
-        return grey.copy()
     form = FORMS.get(dataset)
+    if grey.shape == (height, width) and not (form and form.dark_border and _border_median(grey) > HALF):
+        return grey.copy()
     if form is None:
         factor = min(width / grey.shape[1], height / grey.shape[0])
         rows, columns = (max(1, int(side * factor + 0.5)) for side in grey.shape)
@@ -59,7 +63,7 @@ def network_input(grey: Grey, dataset: str, height: int, width: int) -> Grey | N
 def _on_black(grey: Grey) -> Grey | None:
     """Light on black, from 0 to 255: the border tells what is paper. None where all is paper."""
     paper = _border_median(grey)
-    values = grey if paper <= 127 else 255 - grey
+    values = grey if paper <= HALF else 255 - grey
     low = min(paper, 255 - paper)
     reach = int(values.max()) - low
     if reach < LEAST_CONTRAST:

@@ -15,6 +15,7 @@ globalThis.preprocess = (() => {
   };
   const INK = 51; // a fifth of the whole: less is the paper's grain
   const LEAST_CONTRAST = 32;
+  const HALF = 127; // a lighter border is paper
   const FINE = 8; // so many dots a pixel, each way, is a drawing made of before it is made smaller
   const SMALLEST = 0.06; // of the pad: a drawing that is smaller, such as a dot, is not enlarged further
 
@@ -49,9 +50,10 @@ globalThis.preprocess = (() => {
   }
 
   // A picture {pixels: grey 0 … 255, width, height} as pixels (height × width); null where nothing is on it.
-  // One that has this size already is taken as it is.
+  // One that has this size already is taken as it is, unless it is dark on light and the dataset's lines are not.
   function picture(grey, form, height, width) {
-    if (grey.width === width && grey.height === height) return Uint8Array.from(grey.pixels);
+    const fits = grey.width === width && grey.height === height;
+    if (fits && !(form?.pen && borderMedian(grey) > HALF)) return Uint8Array.from(grey.pixels);
     if (form === null) {
       const factor = Math.min(width / grey.width, height / grey.height);
       const columns = Math.max(1, Math.floor(grey.width * factor + 0.5));
@@ -69,7 +71,7 @@ globalThis.preprocess = (() => {
   // Light on black, from 0 to 255: the border tells what is paper. null where all is paper.
   function onBlack(grey) {
     const paper = borderMedian(grey);
-    const flip = paper > 127;
+    const flip = paper > HALF;
     const low = flip ? 255 - paper : paper;
     const values = grey.pixels.map((value) => (flip ? 255 - value : value));
     const range = largest(values) - low;
