@@ -2,8 +2,8 @@
 
 The load generator is another process. Closed loop: so many clients, each of which asks again as soon as it has its
 answer. Open loop: so many requests a second at their moments, however long answers take; the time counts from then.
-Each number stands beside that of the same server without its network, measured in turn. Peers, MLflow, BentoML and
-LitServe, are measured where --peer NAME=PYTHON names a Python that has them (docs/serving.md).
+Each number stands beside that of the same server without its network, measured in turn. Peers are measured where --peer
+NAME=PYTHON names a Python that has them: fastapi, mlflow, litserve, bentoml (serve_peers.py).
 """
 
 import argparse
@@ -27,6 +27,13 @@ import numpy as np
 CLIENTS, RATE = 32, 500
 FIRST_SECONDS = 1.0
 """Not counted."""
+PEERS = {
+    "fastapi": ("/predict", "/health", False),
+    "litserve": ("/predict", "/health", False),
+    "bentoml": ("/predict", "/readyz", True),
+    "mlflow": ("/invocations", "/ping", True),
+}
+"""What serve_peers.py starts: the path, that of the probe, and whether one input is sent as a list of one."""
 
 
 def main() -> None:
@@ -231,6 +238,8 @@ def compare(folder: Path, seconds: float, rounds: int, peers: dict[str, str]) ->
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         bodies = write_bodies(folder, Path(temporary))
+        many = Path(temporary, "many")
+        many.write_text(json.dumps({"inputs": [json.loads(bodies["JSON"][1].read_text())["inputs"]]}))
         servers = {
             "keras-pipeline": own_server(folder, port),
             "without a network": [sys.executable, __file__, str(folder), "--without-network"],
@@ -239,14 +248,33 @@ def compare(folder: Path, seconds: float, rounds: int, peers: dict[str, str]) ->
             for name, command in servers.items():
                 with started(command, port, PORT=str(port)):
                     for kind, (content, body) in bodies.items():
-                        for load_name, more in (("closed", {}), ("open", {"rate": RATE})):
-                            one = ask(port, "/predict", content, body, seconds, **more)
-                            found.setdefault((name, f"{kind}, {load_name}"), []).append(one)
+                        measure(found, name, kind, port, "/predict", content, body, seconds)
+            for name, python in peers.items():
+                path, ready, listed = PEERS[name]
+                command = [python, str(Path(__file__).with_name("serve_peers.py")), name, str(folder), str(port)]
+                with started(command, port, ready, PLACE=temporary):
+                    body = many if listed else bodies["JSON"][1]
+                    measure(found, name, "JSON", port, path, "application/json", body, seconds)
     print("| server | load | requests/s | p50 ms | p99 ms | other answers than 200 |\n|---|---|---|---|---|---|")
     for (name, load_name), ones in found.items():
         rate, p50, p99 = (float(np.median([one[key] for one in ones])) for key in ("rate", "p50", "p99"))
         others = sum(count for one in ones for status, count in one["statuses"].items() if status != "200")
         print(f"| {name} | {load_name} | {rate:,.0f} | {p50:.1f} | {p99:.1f} | {others} |")
+
+
+def measure(
+    found: dict[tuple[str, str], list[dict[str, Any]]],
+    name: str,
+    kind: str,
+    port: int,
+    path: str,
+    content: str,
+    body: Path,
+    seconds: float,
+) -> None:
+    """Both loads on a server that answers."""
+    for load_name, more in (("closed", {}), ("open", {"rate": RATE})):
+        found.setdefault((name, f"{kind}, {load_name}"), []).append(ask(port, path, content, body, seconds, **more))
 
 
 def memory(folder: Path, requests: int) -> None:

@@ -22,6 +22,7 @@ REFUSALS = {
     "413": "the body or the number of inputs is too large", "415": "another Content-Type, or a packed body",
     "421": "the Host header names another host", "422": "a value is not what it must be; its index is named",
     "431": "the head is too long", "500": "the service failed; the number of the error is named",
+    "507": "so many drawings are kept already",
     "503": "too many requests wait, or the service ends: try again after Retry-After",
 }  # fmt: skip
 SUMMARIES = {
