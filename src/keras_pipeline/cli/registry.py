@@ -130,7 +130,8 @@ def _name(chosen: argparse.Namespace, dataset: str, positive_class: object) -> s
     return versions.check_name(versions.usual_name(dataset, positive_class) if chosen.name is None else chosen.name)
 
 
-def _name_by_params(chosen: argparse.Namespace, values: "Params") -> str:
+def _name_by_params(chosen: argparse.Namespace) -> str:
+    values = _settings(chosen)
     return _name(chosen, values.fetch.dataset, values.normalize.positive_class)
 
 
@@ -215,9 +216,7 @@ def promote(chosen: argparse.Namespace) -> int:
 
     if chosen.force and not chosen.reason:
         raise ParamsError("--force: expected also --reason TEXT, which the journal keeps. Nothing was changed.")
-    values, location = _settings(chosen), _location()
-    experiment = values.tracking.experiment
-    name = _name_by_params(chosen, values)
+    experiment, location, name = _settings(chosen).tracking.experiment, _location(), _name_by_params(chosen)
     with connection.required_store(location):
         client = _connect(location, experiment)
         done = promotion.promote(
@@ -236,10 +235,9 @@ def rollback(chosen: argparse.Namespace) -> None:
     from keras_pipeline.registry import promotion
     from keras_pipeline.tracking.stores import connection
 
-    values, location = _settings(chosen), _location()
-    name = _name_by_params(chosen, values)
+    experiment, location, name = _settings(chosen).tracking.experiment, _location(), _name_by_params(chosen)
     with connection.required_store(location):
-        client = _connect(location, values.tracking.experiment)
+        client = _connect(location, experiment)
         done = promotion.rollback(client, location, name, chosen.reason or "")
     _tell(name, done)
 

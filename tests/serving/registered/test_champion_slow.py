@@ -40,3 +40,6 @@ def test_a_version_is_fetched_once_and_anew_where_its_copy_was_damaged(
     ):  # fmt: skip
         [problem] = Watched(address, cache).look()
         assert (problem["code"], said in problem["problem"]) == (2, True), problem
+    opened.client.set_model_version_tag("digits", number, "sha256.model", "0" * 64)
+    [problem] = Watched("models:/digits@champion", cache).look()
+    assert (problem["code"], "Expected: 000000000000…, which was registered" in problem["problem"]) == (7, True)

@@ -17,10 +17,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from keras_pipeline.core.errors import DataError, ParamsError, PipelineError, masked
+from keras_pipeline.core.errors import DataError, ModelFileError, ParamsError, PipelineError, masked
 from keras_pipeline.export.manifest import NAME, read_format, read_manifest
+
+if TYPE_CHECKING:
+    from keras_pipeline.registry.versions import Version
 
 LOOK_SECONDS = 1.0
 ADDRESS = re.compile(r"models:/([^/@]+)(?:/[1-9]\d{0,8}|@(?:champion|candidate))", re.ASCII)
@@ -109,7 +112,7 @@ class Watched:
             raise DataError(f"{name} version {version.number} has no run. Expected: one that `model register` made.")
         folder = self._cache / name / f"{version.number}-{version.run_id}"
         try:
-            _check(folder)
+            _check(folder, version)
         except PipelineError:  # not there yet, or damaged since
             shutil.rmtree(folder, ignore_errors=True)
             run = self._client.get_run(version.run_id)
@@ -119,7 +122,7 @@ class Watched:
                 made = Path(temporary, "export")
                 for file in read_manifest(made)["formats"].get("onnx", {"files": {}})["files"]:
                     lookup.download_artifact(self._client, run, f"export/{file}", Path(temporary))
-                _check(made)
+                _check(made, version)
                 made.replace(folder)
         return {"name": name, "version": str(version.number), "folder": str(folder)}
 
@@ -131,9 +134,17 @@ class Watched:
         return {"role": role, "problem": masked(words)[:1000], "code": code}
 
 
-def _check(folder: Path) -> None:
-    """Raise ModelFileError where the export is not whole."""
-    read_format(folder, read_manifest(folder), "onnx")
+def _check(folder: Path, version: "Version") -> None:
+    """Raise ModelFileError where the export is not whole, or of another network than the one that was registered."""
+    made = read_manifest(folder)
+    expected = version.tags.get("sha256.model", made["model_sha256"])  # none of a version that MLflow alone registered
+    if made["model_sha256"] != expected:
+        raise ModelFileError(
+            f"version {version.number}: its run keeps the export of the network {made['model_sha256'][:12]}…. "
+            f"Expected: {expected[:12]}…, which was registered. Where the run's files are, `dvc repro` and "
+            "`keras-pipeline track --again` send its own."
+        )
+    read_format(folder, made, "onnx")
 
 
 def _experiment() -> str:
