@@ -16,7 +16,7 @@ def draw_formats(rows: Sequence[Row], reference: Reference) -> Figure:
     """Each format's largest difference from the evaluated network, its score with its interval, its size, and the time
     that one input takes, median to 99th percentile; the first row is the network."""
     network, *formats = rows
-    figure = Figure(figsize=(13, 2.3 + 0.42 * len(formats)), layout="constrained")
+    figure = Figure(figsize=(13, 2.3 + 0.5 * len(formats)), layout="constrained")
     difference, score, size, latency = figure.subplots(1, 4, sharey=True)
     names = [row.name for row in formats]
     for place, row in enumerate(formats):
@@ -29,14 +29,14 @@ def draw_formats(rows: Sequence[Row], reference: Reference) -> Figure:
         below, above = max(0.0, found.score - found.low), max(0.0, found.high - found.score)
         score.errorbar(found.score, place, xerr=[[below], [above]], fmt="o", capsize=4, color=colour)
         _say(score, found.score, place, f"{found.score:.4f}")
-        size.barh(place, row.bytes / 1e6, 0.35, color=colour)
-        _say(size, 0, place, f"{row.bytes / 1e6:.3g} MB", ha="left")
+        size.barh(place, row.bytes / 1e6, 0.25, color=colour)
+        _say(size, 0, place, f" {row.bytes / 1e6:.3g} MB", ha="left")
         if row.answers:
             ends = [1e3 * row.answers.latency_median, 1e3 * row.answers.latency_p99]
             latency.plot(ends, [place, place], "-", color=GREEN, lw=3)
             latency.plot(ends[0], place, "o", color=GREEN)
             _say(latency, ends[0], place, f"{ends[0]:.3g} ms")
-    difference.axvline(reference.limit, ls="--", color=VERMILION, label="most that a float format may differ")
+    difference.axvline(reference.limit, ls="--", color=VERMILION, label="limit of float formats")
     score.axvline(network.agreement.score, ls="--", color=GREY, label="evaluated network")
     for axes in (difference, score):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), fontsize=8)
@@ -46,7 +46,8 @@ def draw_formats(rows: Sequence[Row], reference: Reference) -> Figure:
     difference.set(ylim=(len(names) - 0.4, -0.6), xlim=(LEAST_SHOWN / 3, None))
     score.set_xlabel(f"test {reference.score}, 95 % interval".replace("r2", "R²"))
     size.set_xlabel("size, MB")
-    latency.set(xscale="log", xlabel=f"one {reference.things}, one thread: median to p99, ms")
+    latency.set(xscale="log", xlabel=f"ms for one {reference.things}, median to p99")
+    latency.margins(x=0.25)
     for axes in (difference, score, size, latency):
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
