@@ -35,9 +35,9 @@ WHOLE = {
 Edit = Callable[[dict[str, Any]], object]
 
 
-def recorded(changes: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The record of a run of the quick params that this machine has just trained."""
-    run = record.begin_record(small.params(changes), Path(), STATISTICS, TRAINING)
+def recorded(changes: dict[str, Any] | None = None, normalized: Path = Path()) -> dict[str, Any]:
+    """The record of a run of the quick params that this machine has just trained, on the data of this folder."""
+    run = record.begin_record(small.params(changes), normalized, STATISTICS, TRAINING)
     run["git"] = {"commit": "c" * 40, "dirty": False}
     run["sha256"]["model"] = "4" * 64
     run["strategy"] = {

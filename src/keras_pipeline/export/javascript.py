@@ -50,17 +50,20 @@ def program() -> bytes:
 
 
 class _Arrays:
-    """All arrays one behind the other; of each, where it begins and how long it is."""
+    """All arrays one behind the other."""
 
     def __init__(self) -> None:
         self.parts: list[Array] = []
         self.length = 0
 
-    def add(self, array: Array) -> list[int]:
-        place = [self.length, array.size]
-        self.parts.append(array.reshape(-1))
-        self.length += array.size
-        return place
+    def add(self, **named: Array) -> dict[str, list[int]]:
+        """By their names, where each begins, and how long it is."""
+        places = {}
+        for name, array in named.items():
+            places[name] = [self.length, array.size]
+            self.parts.append(array.reshape(-1))
+            self.length += array.size
+        return places
 
 
 def _description(steps: Sequence[Step]) -> dict[str, Any]:
@@ -85,18 +88,20 @@ def _operation(step: Step, arrays: _Arrays) -> dict[str, Any]:
         case Unscale(offset, divisor):
             return {"kind": "unscale", "offset": offset, "divisor": divisor}
         case Dense(kernel, bias):
-            return {"kind": "dense", "rows": len(kernel), "kernel": arrays.add(kernel), "bias": arrays.add(bias)}
+            return {"kind": "dense", "rows": len(kernel), "arrays": arrays.add(kernel=kernel, bias=bias)}
         case Convolution(kernel, bias, strides, padding):
             window = {"size": len(kernel), "strides": strides, "padding": list(padding[:2])}
-            weights = {"kernel": arrays.add(kernel), "bias": arrays.add(bias)}
-            return {"kind": "convolution", **shapes, **window, "rows": kernel[..., 0].size, **weights}
+            placed = arrays.add(kernel=kernel, bias=bias)
+            return {"kind": "convolution", **shapes, **window, "rows": kernel[..., 0].size, "arrays": placed}
         case Pooling(average, size, strides, padding):
             window = {"size": size, "strides": strides, "padding": list(padding[:2])}
             return {"kind": "pooling", **shapes, **window, "average": average}
         case Affine(factor, shift):
-            return {"kind": "affine", "factor": arrays.add(factor), "shift": arrays.add(shift)}
-        case GlobalAverage():
-            return {"kind": "average", **shapes}
+            return {"kind": "affine", "arrays": arrays.add(factor=factor, shift=shift)}
+        case GlobalAverage():  # one window, as large as the input
+            height, width, channels = step.given
+            window = {"size": max(height, width), "strides": 1, "padding": [0, 0]}
+            return {"kind": "pooling", **shapes, "made": [1, 1, channels], **window, "average": True}
         case Activation("softmax"):
             return {"kind": "softmax"}
         case Activation(name):

@@ -52,8 +52,7 @@ class Answers:
 def ask_format(name: str, folder: Path, raw: Raw, outputs: int, multiplications: int) -> Answers:
     """The answers of a format in the folder of exports to these raw inputs, of `outputs` numbers each;
     `multiplications`: the work of one input. Raises MachineError where its runtime's process was ended."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parts = min(cores, math.ceil(len(raw) * multiplications / LONG_WORK), len(raw)) if name == "javascript" else 1
+    parts = min(_cores(), math.ceil(len(raw) * multiplications / LONG_WORK), len(raw)) if name == "javascript" else 1
     with tempfile.TemporaryDirectory() as exchange:
         given = Path(exchange) / "raw.npy"
         np.save(given, raw)
@@ -77,6 +76,10 @@ def ask_format(name: str, folder: Path, raw: Raw, outputs: int, multiplications:
     seconds = sum(float(part["seconds"]) for part in found)
     outputs_of_all = np.concatenate([part["outputs"] for part in found])
     return Answers(outputs_of_all, float(median), float(p99), seconds, int(found[0]["memory"]))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run(name: str, commands: list[list[str]]) -> None:
