@@ -33,6 +33,7 @@ def check_edge(exported: Path, header: Path) -> None:
             f"{exported / NAME}: got the formats {', '.join(manifest['formats']) or 'none'}. Expected: one of "
             f"{', '.join(FORMATS)}. Add it to export.formats in params.yaml, and run `dvc repro`."
         )
+    print(f"edge: {manifest['dataset']} {manifest['architecture']}, of the run {manifest['run'][:12]}")
     for name in names:
         [(path, content)] = read_format(exported, manifest, name).items()
         described = litert_files.describe(content)
