@@ -51,13 +51,20 @@ def test_the_page_and_its_network_are_written_and_other_files_stay(tmp_path: Pat
 
 def test_without_the_export_it_says_how_to_get_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exported_folder(tmp_path / "models" / "export", {"model.onnx": b"x"})
-    (tmp_path / "params.yaml").write_text("")
     arguments = ["page", str(tmp_path / "page"), "--models", str(tmp_path / "models")]
     assert main.main(arguments) == 7
     said = capsys.readouterr().err
     assert "Add it to export.formats in params.yaml" in said
     assert "dvc repro export" in said
     assert not (tmp_path / "page").exists()
+
+
+def test_a_file_in_the_way_is_named_and_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exported_folder(tmp_path / "models" / "export", NETWORK)
+    (tmp_path / "page").write_text("mine")
+    assert main.main(["page", str(tmp_path / "page"), "--models", str(tmp_path / "models")]) == 6
+    assert f"{tmp_path / 'page'}: File exists" in capsys.readouterr().err
+    assert (tmp_path / "page").read_text() == "mine"
 
 
 def test_a_network_that_is_not_the_exported_one_is_not_taken(tmp_path: Path) -> None:
