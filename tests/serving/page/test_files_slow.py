@@ -384,7 +384,7 @@ def test_the_real_service_answers_on_its_page_keeps_what_it_may_and_is_framed_by
 
 
 WRONG = [
-    (status(503, Retry_After="1", Content_Length="0"), "The service is busy"),
+    (status(503, Retry_After="60", Content_Length="0"), "The service is busy"),  # the button alone asks in time
     (whole(b"<html>"), "something else than this page expects"),
     (as_json({"predictions": [{"probabilities": [2.0] * 10}]}), "something else than this page expects"),
     (as_json({"predictions": []}), "something else than this page expects"),
