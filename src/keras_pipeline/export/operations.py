@@ -6,7 +6,7 @@ evaluated: of classes the outputs of the network, of a number the number in its 
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,12 +159,21 @@ def list_operations(model: Model, dataset: DatasetDescription, weights: Weights)
     if spec.target:
         steps.append(Step(Unscale(float(spec.target.offset), float(spec.target.divisor)), shape, shape))
     store.check_all_used()
-    return steps
+    return _folded(steps)
 
 
-def count_parameters(steps: Sequence[Step]) -> int:
-    """How many numbers the operations hold."""
-    return sum(value.size for step in steps for value in vars(step.operation).values() if isinstance(value, np.ndarray))
+def _folded(steps: Sequence[Step]) -> list[Step]:
+    """With each BatchNormalization right behind a Dense or a convolution put into its weights, in float64."""
+    found: list[Step] = []
+    for step in steps:
+        before, own = found[-1].operation if found else None, step.operation
+        if isinstance(own, Affine) and isinstance(before, Dense | Convolution):
+            kernel = (before.kernel.astype(np.float64) * own.factor).astype(np.float32)
+            bias = (before.bias.astype(np.float64) * own.factor + own.shift).astype(np.float32)
+            found[-1] = replace(found[-1], operation=replace(before, kernel=kernel, bias=bias))
+        else:
+            found.append(step)
+    return found
 
 
 def _scale(scaling: Scaling) -> Operation:

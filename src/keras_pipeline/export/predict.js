@@ -4,13 +4,11 @@ globalThis.loadNetwork = function (description) {
   const bytes = Uint8Array.from(atob(description.weights), (sign) => sign.charCodeAt(0));
   const numbers = new Float32Array(bytes.buffer);
   const { fround } = Math, elu = (x) => (x > 0 ? x : Math.expm1(x));
-  const softplus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
-  const sigmoid = (x) => 1 / (1 + Math.exp(-x));
+  const softplus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))), sigmoid = (x) => 1 / (1 + Math.exp(-x));
   const erfc = (x) => {  // Numerical Recipes, 6.2: to 1.2e-7 of itself
     const t = 1 / (1 + 0.5 * Math.abs(x)), polynomial = [0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807,
       -0.18628806, 0.09678418, 0.37409196, 1.00002368, -1.26551223].reduce((sum, term) => sum * t + term);
-    const value = t * Math.exp(polynomial - x * x);
-    return x < 0 ? 2 - value : value;
+    return x < 0 ? 2 - t * Math.exp(polynomial - x * x) : t * Math.exp(polynomial - x * x);
   };
   const functions = {
     relu: (x) => (x > 0 ? x : 0), leaky_relu: (x) => (x > 0 ? x : 0.2 * x), relu6: (x) => Math.min(Math.max(x, 0), 6),
@@ -24,7 +22,7 @@ globalThis.loadNetwork = function (description) {
   const rows = new Int32Array(longest), values = new Float64Array(longest);
   // outputs, one for each column of the kernel from place on, += the sum of count values times their rows
   const addRows = (count, kernel, columns, outputs, place) => {
-    for (const end of [rows, values]) end.fill(0, count, count + 3);
+    rows.fill(0, count, count + 3), values.fill(0, count, count + 3);
     for (let i = 0; i < count; i += 4) {  // four at once: a sum is read and written less often
       const a = values[i], b = values[i + 1], c = values[i + 2], d = values[i + 3];
       let p = rows[i] * columns, q = rows[i + 1] * columns, r = rows[i + 2] * columns, s = rows[i + 3] * columns;
@@ -41,9 +39,9 @@ globalThis.loadNetwork = function (description) {
     }
   };
   const operations = {  // scaled in float32, as the training did it
-    pixels: ({ offset: from, divisor: by }, input) =>
-      Float64Array.from(input, (x) => fround(fround(x - fround(from)) / fround(by))),
-    columns: (step, input) => Float64Array.from(input, (x, i) => fround((x - step.offset[i]) / step.divisor[i])),
+    pixels: (step, input) =>
+      new Float64Array(input).map((x) => fround(fround(x - fround(step.offset)) / fround(step.divisor))),
+    columns: (step, input) => new Float64Array(input).map((x, i) => fround((x - step.offset[i]) / step.divisor[i])),
     unscale: ({ offset, divisor }, input) => input.map((x) => x * divisor + offset),
     dense: ({ kernel, bias }, input) => {
       const outputs = Float64Array.from(bias);
@@ -72,27 +70,29 @@ globalThis.loadNetwork = function (description) {
       const outputs = new Float64Array(tall * wide * channels).fill(average ? 0 : -Infinity);
       windows(step, (place, top, left, y0, y1, x0, x1) => {
         const share = 1 / ((y1 - y0) * (x1 - x0));
-        for (let y = y0; y < y1; y++) {
-          for (let i = (y * width + x0) * channels, o = 0; i < (y * width + x1) * channels; i++, o++) {
-            const c = place + (o % channels);
-            outputs[c] = average ? outputs[c] + input[i] * share : Math.max(outputs[c], input[i]);
-          }
-        }
+        for (let y = y0; y < y1; y++)
+          for (let x = x0; x < x1; x++)
+            for (let c = 0, o = place, i = (y * width + x) * channels; c < channels; c++, o++, i++)
+              outputs[o] = average ? outputs[o] + input[i] * share : Math.max(outputs[o], input[i]);
       });
       return outputs;
     },
     affine: ({ factor, shift }, input) => input.map((x, i) => x * factor[i % factor.length] + shift[i % shift.length]),
-    activation: ({ name }, input) => input.map(functions[name]),
+    activation: ({ name }, input) => {
+      const f = functions[name];
+      for (let i = 0; i < input.length; i++) input[i] = f(input[i]);
+      return input;
+    },
     softmax: (step, input) => {
       const most = Math.max(...input), sum = input.reduce((all, x) => all + Math.exp(x - most), 0);
       return input.map((x) => Math.exp(x - most) / sum);
     },
   };
   const array = ([name, [start, length]]) => [name, numbers.subarray(start, start + length)];
-  const arrays = (step) => Object.fromEntries(Object.entries(step.arrays || {}).map(array));
-  const steps = description.operations.map((step) => ({ ...step, ...arrays(step) }));
+  const steps = description.operations.map((step) =>
+    ({ ...step, ...Object.fromEntries(Object.entries(step.arrays || {}).map(array)) }));
+  const { length } = description;
   const predict = (input) => {
-    const { length } = description;
     if (input.length !== length) throw new RangeError(`got ${input.length} values; expected ${length}`);
     return Float32Array.from(steps.reduce((value, step) => operations[step.kind](step, value), input));
   };
