@@ -17,6 +17,7 @@ import registered_runs
 from keras_pipeline.cli import main
 from keras_pipeline.registry import journal, versions
 from keras_pipeline.tracking import store
+from real_workspace import wait_until
 from registered_runs import NAME
 from tracking_fixtures import EXPERIMENT, MLFLOW_WARNINGS, Checkout
 
@@ -265,24 +266,25 @@ def test_versions_that_cannot_be_compared_are_promoted_for_a_reason_only(project
 
 
 def test_two_processes_that_promote_at_once_do_it_one_after_the_other(project: Checkout, capsys: Output) -> None:
+    """This one and another, which begin at the same moment."""
     for number in (1, 2, 3):
         good(capsys, "register", run(project, number))
     good(capsys, "promote", "1")
     program = (
         "import sys, time, pathlib; from keras_pipeline.cli import main; import mlflow\n"
-        "pathlib.Path(f'ready{sys.argv[1]}').touch()\n"
-        "while not (pathlib.Path('ready2').exists() and pathlib.Path('ready3').exists()): time.sleep(0.01)\n"
-        "sys.exit(main.main(['model', 'promote', sys.argv[1]]))\n"
+        "pathlib.Path('ready').touch()\n"
+        "while not pathlib.Path('go').exists(): time.sleep(0.001)\n"
+        "sys.exit(main.main(['model', 'promote', '2']))\n"
     )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, number], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"},
-        )
-        for number in ("2", "3")
-    ]  # fmt: skip
-    said = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    other = subprocess.Popen(
+        [sys.executable, "-c", program], env=inherited, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    wait_until(Path("ready").exists, 120, "the other process is there")
+    Path("go").touch()
+    good(capsys, "promote", "3")
+    said = other.communicate(timeout=120)[0]
+    assert other.returncode == 0, said
     entries = versions.require_model(client_of(project), NAME).journal
     moves = [(one["from"], one["to"]) for one in entries if one["alias"] == "champion"]
     assert moves in ([(None, 1), (1, 2), (2, 3)], [(None, 1), (1, 3), (3, 2)])
