@@ -82,6 +82,7 @@ def test_from_a_run_to_the_champion_and_back(project: Checkout, capsys: Output) 
     assert "refused:  digits version 2; the champion stays version 1\n" in said
     numbers = r"-\d+\.\d\d points \[-\d+\.\d\d, -\d+\.\d\d\], McNemar's p < 1e-6: larger than chance"
     assert re.search(f"because:  the new version is worse: {numbers}", said)
+    assert "way out:  keras-pipeline model promote 2 --force --reason TEXT; the journal keeps it\n" in said
     assert "exit 1 (certify or conformance: not as recorded; model promote: worse, refused)" in said
     assert aliases(project) == {"champion": 1, "candidate": 2}
     code, said = model(capsys, "promote", "--force")
@@ -188,7 +189,9 @@ def test_names_are_checked_before_anything_is_made(project: Checkout, capsys: Ou
     for name in ("latest", "v3", "a/b", ""):
         code, said = model(capsys, "register", first, "--name", name)
         assert (code, said.startswith("--name")) == (2, True)
+    client_of(project).create_registered_model("somebody's model")
     good(capsys, "register", first)
+    assert good(capsys, "list").startswith("digits: 1 version\n")
     code, said = model(capsys, "register", first, "--name", "Digits")
     assert code == 2
     assert "MLflow's registry has 'digits', and names are case-sensitive" in said

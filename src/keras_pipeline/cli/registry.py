@@ -226,7 +226,8 @@ def promote(chosen: argparse.Namespace) -> int:
     _tell(name, done)
     if not done.done:
         print(f"rule:     {promotion.NOT_WORSE}")
-        print("way out:  keras-pipeline model promote --force --reason TEXT, which the journal keeps")
+        of = "" if chosen.name is None else f" --name {name}"
+        print(f"way out:  keras-pipeline model promote {done.version}{of} --force --reason TEXT; the journal keeps it")
     return 0 if done.done else 1
 
 

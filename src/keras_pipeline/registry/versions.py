@@ -126,8 +126,9 @@ def require_model(client: "MlflowClient", name: str) -> RegisteredModel:
 
 
 def registered_names(client: "MlflowClient") -> list[str]:
-    """The names of all registered models, in order."""
-    return sorted(one.name for one in _pages(lambda token: client.search_registered_models(page_token=token)))
+    """The names of the registered models, in order, but for those that can be none of ours."""
+    found = [one.name for one in _pages(lambda token: client.search_registered_models(page_token=token))]
+    return sorted(name for name in found if NAME.fullmatch(name))
 
 
 def _pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
@@ -281,7 +282,7 @@ def _create_version(
         name, f"models:/{logged}", run_id, tags=tags, description=description, await_creation_for=0, model_id=logged
     )
     kept = client.get_model_version(name, made.version)
-    if kept.run_id != run_id or kept.status != "READY" or dict(kept.tags).items() < tags.items():
+    if kept.run_id != run_id or kept.status != "READY" or not tags.items() <= dict(kept.tags).items():
         client.delete_model_version(name, made.version)
         raise StoreError(
             f"MLflow at {location.shown} registered version {made.version} of '{name}' as {kept.status} from the run "
