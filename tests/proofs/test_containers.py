@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ from places import ROOT
 pytestmark = pytest.mark.proof
 NOBODY = 10001
 TOKEN = "a-token-of-the-proof"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    """Instead of /; gigabytes, which are not kept."""
+    yield tmp_path / "root"
+    shutil.rmtree(tmp_path)
 
 
 def build(dockerfile: str, root: Path, stage: int) -> None:
@@ -56,27 +64,27 @@ def _python(root: Path) -> Path:
     return root / "python" / own.relative_to(os.path.realpath(sys.base_prefix))
 
 
-def test_the_service_is_built_and_answers_a_user_who_may_write_nothing(tmp_path: Path) -> None:
+def test_the_service_is_built_and_answers_a_user_who_may_write_nothing(root: Path) -> None:
     """The steps of the service's image, done without an engine for containers, install its packages alone, without
     TensorFlow; a user who may write nothing serves a network from it, to who has the token."""
-    build("Dockerfile", tmp_path, 0)
-    served_network.write_network(tmp_path / "model")
-    subprocess.run(["chmod", "-R", "a+rX", tmp_path], check=True)
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):  # pytest's, which are for their owner alone
+    build("Dockerfile", root, 0)
+    served_network.write_network(root / "model")
+    subprocess.run(["chmod", "-R", "a+rX", root], check=True)
+    for folder in (root, *list(root.parents)[:3]):  # pytest's, which are for their owner alone
         folder.chmod(0o755)
-    installed = subprocess.run([tmp_path / "venv/bin/python", "-m", "pip", "list"], capture_output=True, text=True)
+    installed = subprocess.run([root / "venv/bin/python", "-m", "pip", "list"], capture_output=True, text=True)
     assert "onnxruntime" in installed.stdout
     assert "tensorflow" not in installed.stdout
     steps = {step.word: step for step in dockerfiles.read_steps(ROOT / "Dockerfile") if step.stage == 1}
-    words = [str(tmp_path / "model") if word == "/model" else word for word in
+    words = [str(root / "model") if word == "/model" else word for word in
              [*steps["ENTRYPOINT"].words, *steps["CMD"].words]]  # fmt: skip
     words[words.index("8000")] = "18734"
     environment = {
-        "PATH": f"{tmp_path}/venv/bin:/usr/bin:/bin", "HOME": "/nowhere", "PYTHONDONTWRITEBYTECODE": "1",
-        "KERAS_PIPELINE_SERVE_TOKEN": TOKEN, "LD_LIBRARY_PATH": str(tmp_path / "python" / "lib"),
+        "PATH": f"{root}/venv/bin:/usr/bin:/bin", "HOME": "/nowhere", "PYTHONDONTWRITEBYTECODE": "1",
+        "KERAS_PIPELINE_SERVE_TOKEN": TOKEN, "LD_LIBRARY_PATH": str(root / "python" / "lib"),
     }  # fmt: skip
     who = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.getuid() == 0 else {}
-    before = sorted(map(str, tmp_path.rglob("*")))
+    before = sorted(map(str, root.rglob("*")))
     service = subprocess.Popen(words, cwd="/", env=environment, stdout=subprocess.DEVNULL, **who)  # type: ignore[call-overload]
     try:
         deadline = time.monotonic() + 30
@@ -96,16 +104,16 @@ def test_the_service_is_built_and_answers_a_user_who_may_write_nothing(tmp_path:
     finally:
         service.terminate()
         assert service.wait(timeout=30) == 0
-    assert sorted(map(str, tmp_path.rglob("*"))) == before
+    assert sorted(map(str, root.rglob("*"))) == before
 
 
-def test_the_image_for_training_is_built_and_runs_this_code(tmp_path: Path) -> None:
+def test_the_image_for_training_is_built_and_runs_this_code(root: Path) -> None:
     """The steps of the image for training, done without an engine for containers, install all packages by their
     digests with pip, and run the code of the checkout."""
-    build("Dockerfile.training", tmp_path, 0)
-    program = tmp_path / "venv" / "bin" / "keras-pipeline"
+    build("Dockerfile.training", root, 0)
+    program = root / "venv" / "bin" / "keras-pipeline"
     done = subprocess.run([program, "params", "check"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "params.yaml" in done.stdout
     code = "import keras_pipeline, tensorflow; print(keras_pipeline.__file__)"
-    shown = subprocess.run([tmp_path / "venv/bin/python", "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == str(tmp_path / "build/src/keras_pipeline/__init__.py")
+    shown = subprocess.run([root / "venv/bin/python", "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == str(root / "build/src/keras_pipeline/__init__.py")
