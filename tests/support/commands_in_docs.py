@@ -78,9 +78,12 @@ def environment(home: Path) -> dict[str, str]:
 
 def check(page: Path, clone: Path, home: Path) -> bool:
     name, began = str(page.relative_to(ROOT)), time.monotonic()
+    variables = environment(home)
+    if page != ROOT / "README.md":  # which activates it itself, as its reader has done since
+        variables["PATH"] = f"{clone / '.venv' / 'bin'}{os.pathsep}{variables['PATH']}"
     with (home / "said.txt").open("w+", encoding="utf-8", errors="replace") as said:
         done = subprocess.run(
-            ["bash", "-c", script(page)], cwd=clone, env=environment(home), stdin=subprocess.DEVNULL, stdout=said,
+            ["bash", "-c", script(page)], cwd=clone, env=variables, stdin=subprocess.DEVNULL, stdout=said,
             stderr=said, check=False,
         )  # fmt: skip
         said.seek(0)
