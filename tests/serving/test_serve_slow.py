@@ -1,13 +1,17 @@
 """`keras-pipeline serve` as a user has it: what it needs to start, what it answers, how it ends."""
 
 import json
+import os
+import re
 import signal
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from places import ROOT
 from served import JSON, Served, ended, refused, serving
 from served_network import write_network
 
@@ -50,6 +54,36 @@ def test_it_ends_well(tmp_path: Path) -> None:
             code, seconds = ended(served, request)
         assert code == 0
         assert seconds < 2
+
+
+def test_the_packages_of_its_own_lock_are_enough(tmp_path: Path) -> None:
+    """All others are hidden from it; and what it imports takes it a second and a half of the processor at most."""
+    lock = (ROOT / "requirements-serve.lock").read_text()
+    enough = {one.replace("_", "-") for one in re.findall(r"(?m)^([a-z0-9_-]+)==", lock)} | {
+        "keras-pipeline",
+        "setuptools",
+    }
+    modules = {
+        module
+        for module, names in metadata.packages_distributions().items()
+        if not {name.lower().replace("_", "-") for name in names} & enough
+    }
+    assert {"tensorflow", "keras", "mlflow", "dvc", "pandas", "psutil", "filelock", "ruamel"} <= modules
+    with serving(write_network(tmp_path), HIDDEN_PACKAGES=" ".join(modules)) as served:
+        fields = Path(f"/proc/{served.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        assert (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") < 1.5
+        assert served.predict(bytes(784)).status == 200
+        assert served.predict(b"x", "image/png").status == 422
+        assert served.ask("/metrics").status == 200
+
+
+def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    network = write_network(tmp_path)
+    with serving(network) as served:
+        code, said = refused(network, port=str(served.port))
+    assert code == 6
+    assert f"--host 127.0.0.1 --port {served.port}: " in said
+    assert "Choose another one" in said
 
 
 def test_another_host_needs_a_token(tmp_path: Path) -> None:

@@ -115,10 +115,10 @@ def serving(*words: str | Path, folder: Path | None = None, **environment: str) 
             process.wait()
 
 
-def refused(*words: str | Path, folder: Path | None = None, **environment: str) -> tuple[int, str]:
+def refused(*words: str | Path, folder: Path | None = None, port: str = "0", **environment: str) -> tuple[int, str]:
     """The exit code and the messages of a service that does not start."""
     done = subprocess.run(
-        [PROGRAM, "serve", *words, "--port", "0"], capture_output=True, text=True, timeout=60, cwd=folder,
+        [PROGRAM, "serve", *words, "--port", port], capture_output=True, text=True, timeout=60, cwd=folder,
         env={**os.environ, **environment},
     )  # fmt: skip
     return done.returncode, done.stderr
