@@ -27,6 +27,8 @@ from keras_pipeline.serving.inputs.images import KINDS, MOST_BYTES, Decoder
 from keras_pipeline.serving.network import Models, Network, predictions
 
 RAW = "application/octet-stream"
+BROWSER = {b"origin", b"sec-fetch-site"}
+"""Headers by which a browser gives itself away."""
 Send = Callable[[Any], Awaitable[None]]
 TRACEBACKS = 20
 """So many are kept of one service."""
@@ -192,8 +194,8 @@ class Service:
 
     async def _infer(self, request: Request) -> Answer:
         network = self._named(request)
-        if request.headers.get(b"content-type") is not None or inference_protocol.HEADER not in request.headers:
-            require_kind(request.headers, (JSON, RAW))
+        if b"content-type" in request.headers or BROWSER & request.headers.keys():
+            require_kind(request.headers, (JSON, RAW))  # Triton's own client says nothing
         body = await self._bodies.read(request.headers, request.receive, numbers.most_bytes(network))
         asked = inference_protocol.InferenceRequest(network, body, request.headers)
         return asked.answer(await self._outputs(network, asked.raw))

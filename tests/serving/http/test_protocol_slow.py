@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
@@ -131,7 +132,8 @@ def test_a_head_that_is_none_or_too_long(service: Served, request_: bytes, code:
 
 
 def test_a_thousand_slow_connections_are_closed_and_cost_others_little(service: Served) -> None:
-    """Each sends nothing, or a part of a head or of a body; of the last one it is the second request."""
+    """Each sends nothing, or a part of a head or of a body; of the last one it is the second request. One more asks for
+    much and reads nothing."""
     whole = head(service, "Content-Length: 784") + b"\r\n" + PIXELS
     parts = [
         b"",
@@ -144,6 +146,11 @@ def test_a_thousand_slow_connections_are_closed_and_cost_others_little(service: 
         connections[-1].sendall(whole)
         assert status(connections[-1].recv(65536)) == 200
         began = time.monotonic()
+        idle = stack.enter_context(socket.socket())
+        idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        idle.connect(("127.0.0.1", service.port))
+        many = (head(service, first="GET /page.css HTTP/1.1") + b"\r\n") * 2000
+        threading.Thread(target=_send, args=(idle, many), daemon=True).start()
         for number, connection in enumerate(connections):
             connection.sendall(parts[number % len(parts)])
         times = []
@@ -158,6 +165,17 @@ def test_a_thousand_slow_connections_are_closed_and_cost_others_little(service: 
             assert status(answer) == 408, (number, answer)
             assert received(connection) == b""
         assert time.monotonic() - began < 11
+        time.sleep(max(0, began + 10 - time.monotonic()))
+        assert not idle_for_ever(service, idle)
+
+
+def idle_for_ever(service: Served, connection: socket.socket) -> bool:
+    """Whether the service still holds the other end of this connection."""
+    ours = f"{connection.getsockname()[1]:04X}"
+    lines = [line.split() for line in Path(f"/proc/{service.process.pid}/net/tcp").read_text().splitlines()[1:]]
+    return any(
+        one[1].endswith(f":{service.port:04X}") and one[2].endswith(f":{ours}") and one[3] == "01" for one in lines
+    )
 
 
 def test_a_client_that_leaves_is_told_to_nobody(service: Served) -> None:
