@@ -48,7 +48,7 @@ def told(text: str) -> set[str]:
     for command in re.findall(
         r"pip3? install((?: (?:-[\w-]+|'?\.(?:\[\w+\]')?|[A-Za-z][\w.=<>-]*)(?=[\s`;,\"')]|$))+)", text
     ):
-        words = command.split()
+        words = re.sub(r" -r \S+\.lock\b| \.$", "", command).split()  # a lock, and this project itself
         if "-e" in words:
             found |= set(re.findall(r"\[\w+\]", " ".join(words[words.index("-e") + 1 :][:1])))
         elif "--no-index" not in words:
@@ -125,7 +125,10 @@ def test_what_people_are_told_to_install_is_this_project_or_in_the_lock() -> Non
 
 
 def test_what_people_are_told_is_found() -> None:
-    text = "`pip install kerras==3.1`, or pip install -e '.[cuda]'; pip install a b; pip install -e . in an environment"
+    text = (
+        "`pip install kerras==3.1`, or pip install -e '.[cuda]'; pip install a b; pip install -e . in an environment; "
+    )
+    text += "pip install --require-hashes -r requirements-serve.lock; pip install --no-deps ."
     assert told(text) == {"kerras", "[cuda]", "a", "b"}
 
 
