@@ -3,9 +3,11 @@
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -188,6 +190,46 @@ def test_a_client_that_leaves_is_told_to_nobody(service: Served) -> None:
                 connection.sendall(content)
     time.sleep(0.3)
     assert len(service.told().splitlines()) == before
+
+
+def test_a_request_before_what_is_none_is_answered(service: Served) -> None:
+    whole = head(service, "Content-Length: 784") + b"\r\n" + PIXELS
+    answer = service.send(whole + b"\x16\x03\x01 no HTTP\r\n\r\n")
+    assert (status(answer), answer.count(b"HTTP/1.1 ")) == (200, 1)
+
+
+def test_requests_with_bytes_changed_cut_and_added_have_no_traceback(service: Served) -> None:
+    random = Random(0)
+    whole = [
+        head(service, "Content-Length: 784") + b"\r\n" + PIXELS,
+        head(service, "Content-Length: 20", kind="application/json") + b'\r\n{"inputs": [1, true]}',
+        head(service, "Transfer-Encoding: chunked") + b"\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n",
+        head(service, first="GET /model HTTP/1.1") + b"\r\n",
+        head(service, "Connection: close", first="HEAD / HTTP/1.1") + b"\r\n",
+    ]
+    added = [b"\r\n", b"\0", b"Content-Length: 5\r\n", b"\r\n\r\n", b"Expect: 100-continue\r\n", b"Upgrade: h2c\r\n"]
+    found = Counter[int]()
+    for _ in range(800):
+        content = bytearray(b"".join(random.choice(whole) for _ in range(random.randint(1, 3))))
+        for _ in range(random.randint(0, 5)):
+            at = random.randrange(max(1, len(content)))
+            match random.randrange(4):
+                case 0:
+                    content[at : at + 1] = random.randbytes(1)
+                case 1:
+                    del content[at : at + random.randint(1, 20)]
+                case 2:
+                    content[at:at] = random.choice(added)
+                case _:
+                    del content[at + 1 :]
+        with service.connect() as connection:
+            connection.settimeout(0.02)
+            with suppress(OSError):
+                connection.sendall(content)
+                found[status(connection.recv(65536))] += 1
+    assert {200, 400, 415, 421} <= set(found)
+    assert 500 not in found
+    assert "Traceback" not in service.told()
 
 
 def test_requests_one_behind_the_other_are_answered_in_order(service: Served) -> None:

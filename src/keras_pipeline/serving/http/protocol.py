@@ -65,7 +65,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """The answer to what is no HTTP; `on_header` may have refused it already, for another reason."""
-        if not self._refused:
+        if self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
+            self._refused, self.cycle.keep_alive = True, False  # the request before that is answered, and no more
+        elif not self._refused:
             self._refuse(Refused(400, "That is no HTTP/1.1. Expected: a request with one length and a path."))
 
     def on_message_begin(self) -> None:
@@ -169,6 +171,8 @@ class _Lingering:
 
     def write(self, data: bytes) -> None:
         """A head, which waits for what comes next, or a body."""
+        if self.is_closing():  # its client has left, or was told something else
+            return
         if data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
             self._head = data
         else:
@@ -188,8 +192,8 @@ class _Lingering:
         """Now, or in a moment."""
         if self.closing:
             return
-        self.closing = True
         self.flush()
+        self.closing = True
         if self._protocol.is_sending and not self._transport.is_closing():
             self._protocol.flow.resume_reading()
             self._transport.write_eof()
