@@ -34,10 +34,10 @@ def test_what_a_process_that_stands_by_does_leaves_the_same_bytes(tmp_path: Path
 
     try:
         first = both(1)
-        assert imports(first[0]) == ["train", "evaluate", "track"]
+        assert imports(first[0]) == ["train", "evaluate", "export", "track"]
         assert imports(first[1]) == ["train"]
         second = both(2)
-        assert imports(second[0]) == ["train", "evaluate", "track"]
+        assert imports(second[0]) == ["train", "evaluate", "export", "track"]
         assert imports(second[1]) == []
         ours = [(run.status, run.epochs, run.metrics.keys()) for run in alone.runs()]
         assert ours == [(run.status, run.epochs, run.metrics.keys()) for run in served.runs()]

@@ -10,19 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-import made_networks
 import small
 import small_tasks
+from evaluated_project import Project
+from exported import ask_formats_here
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError, ModelFileError
-from keras_pipeline.data.splits import read_split
-from keras_pipeline.data.statistics import describe_dataset, read_statistics
+from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.data.task_spec import task_spec_from
 from keras_pipeline.evaluation.predictions import Predictions, read_predictions, write_predictions
-from keras_pipeline.export import manifest, runtimes
+from keras_pipeline.export import manifest
 from keras_pipeline.records import record
-from keras_pipeline.stages.export import export_network
-from recorded_run import recorded
 
 TASKS: dict[str, dict[str, Any]] = {
     "classes": {"normalize.scaling": "standard"},
@@ -32,48 +30,9 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-class Project:
-    """A folder with data, a network that nobody has trained, its record, and its answers to the test split."""
-
-    def __init__(self, root: Path, changes: dict[str, Any]) -> None:
-        self.root, self.params = root, small.params({"train.precision": "float32", **changes})
-        self.normalized, self.models, self.reports = (root / name for name in ("normalized", "models", "reports"))
-        small_tasks.normalized_task(root, changes)
-        statistics = read_statistics(self.normalized)
-        weights = made_networks.draw_weights(made_networks.all_layers(self.params, statistics), statistics["shape"])
-        made_networks.write_keras(self.models / "model.keras", weights)
-        run = recorded(changes, self.normalized)
-        run["dataset"] = describe_dataset(statistics)
-        run["sha256"]["model"] = files.file_sha256(self.models / "model.keras")
-        record.write_record(self.models / "run.json", run)
-        test = read_split(self.normalized, "test", statistics)
-        outputs = made_networks.answers(self.params, {**statistics, "target": None}, weights, test.inputs)
-        model = run["sha256"]["model"]
-        self.reports.mkdir()
-        self.answers = Predictions(outputs.astype(np.float32), test.targets, 1.0, None, model)
-        write_predictions(self.reports / "predictions.npz", self.answers)
-
-    def export(self) -> manifest.Manifest:
-        export_network(self.params, self.normalized, self.models, self.reports)
-        return manifest.read_manifest(self.models / "export")
-
-    def left(self) -> list[str]:
-        """What there is of exports."""
-        found = [*self.models.rglob("*"), *self.reports.rglob("*")]
-        names = [str(path.relative_to(self.root)) for path in found if path.is_file()]
-        return sorted(name for name in names if "export" in name)
-
-
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The formats are asked here, which takes a second less each."""
-
-    def ask(name: str, folder: Path, raw: Any, outputs: int, multiplications: int) -> runtimes.Answers:
-        found = runtimes.measure(name, folder, raw)
-        return runtimes.Answers(found["outputs"], *found["latency"], found["seconds"], found["memory"])
-
-    monkeypatch.setattr(runtimes, "ask_format", ask)
-    monkeypatch.setattr(runtimes, "SINGLE", 20)
+    ask_formats_here(monkeypatch)
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -148,7 +107,7 @@ def test_a_format_that_does_not_agree_leaves_no_package(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"export: onnx: got 1 of 360 labels flipped, .*; test image 17: '"):
         project.export()
     assert project.left() == []
-    write_predictions(project.reports / "predictions.npz", project.answers)
+    project.write_answers()
     assert project.export()["formats"]
 
 

@@ -98,7 +98,7 @@ def check_repro_restores(workspace: Workspace, finished: Workspace) -> None:
 def test_a_first_repro_runs_every_stage_and_writes_what_each_promises(first_repro: tuple[Workspace, str]) -> None:
     workspace, output = first_repro
     folder = workspace.folder
-    assert stages_run(output) == ["fetch", "normalize", "train", "evaluate", "track"]
+    assert stages_run(output) == ["fetch", "normalize", "train", "evaluate", "export", "track"]
     assert "ERROR" not in output
     assert "WARNING" not in output
 
@@ -129,6 +129,9 @@ def test_a_first_repro_runs_every_stage_and_writes_what_each_promises(first_repr
     assert scores["test/accuracy"] == (outputs.argmax(axis=1) == labels).mean()
     assert all((folder / "reports" / name).is_file() for name in REPORTS)
     assert {path.name for path in (folder / "reports/figures").iterdir()} == FIGURES
+    exported = workspace.json("models/export/export.json")
+    assert (exported["run"], exported["model_sha256"]) == (record["key"], record["sha256"]["model"])
+    assert workspace.json("reports/export.json")["export/onnx/labels_flipped"] == 0
 
 
 def test_a_first_repro_leaves_one_finished_run_that_mirrors_the_files(finished: Workspace) -> None:
@@ -143,11 +146,14 @@ def test_a_first_repro_leaves_one_finished_run_that_mirrors_the_files(finished: 
     assert run.tags["evaluate.calibration_bins"] == "15"
     assert {name: run.epochs[name] for name in CURVES} == {name: [1, 2] for name in CURVES}
     assert run.metrics.items() >= finished.json("reports/metrics.json").items()
+    assert run.metrics.items() >= finished.json("reports/export.json").items()
+    assert run.metrics.items() >= finished.json("reports/export/times.json").items()
     [model] = run.models
     assert (model / "MLmodel").is_file()
     kept = {str(path.relative_to(run.artifacts)) for path in run.artifacts.rglob("*")}
     assert kept >= {"params.yaml", "run.json", "environment.txt", *(f"reports/{name}" for name in REPORTS)}
     assert kept >= {f"reports/figures/{name}" for name in FIGURES}
+    assert kept >= {"export/export.json", "export/model.onnx", "export/javascript/network.js", "reports/export.json"}
 
 
 def test_a_second_repro_only_looks(finished: Workspace) -> None:
@@ -218,7 +224,12 @@ def test_an_experiment_is_a_run_of_its_name_and_going_back_restores_the_first(
     workspace: Workspace, finished: Workspace
 ) -> None:
     [first] = finished.runs()
-    assert stages_run(workspace.good("dvc exp run -S model.dropout=0.5 -n wet")) == ["train", "evaluate", "track"]
+    assert stages_run(workspace.good("dvc exp run -S model.dropout=0.5 -n wet")) == [
+        "train",
+        "evaluate",
+        "export",
+        "track",
+    ]
     old, wet = workspace.runs()
     assert (wet.name.rpartition(" · ")[2], wet.status, wet.tags["dvc.exps"]) == ("digits mlp wet", "FINISHED", "wet")
     assert (wet.params["model.dropout"], len(wet.models)) == ("0.5", 1)
@@ -332,7 +343,7 @@ def test_a_store_that_a_kill_left_half_made_is_told_by_the_doctor_and_replaced(
 def test_a_store_that_is_down_costs_a_warning_and_gets_everything_later(workspace: Workspace, closed_port: str) -> None:
     workspace.replace("learning_rate: 0.01\n", "learning_rate: 2e-3\n")
     output = workspace.good("dvc repro", timeout=120, MLFLOW_TRACKING_URI=closed_port)
-    assert stages_run(output) == ["train", "evaluate", "track"]
+    assert stages_run(output) == ["train", "evaluate", "export", "track"]
     warnings = [line for line in output.splitlines() if "is not available" in line]
     assert [line.split(":")[0] for line in warnings] == ["tracking", "track"]
     assert "Traceback" not in output
@@ -450,7 +461,7 @@ def test_make_run_without_the_dataset_uses_the_digits_and_says_so(
     # READY: this environment is used instead of one that make would build.
     output = clone.good("make run READY=.ready", PIP_NO_INDEX="1", **offline)
     assert "This run uses the 1,797 digits inside scikit-learn instead" in output
-    assert stages_run(output) == ["fetch", "normalize", "train", "evaluate", "track"]
+    assert stages_run(output) == ["fetch", "normalize", "train", "evaluate", "export", "track"]
     assert "state:    up to date" in output
     [run] = clone.runs()
     assert (run.tags["dataset"], run.params["fetch.dataset"]) == ("digits", "digits")

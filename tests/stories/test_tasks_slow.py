@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import small
+from exported import ask_formats_here
 from keras_pipeline.cli.overviews import status
 from keras_pipeline.config.params import Params
 from keras_pipeline.core import json_files
@@ -18,8 +19,9 @@ from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.debugging import modes
+from keras_pipeline.export import manifest
 from keras_pipeline.records.observer import Observer
-from keras_pipeline.stages import evaluate, fetch, normalize, track, train
+from keras_pipeline.stages import evaluate, export, fetch, normalize, track, train
 from places import SUPPORT
 from small_tasks import CHANGES
 from tracking_fixtures import MLFLOW_WARNINGS
@@ -179,14 +181,29 @@ def test_the_same_params_give_the_same_bytes(trained: Trained, tmp_path: Path) -
         assert (trained.folder / "models" / name).read_bytes() == (tmp_path / "models" / name).read_bytes()
 
 
+def test_each_is_exported_in_every_format_that_it_can_have(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask_formats_here(monkeypatch)
+    formats = [name for name in manifest.PATHS if trained.name == "binary" or name != "litert_int8"]
+    chosen = small.params({**CHANGES[trained.name], "export.formats": formats, "export.accuracy_loss": 2.0})
+    shutil.copytree(trained.folder / "models", tmp_path / "models")
+    shutil.copytree(trained.folder / "reports", tmp_path / "reports")
+    export.export_network(chosen, trained.folder / "data/normalized", tmp_path / "models", tmp_path / "reports")
+    assert list(manifest.read_manifest(tmp_path / "models" / "export")["formats"]) == formats
+
+
 @pytest.mark.parametrize(
     "other",
     [
         pytest.param({"train.fused": False}, id="step by step"),
         pytest.param({"train.backend": "jax"}, id="jax", marks=pytest.mark.needs_jax),
+        pytest.param({"train.backend": "torch"}, id="torch", marks=pytest.mark.needs_torch),
     ],
 )
-def test_other_ways_to_compute_give_the_same_network(trained: Trained, tmp_path: Path, other: dict[str, Any]) -> None:
+def test_other_ways_to_compute_give_the_same_network(
+    trained: Trained, tmp_path: Path, other: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = small.params({**CHANGES[trained.name], **other})
     if "train.backend" in other:
         code = (
@@ -201,6 +218,9 @@ def test_other_ways_to_compute_give_the_same_network(trained: Trained, tmp_path:
         train.train_network(chosen, trained.folder / "data/normalized", tmp_path, Observer(), tmp_path / "checkpoints")
     before, after = (_history(folder) for folder in (trained.folder / "models", tmp_path))
     np.testing.assert_allclose(after[:2], before[:2], rtol=2e-3)  # later rounding grows
+    ask_formats_here(monkeypatch)
+    evaluate.evaluate_network(chosen, trained.folder / "data/normalized", tmp_path, tmp_path / "reports")
+    export.export_network(chosen, trained.folder / "data/normalized", tmp_path, tmp_path / "reports")
 
 
 def _in_a_process(code: str) -> None:

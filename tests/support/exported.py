@@ -4,7 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from keras_pipeline.export import manifest
+import pytest
+
+from keras_pipeline.export import manifest, runtimes
 
 CLASSES: dict[str, Any] = {
     "format": 1,
@@ -50,3 +52,14 @@ def exported_folder(folder: Path, contents: dict[str, bytes], described: dict[st
     whole: Any = {**described, "formats": formats}
     manifest.write_manifest(folder, whole)
     return folder
+
+
+def ask_formats_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stage export asks its formats in this process, which takes a second less each."""
+
+    def ask(name: str, folder: Path, raw: Any, outputs: int, multiplications: int) -> runtimes.Answers:
+        found = runtimes.measure(name, folder, raw)
+        return runtimes.Answers(found["outputs"], *found["latency"], found["seconds"], found["memory"])
+
+    monkeypatch.setattr(runtimes, "ask_format", ask)
+    monkeypatch.setattr(runtimes, "SINGLE", 20)

@@ -44,6 +44,8 @@ def show_status(params: Params, normalized: Path, models: Path, reports: Path) -
         print("state:    unknown while DVC refuses this folder", flush=True)
         raise DataError("\n".join(faults))
     reasons = find_stale(params, normalized, models, record) + find_other_reports(reports, models, record)
+    reasons += find_other_exports(models)
+    reasons += find_other_exports(models)
     print(f"state:    {terminal.worse('stale') + ', run `dvc repro`:' if reasons else terminal.better('up to date')}")
     for reason in reasons:
         print(f"          {reason}")
@@ -80,10 +82,17 @@ def find_other_reports(reports: Path, models: Path, record: RunRecord) -> list[s
     except DataError as fault:
         return [f"reports: {fault}"]
     here = files.file_sha256(model)
-    try:
-        check_exports(models / "export", here)
-    except ModelFileError as fault:
-        return [f"exports: {fault}"]
     if of in (None, here):
         return []
     return [f"reports: they are of the network {str(of)[:12]}…, and {model} is {here[:12]}…"]
+
+
+def find_other_exports(models: Path) -> list[str]:
+    """A line where the exports are of another network than the one here; empty where they are of it, or neither is
+    there."""
+    try:
+        if (models / "model.keras").is_file():
+            check_exports(models / "export", files.file_sha256(models / "model.keras"))
+    except ModelFileError as fault:
+        return [f"exports: {fault}"]
+    return []
