@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
 
 from keras_pipeline.serving.http.answers import Refused
 from keras_pipeline.serving.inputs import numbers
@@ -175,5 +176,44 @@ def test_pixels_that_were_scaled_are_noticed(pixels: Network, table: Network) ->
 
 def test_a_body_has_room_for_one_input(tmp_path: Path, pixels: Network) -> None:
     assert numbers.most_bytes(pixels) == 2**20
-    large = {"kind": "images", "height": 1000, "width": 1000, "channels": 1}
-    assert numbers.most_bytes(load_network(write_network(tmp_path, SMALL, input=large))) == 8_000_000
+    large = {"kind": "images", "height": 400, "width": 400, "channels": 1}
+    assert numbers.most_bytes(load_network(write_network(tmp_path, SMALL, input=large))) == 1_280_000
+
+
+VALUES = strategies.recursive(
+    strategies.none()
+    | strategies.booleans()
+    | strategies.integers()
+    | strategies.floats()
+    | strategies.text(max_size=3),
+    lambda inner: (
+        strategies.lists(inner, max_size=4) | strategies.dictionaries(strategies.text(max_size=2), inner, max_size=2)
+    ),
+    max_leaves=12,
+)
+ROWS = strategies.lists(strategies.lists(strategies.integers(-1, 256) | VALUES, min_size=2, max_size=4), max_size=3)
+
+
+@given(
+    value=VALUES | ROWS | strategies.lists(ROWS, max_size=3),
+    cut=strategies.integers(0, 40),
+    table_=strategies.booleans(),
+)
+@settings(max_examples=120, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
+def test_any_json_is_inputs_or_refused(pixels: Network, table: Network, value: Any, cut: int, table_: bool) -> None:
+    network = table if table_ else pixels
+    body = json.dumps({"inputs": value}).encode()
+    for content in (body, body[: len(body) - cut]):
+        given_ = tried(network, content)
+        if isinstance(given_, Refused):
+            assert given_.status in (400, 422)
+        else:
+            assert given_
+            assert len(given_) % network.size == 0
+
+
+def tried(network: Network, content: bytes) -> bytes | Refused:
+    try:
+        return numbers.json_inputs(network, content)
+    except Refused as refused:
+        return refused

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import tracking_fixtures
+from keras_pipeline.core import files
+from keras_pipeline.serving.registered.champion import Watched
 from keras_pipeline.tracking import store
 from registered_exports import Registry
 from served import Served, serving
@@ -121,3 +123,32 @@ def test_what_is_broken_changes_nothing_and_is_said(
     good = registry.register()
     until(lambda: version(service) == good)
     assert service.ask("/model").content["problem"] is None
+
+
+def test_a_version_is_fetched_once_and_anew_where_its_copy_was_damaged(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the process beside the service, done here within this one."""
+    monkeypatch.chdir(registry.root)
+    number, cache = registry.register(), tmp_path / "cache"
+    watched = Watched("models:/digits@champion", cache)
+    [line] = watched.look()
+    network = Path(line["folder"], "model.onnx")
+    assert {**line, "folder": ""} == {"role": "champion", "name": "digits", "version": number, "folder": ""}
+    assert network.is_relative_to(cache)
+    assert list(watched.look()) == []
+    digest = files.file_sha256(network)
+    fetched = network.stat().st_ino
+    assert list(Watched("models:/digits@champion", cache).look()) == [line]
+    assert network.stat().st_ino == fetched
+    network.write_bytes(b"harmed")
+    assert list(Watched(f"models:/digits/{number}", cache).look()) == [line]
+    assert files.file_sha256(network) == digest
+    for address, said in (
+        ("models:/digit@champion", "Did you mean 'digits'?"), ("models:/digits/999", "has no version 999"),
+    ):  # fmt: skip
+        [problem] = Watched(address, cache).look()
+        assert (problem["code"], said in problem["problem"]) == (2, True), problem
+    registry.client.set_model_version_tag("digits", number, "sha256.model", "0" * 64)
+    [problem] = Watched("models:/digits@champion", cache).look()
+    assert (problem["code"], "Expected: 000000000000…, which was registered" in problem["problem"]) == (7, True)
