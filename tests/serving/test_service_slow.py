@@ -256,7 +256,10 @@ def test_a_signal_to_end_loses_nothing_that_was_accepted(tmp_path_factory: pytes
             client.start()
         assert begun.wait(10)
         threading.Event().wait(0.5)
-        code, seconds = ended(served)
+        with served.connect() as half:  # is waited for, and not for ever
+            half.sendall(f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n".encode())
+            half.sendall(f"Content-Type: {RAW}\r\nContent-Length: 784\r\n\r\n".encode() + bytes(10))
+            code, seconds = ended(served)
         for client in clients:
             client.join(20)
     assert (code, seconds < 5) == (0, True)

@@ -22,7 +22,7 @@ OWN_FILES = 64
 MOST_CONNECTIONS = 4096
 STILL_TAKEN_SECONDS = 0.2
 """For so long new requests are taken after the service was asked to end: they were on their way."""
-GRACE_SECONDS = 4
+GRACE_SECONDS = 3
 """Within so long an accepted request is answered then."""
 
 
