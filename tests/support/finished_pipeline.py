@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import small
+from exported import CLASSES, exported_folder
 from keras_pipeline.core import files
 from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.records import record
@@ -63,6 +64,8 @@ def by_hand(root: Path) -> None:
     lines = [",".join(str(row[name]) for name in ("epoch", *_COLUMNS)) for row in history]
     files.write_atomically(models / "history.csv", "\n".join([",".join(("epoch", *_COLUMNS)), *lines, ""]).encode())
     _write_reports(reports, np.load(normalized / "test_labels.npy"))
+    described = {"run": run["key"], "model_sha256": run["sha256"]["model"], "dataset": "digits"}
+    exported_folder(models / "export", {"model.onnx": b"no network"}, {**CLASSES, **described})
 
 
 _COLUMNS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate")
@@ -96,7 +99,7 @@ def _write_reports(reports: Path, labels: Any) -> None:
 def by_its_stages(root: Path) -> None:
     """All of it, by processes of the command line."""
     with_data(root)
-    for stage in ("train", "evaluate", "track"):
+    for stage in ("train", "evaluate", "export", "track"):
         run = subprocess.run(
             [PROGRAM, stage],
             cwd=root,

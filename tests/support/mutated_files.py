@@ -49,6 +49,7 @@ VERBS: dict[str, list[list[str]]] = {
     "models/run.json": [["status"], ["evaluate"], ["track"], COMPARED, ["certify", "--quick"]],
     "models/history.csv": [["evaluate"], ["certify", "--quick"]],
     "models/model.keras": [["evaluate"], ["track"], ["status"], ["certify", "--quick"]],
+    "models/export/export.json": [["status"], ["track"]],
     "reports/metrics.json": [["status"], ["track"], COMPARED],
     "reports/predictions.npz": [["track"], COMPARED, ["status"]],
     "data/normalized/train_images.npy": [["train"], ["debug", "one-batch"]],
