@@ -17,7 +17,7 @@ def draw_formats(rows: Sequence[Row], reference: Reference) -> Figure:
     that one input takes, median to 99th percentile; the first row is the network."""
     network, *formats = rows
     figure = Figure(figsize=(13, 2.3 + 0.5 * len(formats)), layout="constrained")
-    difference, score, size, latency = figure.subplots(1, 4, sharey=True)
+    difference, score, size, latency = figure.subplots(1, 4, sharey=True, width_ratios=[1.3, 1, 1, 1])
     names = [row.name for row in formats]
     for place, row in enumerate(formats):
         found = row.agreement
@@ -25,7 +25,7 @@ def draw_formats(rows: Sequence[Row], reference: Reference) -> Figure:
         colour = ORANGE if row.name in QUANTIZED else BLUE
         difference.plot(shown, place, "o", color=colour)
         flipped = f", {len(found.flipped)} labels flipped" if reference.class_names else ""
-        _say(difference, shown, place, f"{found.largest_difference:.1e}{flipped}")
+        _say(difference, LEAST_SHOWN / 2, place, f"{found.largest_difference:.1e}{flipped}", ha="left")
         below, above = max(0.0, found.score - found.low), max(0.0, found.high - found.score)
         score.errorbar(found.score, place, xerr=[[below], [above]], fmt="o", capsize=4, color=colour)
         _say(score, found.score, place, f"{found.score:.4f}")
@@ -35,11 +35,10 @@ def draw_formats(rows: Sequence[Row], reference: Reference) -> Figure:
             ends = [1e3 * row.answers.latency_median, 1e3 * row.answers.latency_p99]
             latency.plot(ends, [place, place], "-", color=GREEN, lw=3)
             latency.plot(ends[0], place, "o", color=GREEN)
-            _say(latency, ends[0], place, f"{ends[0]:.3g} ms")
+            _say(latency, ends[0], place, f"{ends[0]:.3g} ms", ha="left")
     difference.axvline(reference.limit, ls="--", color=VERMILION, label="limit of float formats")
     score.axvline(network.agreement.score, ls="--", color=GREY, label="evaluated network")
-    for axes in (difference, score):
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2)
     unit = "" if reference.class_names else ", in units of the target"
     difference.set(xscale="log", xlabel=f"largest difference of outputs{unit}", yticks=range(len(names)))
     difference.set_yticklabels(names, parse_math=False)
