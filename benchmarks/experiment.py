@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-STAGES = ("train", "evaluate", "track")
+STAGES = ("train", "evaluate", "export", "track")
 OFF = {"KERAS_PIPELINE_STANDBY": "off"}
 
 
