@@ -58,15 +58,15 @@ def export_network(params: Params, normalized: Path, models: Path, reports: Path
     ModelFileError where a file is missing or damaged, or the network, its answers and the data are not of one run.
     """
     with files.lock_folder(models), files.lock_folder(reports):
-        for folder in (models / "export", reports / "export"):
-            shutil.rmtree(folder, ignore_errors=True)
-        (reports / "export.json").unlink(missing_ok=True)
         statistics = read_statistics(normalized)
         check_dataset(statistics["dataset"], statistics["shape"], str(normalized))
         record = read_record(models / "run.json")
         check_model(record, models / "model.keras")
         described = _describe(params, statistics, record["key"], files.file_sha256(models / "model.keras"))
         evaluated, test = _evaluated(params, statistics, normalized, reports, described["model_sha256"])
+        for folder in (models / "export", reports / "export"):
+            shutil.rmtree(folder, ignore_errors=True)
+        (reports / "export.json").unlink(missing_ok=True)
         with _package(models / "export") as folder:
             network = models / "model.keras"
             rows = _export(params, statistics, normalized, network, folder, described, evaluated, test)
