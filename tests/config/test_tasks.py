@@ -103,6 +103,10 @@ NUMBER = "the prediction of a number"
         ({**BINARY, "normalize.positive_class": 10}, [
             "normalize.positive_class: 10 is no class of the dataset 'digits', which has 10, 0 … 9. "
             "Use 9 at most, or none."]),
+        ({**LINE, "export.formats": ["onnx", "litert_int8"]}, [
+            "export.formats[1]: 'litert_int8' has one scale of 256 steps for all columns of a table, and the dataset "
+            "'line' is one. Use litert_dynamic_int8."]),
+        ({"export.formats": ["onnx", "onnx"]}, ["export.formats: 'onnx' stands there twice. Expected: each once."]),
         ({"normalize.positive_class": 256}, [
             "normalize.positive_class: 256 is not accepted. Expected: a whole number, 0 <= value <= 255 or none."]),
     ],
