@@ -123,6 +123,7 @@ def test_tuned_values_are_runs_of_the_same_variant(load: Any) -> None:
         ("train.epochs: 2", "train.epoch: 2", "asked.yaml:5:3: train.epoch: this key is not known here."),
         ("train.epochs: 2", "trian.epochs: 2", "asked.yaml:5:3: trian: this key is not known here."),
         ("train.epochs: 2", "seed: 2", "asked.yaml:5:9: fixed.seed: does not belong here. Use the study's own key"),
+        ("train.epochs: 2", "export.accuracy_loss: 1", "asked.yaml:5:25: fixed.'export.accuracy_loss': does not"),
         ("train.epochs: 2", "tracking.experiment: a", "asked.yaml:5:24: fixed.'tracking.experiment': does not belong"),
         ("activation: tanh", "activation: tahn", "asked.yaml:8:28: model.activation: 'tahn' is not known. Allowed: "),
         ("activation: tanh", "output_activation: sigmoid", "asked.yaml:8:35: model.output_activation: 'sigmoid' gives"),

@@ -35,7 +35,7 @@ def _with_value(block: Mapping[str, Any], key: Key, value: Any) -> dict[str, Any
     return {**block, first: _with_value(block.get(first, {}), tuple(rest), value) if rest else value}
 
 
-BESIDE_THE_RESULT = ("tracking.",)
+BESIDE_THE_RESULT = ("export.", "tracking.")
 Values = dict[str, Any]
 """Values by the dotted keys of params.yaml."""
 

@@ -22,6 +22,7 @@ from keras_pipeline.strict_yaml.nodes import Node
 MOST_TRIALS = 2000
 VARIES_BY_ITSELF = {
     "seed": "the search's own keys `seed` and `seeds`",
+    "export": "params.yaml and `dvc repro`; a search exports no network",
     "tracking": "params.yaml; the search names its experiment",
 }
 BASELINE = "params.yaml"

@@ -22,7 +22,11 @@ from keras_pipeline.strict_yaml.faults import Block, KeyedError
 from keras_pipeline.strict_yaml.nodes import Node
 
 MOST_RUNS = 2000
-VARIES_BY_ITSELF = {"seed": "the study's own key `seeds`", "tracking": "params.yaml; the study names its experiment"}
+VARIES_BY_ITSELF = {
+    "seed": "the study's own key `seeds`",
+    "export": "params.yaml and `dvc repro`; a study exports no network",
+    "tracking": "params.yaml; the study names its experiment",
+}
 VariantName = Annotated[
     str,
     Field(

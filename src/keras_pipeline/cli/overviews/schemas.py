@@ -114,8 +114,8 @@ def _values(found: Rules) -> Iterator[tuple[str, Rules]]:
         yield key, {"$ref": f"#/$defs/Values/properties/{key}"}
 
 
-OF_THE_STUDY = ("seed", "tracking")
-"""Blocks of params.yaml that a study or search has keys of its own for."""
+NOT_OF_A_STUDY = ("seed", "export", "tracking")
+"""Blocks of params.yaml that a study or search has keys of its own for, or no use."""
 
 
 def _dotted(rules: Rules, definitions: Rules, prefix: str = "") -> Iterator[tuple[str, Rules]]:
@@ -123,7 +123,7 @@ def _dotted(rules: Rules, definitions: Rules, prefix: str = "") -> Iterator[tupl
     found: dict[str, list[Rules]] = {}
     for branch in rules.get("anyOf", [rules]):
         for name, inner in _target(branch, definitions).get("properties", {}).items():
-            if prefix or name not in OF_THE_STUDY:
+            if prefix or name not in NOT_OF_A_STUDY:
                 known = found.setdefault(name, [])
                 known += [inner] if inner not in known else []
     for name, several in found.items():
