@@ -66,12 +66,13 @@ class Client(asyncio.Protocol):
         self.request, self.answered = request, answered
         self.content = b""
         self.began = 0.0
+        self.waiting = self.lost = False
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
     def ask(self, began: float) -> None:
-        self.began = began
+        self.began, self.waiting = began, True
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
@@ -82,11 +83,13 @@ class Client(asyncio.Protocol):
         head = self.content[:end].lower()
         size = int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
         if len(self.content) >= end + 4 + size:
-            status, self.content = int(head[9:12]), b""
+            status, self.content, self.waiting = int(head[9:12]), b"", False
             self.answered(self, status)
 
     def connection_lost(self, fault: Exception | None) -> None:
-        self.answered(self, 0)
+        self.lost = True
+        if self.waiting:  # else the service has ended a connection that was idle for some seconds
+            self.answered(self, 0)
 
 
 async def load(asked: dict[str, Any]) -> dict[str, Any]:
@@ -131,6 +134,8 @@ async def load(asked: dict[str, Any]) -> dict[str, Any]:
             wait = moment - time.perf_counter()
             if wait > 0:
                 await asyncio.sleep(wait)
+            while idle and idle[-1].lost:
+                idle.pop()
             if idle:
                 idle.pop().ask(moment)
             else:
