@@ -78,16 +78,22 @@ def opened(browser: Any) -> Iterator[Any]:
 def label(page: Any, text: str | re.Pattern[str]) -> None:
     from playwright.sync_api import expect
 
-    expect(page.locator("#label")).to_have_text(text, timeout=5000)
+    expect(page.locator("#label")).to_have_text(text, timeout=20_000)
 
 
 def state(page: Any, text: str | re.Pattern[str] | None) -> None:
     from playwright.sync_api import expect
 
     if text is None:
-        expect(page.get_by_role("status").first).to_be_hidden(timeout=5000)
+        expect(page.get_by_role("status").first).to_be_hidden(timeout=20_000)
     else:
-        expect(page.get_by_role("status").first).to_contain_text(text, timeout=5000)
+        expect(page.get_by_role("status").first).to_contain_text(text, timeout=20_000)
+
+
+def told(page: Any, selector: str, text: str) -> None:
+    from playwright.sync_api import expect
+
+    expect(page.locator(selector)).to_contain_text(text, timeout=20_000)
 
 
 def inked(page: Any, x: float, y: float) -> bool:
@@ -108,7 +114,7 @@ def test_a_digit_is_drawn_seen_answered_explained_and_cleared(opened: Any, addre
     draw(page, SEVEN)
     label(page, "7")
     page.locator("#spoke-title", has_text="What spoke for “7”").wait_for()
-    assert "Occlusion" in page.locator("#spoke-text").inner_text()
+    told(page, "#spoke-text", "Occlusion")
     page.locator("#spoken", has_text=re.compile(r"^7, \d+ percent$")).wait_for(state="attached")
     bars = page.locator("#bars li")
     assert bars.count() == 10
@@ -120,7 +126,7 @@ def test_a_digit_is_drawn_seen_answered_explained_and_cleared(opened: Any, addre
     page.get_by_role("button", name="Clear").click()
     label(page, "Nothing drawn")
     assert page.locator("#details").is_hidden()
-    assert "keras-pipeline serve" in page.locator("footer").inner_text()
+    told(page, "footer", "keras-pipeline serve")
     assert page.said == []
     assert {one.partition(":")[0] for one in page.asked} == {"file"}
 
@@ -341,7 +347,7 @@ def test_the_service_answers_and_shows_its_candidate_its_neighbours_and_keeps_wh
         seven.click()
         page.locator("#kept", has_text="Kept as “7”. 12 kept in all.").wait_for()
         assert seven.is_disabled()  # once
-        assert f"service at {server.url.removeprefix('http://')}" in page.locator("footer").inner_text()
+        told(page, "footer", f"service at {server.url.removeprefix('http://')}")
         pixels = [list(map(int, row)) for row in seen(page)]
     (body,) = kept
     assert json.loads(body) == {"pixels": pixels, "label": "7", "consent": True}
@@ -487,7 +493,7 @@ def test_another_champion_is_shown_as_soon_as_it_answers(opened: Any) -> None:
     answer = {**sure_of(7), "model": {"name": "digits", "version": "4", "run": DIGITS["run"]}}
     with serving({"model": in_turn(as_json(about()), as_json(new)), "predict": of_each(lambda: answer)}) as server:
         page = opened(f"{server.url}/")
-        assert "version 3" in page.locator("footer").inner_text()
+        told(page, "footer", "version 3")
         draw(page, SEVEN)
         label(page, "7")
         page.locator("footer", has_text="version 4").wait_for()
