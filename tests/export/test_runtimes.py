@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import made_networks
+from keras_pipeline.core import limits
 from keras_pipeline.core.errors import MachineError
 from keras_pipeline.export import javascript, onnx_file, operations, runtimes
 from made_networks import IMAGES
@@ -29,7 +30,7 @@ def test_answers_are_in_order_and_measured_however_many_processes_there_are(
 ) -> None:
     one = runtimes.ask_format("onnx", folder, PIXELS, 10, 1)
     assert one.outputs.shape == (530, 10)
-    monkeypatch.setattr(runtimes, "_cores", lambda: 3)
+    monkeypatch.setattr(limits, "available_cores", lambda: 3)
     several = runtimes.ask_format("javascript", folder, PIXELS, 10, int(1e9))
     np.testing.assert_allclose(several.outputs, one.outputs, atol=1e-6)
     for found in (one, several):

@@ -130,9 +130,8 @@ def _name(chosen: argparse.Namespace, dataset: str, positive_class: object) -> s
     return versions.check_name(versions.usual_name(dataset, positive_class) if chosen.name is None else chosen.name)
 
 
-def _name_by_params(chosen: argparse.Namespace) -> str:
-    values = _settings(chosen)
-    return _name(chosen, values.fetch.dataset, values.normalize.positive_class)
+def _name_by_params(chosen: argparse.Namespace, params: "Params") -> str:
+    return _name(chosen, params.fetch.dataset, params.normalize.positive_class)
 
 
 def _name_by_record(chosen: argparse.Namespace, record: "RunRecord") -> str:
@@ -216,7 +215,8 @@ def promote(chosen: argparse.Namespace) -> int:
 
     if chosen.force and not chosen.reason:
         raise ParamsError("--force: expected also --reason TEXT, which the journal keeps. Nothing was changed.")
-    experiment, location, name = _settings(chosen).tracking.experiment, _location(), _name_by_params(chosen)
+    params, location = _settings(chosen), _location()
+    experiment, name = params.tracking.experiment, _name_by_params(chosen, params)
     with connection.required_store(location):
         client = _connect(location, experiment)
         done = promotion.promote(
@@ -236,9 +236,10 @@ def rollback(chosen: argparse.Namespace) -> None:
     from keras_pipeline.registry import promotion
     from keras_pipeline.tracking.stores import connection
 
-    experiment, location, name = _settings(chosen).tracking.experiment, _location(), _name_by_params(chosen)
+    params, location = _settings(chosen), _location()
+    name = _name_by_params(chosen, params)
     with connection.required_store(location):
-        client = _connect(location, experiment)
+        client = _connect(location, params.tracking.experiment)
         done = promotion.rollback(client, location, name, chosen.reason or "")
     _tell(name, done)
 

@@ -90,6 +90,11 @@ def _limits(letters: str) -> str:
     return f" ({', '.join(told)})" if told else ""
 
 
+def available_cores() -> int:
+    """How many of the machine's cores this process may use, 1 at least."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def require_numpy() -> None:
     """Raise MachineError where the limits of this process leave too little for NumPy, which takes memory a core."""
     cores = os.cpu_count() or 1

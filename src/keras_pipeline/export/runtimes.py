@@ -6,7 +6,6 @@ the function that answers, both on one thread.
 
 import itertools
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_pipeline.core import process
+from keras_pipeline.core import limits, process
 from keras_pipeline.core.array_files import Expected, read_arrays
 from keras_pipeline.core.errors import MachineError
 from keras_pipeline.export import manifest
@@ -52,7 +51,11 @@ class Answers:
 def ask_format(name: str, folder: Path, raw: Raw, outputs: int, multiplications: int) -> Answers:
     """The answers of a format in the folder of exports to these raw inputs, of `outputs` numbers each;
     `multiplications`: the work of one input. Raises MachineError where its runtime's process was ended."""
-    parts = min(_cores(), math.ceil(len(raw) * multiplications / LONG_WORK), len(raw)) if name == "javascript" else 1
+    parts = (
+        min(limits.available_cores(), math.ceil(len(raw) * multiplications / LONG_WORK), len(raw))
+        if name == "javascript"
+        else 1
+    )
     with tempfile.TemporaryDirectory() as exchange:
         given = Path(exchange) / "raw.npy"
         np.save(given, raw)
@@ -76,10 +79,6 @@ def ask_format(name: str, folder: Path, raw: Raw, outputs: int, multiplications:
     seconds = sum(float(part["seconds"]) for part in found)
     outputs_of_all = np.concatenate([part["outputs"] for part in found])
     return Answers(outputs_of_all, float(median), float(p99), seconds, int(found[0]["memory"]))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run(name: str, commands: list[list[str]]) -> None:

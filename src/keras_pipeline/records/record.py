@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.config.params import Params
-from keras_pipeline.core import files
+from keras_pipeline.core import files, limits
 from keras_pipeline.core.errors import DataError, ModelFileError
 from keras_pipeline.core.json_files import Count, Digest, Key, Line, Moment, Scalar, Seconds, Size, read_json, refuse
 from keras_pipeline.data.history import read_history
@@ -248,7 +248,7 @@ def training_identity(record: RunRecord) -> dict[str, Any]:
 
 def describe_machine() -> dict[str, str]:
     """What of the machine and its settings can change the last bits of a result."""
-    cores = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    cores = str(limits.available_cores())
     known = {key: os.environ.get(name, "default") for key, name in SETTINGS.items()}
     others = {name: value for name, value in _recorded_settings().items() if name not in SETTINGS.values()}
     return {

@@ -1,12 +1,11 @@
 """Jobs done some at a time, by any executor: for a study its runs, for a search its trials."""
 
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from keras_pipeline.config.tasks import describe_useless
-from keras_pipeline.core import files
+from keras_pipeline.core import files, limits
 from keras_pipeline.core.terminal import Progress
 from keras_pipeline.runs.executor import Executor, Job
 from keras_pipeline.runs.folders import SECONDS, Folders, read_run_scores
@@ -169,5 +168,5 @@ def format_duration(seconds: float) -> str:
 
 def default_jobs() -> int:
     """As many processes as this machine has cores for, two each where it has many: none is then without one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = limits.available_cores()
     return max(1, min(cores, 2 + cores // 4))
