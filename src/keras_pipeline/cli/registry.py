@@ -130,10 +130,6 @@ def _name(chosen: argparse.Namespace, dataset: str, positive_class: object) -> s
     return versions.check_name(versions.usual_name(dataset, positive_class) if chosen.name is None else chosen.name)
 
 
-def _name_by_params(chosen: argparse.Namespace, params: "Params") -> str:
-    return _name(chosen, params.fetch.dataset, params.normalize.positive_class)
-
-
 def _name_by_record(chosen: argparse.Namespace, record: "RunRecord") -> str:
     return _name(chosen, record["dataset"]["dataset"], record["params"].get("normalize.positive_class", "none"))
 
@@ -216,7 +212,8 @@ def promote(chosen: argparse.Namespace) -> int:
     if chosen.force and not chosen.reason:
         raise ParamsError("--force: expected also --reason TEXT, which the journal keeps. Nothing was changed.")
     params, location = _settings(chosen), _location()
-    experiment, name = params.tracking.experiment, _name_by_params(chosen, params)
+    experiment = params.tracking.experiment
+    name = _name(chosen, params.fetch.dataset, params.normalize.positive_class)
     with connection.required_store(location):
         client = _connect(location, experiment)
         done = promotion.promote(
@@ -237,7 +234,7 @@ def rollback(chosen: argparse.Namespace) -> None:
     from keras_pipeline.tracking.stores import connection
 
     params, location = _settings(chosen), _location()
-    name = _name_by_params(chosen, params)
+    name = _name(chosen, params.fetch.dataset, params.normalize.positive_class)
     with connection.required_store(location):
         client = _connect(location, params.tracking.experiment)
         done = promotion.rollback(client, location, name, chosen.reason or "")
