@@ -1,0 +1,145 @@
+"""What every dataset file says, whatever its kind, and what every kind gives: the examples of the dataset.
+
+A kind is one module beside this one: a subclass of `Kind` with its own keys, `read`, and `recognize`, by which
+`keras-pipeline dataset add` knows it. NumPy, Pillow and pyarrow are imported where they are used: params.yaml is
+checked without them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+from pydantic import Field, StringConstraints
+
+from keras_pipeline.strict_yaml.faults import Block
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from keras_pipeline.sources.source_files import SourceFiles
+
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,1000}$")]
+Split = Literal["train", "validation", "test"]
+MOST_CLASSES = 10_000
+LONGEST_SIDE = 4096
+"""Of a prepared image, in pixels."""
+
+
+class Splits(Block):
+    """How a dataset is divided, where its files are not."""
+
+    test: Annotated[float, Field(ge=0.01, le=0.5)] = 0.2
+    """share that becomes the test split where the dataset has none: the same examples, however much is added"""
+    column: Line | None = None
+    """the column that says train, validation or test"""
+    group: Line | None = None
+    """what is never divided, such as a person: a column; of a folder a regular expression, whose first group it is"""
+    time: Line | None = None
+    """the column by which the latest examples are the test split, and the latest but those the validation split"""
+
+
+class Drawing(Block):
+    """How the images were made that a drawing is to look like, light on black; of grey images only."""
+
+    box: Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
+    """the longer side of what is on them, in pixels"""
+    centre: Literal["mass", "box"]
+    """what is put in the middle"""
+    dark_border: bool
+    """whether no image has a light border, for what is on it is a line"""
+
+
+class Recorded(Block):
+    """What `keras-pipeline dataset add` found. Other files are noticed, in one line, and used."""
+
+    files: Annotated[int, Field(ge=1)]
+    bytes: Annotated[int, Field(ge=1)]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    """of the lines `SHA-256  path`, sorted by path"""
+
+
+class Kind(Block):
+    """The keys of every dataset file: datasets/NAME.yaml."""
+
+    kind: str
+    """what the files are"""
+    title: Line | None = None
+    """the dataset in a few words"""
+    licence: Line = "none stated"
+    path: Line | None = None
+    """a folder, a file, or an archive (.zip, .tar, .tar.gz), from the project's folder"""
+    classes: Annotated[tuple[Line, ...], Field(max_length=MOST_CLASSES)] = ()
+    """names of the classes, in the order of the network's outputs; none where a number is predicted"""
+    splits: Splits = Splits()
+    """how it is divided, where its files are not"""
+    drawing: Drawing | None = None
+    """for the page on which one draws: how the images were made"""
+    recorded: Recorded | None = None
+    """what was there when the file was written"""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input: (height, width, channels) of an image; (columns,) of a table, which may give more features."""
+        raise NotImplementedError
+
+    @classmethod
+    def recognize(cls, source: "SourceFiles") -> "Recognized | None":
+        """What these files are, if they are of this kind: by names and headers, and a few examples at most."""
+        raise NotImplementedError
+
+    def read(self, source: "SourceFiles") -> "Examples":
+        """All examples; of the inputs nothing is in memory yet. Raises DataError, with file and place."""
+        raise NotImplementedError
+
+
+class Images(Protocol):
+    """Images that are read a block at a time, in the order of the examples.
+
+    `dtype`: "|u1", "<u2" or "<f4"; `low`, `high`: the ends of the range of a pixel; `done`: where a run that was
+    interrupted stopped, so many examples are not read again.
+    """
+
+    dtype: str
+    low: float
+    high: float
+
+    def blocks(self, done: int = 0) -> "Iterator[tuple[NDArray[Any], list[str | None]]]":
+        """(images (k, height, width, channels), for each None or, with `damaged: skip`, why it is left out)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table but for its target, in order: numbers float64 (n,), NaN where one is missing, or texts,
+    None where one is missing."""
+
+    values: "dict[str, NDArray[np.float64] | list[str | None]]"
+    missing: str = "median"
+    """the rule for missing values: see kinds/table.py"""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """All examples of a dataset, in the order of its source.
+
+    `labels`: int64 (n,), index into the classes, or float64 (n,), the numbers to predict. `places`: what each is
+    called in messages: a file, "row 17". `splits`, `groups`: of each, where the source or the dataset file says so.
+    `times`: float64 (n,). `facts`: what else belongs to the record, such as the version of the decoder.
+    """
+
+    inputs: "Images | Columns"
+    labels: "NDArray[Any]"
+    places: Sequence[str]
+    splits: "Sequence[Split] | None" = None
+    groups: Sequence[str] | None = None
+    times: "NDArray[np.float64] | None" = None
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recognized:
+    """What `dataset add` takes files for: the keys of the dataset file, and why, a sentence each."""
+
+    keys: dict[str, Any]
+    reasons: list[str]
