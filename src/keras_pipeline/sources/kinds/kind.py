@@ -126,6 +126,10 @@ class Examples:
     `labels`: int64 (n,), index into the classes, or float64 (n,), the numbers to predict. `places`: what each is
     called in messages: a file, "row 17". `splits`, `groups`: of each, where the source or the dataset file says so.
     `times`: float64 (n,). `facts`: what else belongs to the record, such as the version of the decoder.
+    `preparation`: how any picture becomes one of these images, all that `sources.pictures` is to be told beside the
+    picture, as JSON (size, fit, colour, background, …); None where the source holds no pictures, but numbers. It is the
+    key `preparation` of data/raw/dataset.json, statistics.json, run.json's dataset and export.json: `predict` and the
+    service prepare pictures by it, without the dataset file.
     """
 
     inputs: "Images | Columns"
@@ -135,6 +139,7 @@ class Examples:
     groups: Sequence[str] | None = None
     times: "NDArray[np.float64] | None" = None
     facts: dict[str, str] = field(default_factory=dict)
+    preparation: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
