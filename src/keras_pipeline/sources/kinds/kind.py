@@ -7,11 +7,11 @@ checked without them.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from keras_pipeline.strict_yaml.faults import Block
+from keras_pipeline.strict_yaml.faults import Block, KeyedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from keras_pipeline.sources.source_files import SourceFiles
 
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,1000}$")]
+LabelValue = Annotated[int, Field(ge=-(2**63), lt=2**63)] | Line
 Split = Literal["train", "validation", "test"]
 MOST_CLASSES = 10_000
+MOST_EXAMPLES = 50_000_000
+"""Of a dataset: what is said of each of them is in memory at a time."""
 LONGEST_SIDE = 4096
 """Of a prepared image, in pixels."""
 
@@ -71,12 +74,31 @@ class Kind(Block):
     """a folder, a file, or an archive (.zip, .tar, .tar.gz), from the project's folder"""
     classes: Annotated[tuple[Line, ...], Field(max_length=MOST_CLASSES)] = ()
     """names of the classes, in the order of the network's outputs; none where a number is predicted"""
+    label_values: Annotated[tuple[LabelValue, ...], Field(max_length=MOST_CLASSES)] = ()
+    """what the files have for each class, in the order of `classes`; where it is not given, 0, 1, 2, … where labels are
+    numbers, and the names of the classes where they are texts"""
     splits: Splits = Splits()
     """how it is divided, where its files are not"""
     drawing: Drawing | None = None
     """for the page on which one draws: how the images were made"""
     recorded: Recorded | None = None
     """what was there when the file was written"""
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> Self:
+        """Raise KeyedError where two classes are one, or not as many label values are given."""
+        for key, values in (("classes", self.classes), ("label_values", self.label_values)):
+            first: dict[str, int] = {}
+            for index, value in enumerate(values):
+                if first.setdefault(str(value), index) < index:
+                    raise KeyedError((key, index), f"{value!r} is {key}[{first[str(value)]}] already. Give each once.")
+        if self.label_values and len(self.label_values) != len(self.classes):
+            raise KeyedError(
+                ("label_values",),
+                f"{len(self.label_values)} values for {len(self.classes)} classes. "
+                "Give one for each class, in the order of `classes`.",
+            )
+        return self
 
     @property
     def input_shape(self) -> tuple[int, ...]:
