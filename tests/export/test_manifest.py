@@ -27,6 +27,16 @@ def test_what_is_written_is_read_with_the_files_of_each_format(tmp_path: Path, d
         assert manifest.describe_format(tmp_path, list(expected["files"])) == expected, name
 
 
+@pytest.mark.parametrize("described", [CLASSES, NUMBERS], ids=["classes", "numbers"])
+def test_what_the_first_format_says_is_still_read(tmp_path: Path, described: dict[str, Any]) -> None:
+    """It knew pixels from 0 to 255, and tables of numbers."""
+    since = {"dtype", "low", "high", "columns"}
+    first = {key: value for key, value in described.items() if key not in ("preparation", "drawing")}
+    first |= {"format": 1, "input": {key: value for key, value in described["input"].items() if key not in since}}
+    (tmp_path / manifest.NAME).write_text(json.dumps(first))
+    assert manifest.read_manifest(tmp_path) == described
+
+
 def test_the_same_manifest_gives_the_same_bytes(tmp_path: Path) -> None:
     first = (exported_folder(tmp_path / "first", FILES) / manifest.NAME).read_bytes()
     assert (exported_folder(tmp_path / "second", FILES) / manifest.NAME).read_bytes() == first
@@ -35,15 +45,17 @@ def test_the_same_manifest_gives_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("format", 2, "of format 2. Expected: 1 to 1"),
+        ("format", 3, "of format 3. Expected: 1 to 2"),
         ("format", "x", "of format 'x'"),
         ("model_sha256", "../model.keras", "model_sha256: got"),
         ("run", None, "run: got null"),
-        ("task", "regression", "input.kind: got \"images\". Expected: that of the task regression"),
+        ("task", "regression", "input.kind: got \"images\". Expected: a table, for the task regression"),
         ("target", "y", "target: got \"y\". Expected: null"),
         ("class_names", ["0"], "class_names: got"),
         ("outputs", 3, "outputs: got 3. Expected: 10, for 10 classes"),
         ("input.height", 0, "input: got {"),
+        ("input.dtype", "<f8", "input: got {"),
+        ("input.high", 0.0, "input.high: got 0.0. Expected: more than 0"),
         ("scaling.divisor", 0, "scaling.divisor: got 0"),
         ("formats", {"onnx": {"files": {"model.onnx": {"bytes": 1, "sha256": "x"}}}}, "formats.onnx.files"),
         ("formats", {"onnx": {"files": {}}}, "formats.onnx.files"),

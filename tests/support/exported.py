@@ -9,7 +9,7 @@ import pytest
 from keras_pipeline.export import manifest, runtimes
 
 CLASSES: dict[str, Any] = {
-    "format": 1,
+    "format": 2,
     "model_sha256": "a" * 64,
     "run": "b" * 32,
     "architecture": "mlp",
@@ -18,12 +18,16 @@ CLASSES: dict[str, Any] = {
     "dataset": "mnist",
     "class_names": list("0123456789"),
     "target": None,
-    "input": {"kind": "images", "height": 28, "width": 28, "channels": 1},
+    "input": {
+        "kind": "images", "height": 28, "width": 28, "channels": 1, "dtype": "|u1", "low": 0.0, "high": 255.0,
+    },
+    "preparation": None,
+    "drawing": None,
     "output_activation": "softmax",
     "outputs": 10,
     "scaling": {"name": "unit", "offset": 0.0, "divisor": 255.0},
     "formats": {},
-}
+}  # fmt: skip
 """Of the default network, without any format."""
 NUMBERS: dict[str, Any] = {
     **CLASSES,
@@ -33,7 +37,7 @@ NUMBERS: dict[str, Any] = {
     "dataset": "line",
     "class_names": [],
     "target": "y",
-    "input": {"kind": "table", "features": ["x"]},
+    "input": {"kind": "table", "features": ["x"], "columns": None},
     "output_activation": "linear",
     "outputs": 1,
     "scaling": {"name": "unit", "offset": [0.0], "divisor": [10.0]},

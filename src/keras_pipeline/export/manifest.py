@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, TypeAdapter
+from pydantic import Field, FiniteFloat, StringConstraints, TypeAdapter
 from typing_extensions import TypedDict
 
 from keras_pipeline.core import files
@@ -17,8 +17,8 @@ from keras_pipeline.core.json_files import Count, Digest, Key, Line, Name, Size,
 from keras_pipeline.data.statistics import ScalingConstants, TaskName
 
 NAME = "export.json"
-FORMAT = 1
-"""Of export.json. A change that an older reader would misread counts it up."""
+FORMAT = 2
+"""Of export.json. A change that an older reader would misread counts it up; 1 knew one form of images and of tables."""
 PATHS = {
     "onnx": "model.onnx",
     "javascript": "javascript",
@@ -36,19 +36,26 @@ RelativePath = Annotated[
 
 
 class ImageInput(TypedDict):
-    """Pixels uint8 (n, height, width), 0 … 255; with more than one channel (n, height, width, channels)."""
+    """Pixels (n, height, width), with more than one channel (n, height, width, channels), of the type `dtype` as NumPy
+    writes it, from `low` to `high`."""
 
     kind: Literal["images"]
     height: Size
     width: Size
     channels: Size
+    dtype: Literal["|u1", "<u2", "<f4"]
+    low: FiniteFloat
+    high: FiniteFloat
 
 
 class TableInput(TypedDict):
-    """Raw values float32 (n, features), in the order of their names."""
+    """Raw values float32 (n, features), in the order of their names: of a category a column of 0 and 1 for each of its
+    values. `columns`: what they are made of, as `data.encoding` has it; None of a table of numbers alone, whose columns
+    are its features."""
 
     kind: Literal["table"]
     features: Annotated[list[Line], Field(min_length=1)]
+    columns: list[dict[str, Any]] | None
 
 
 class ExportedFile(TypedDict):
@@ -68,10 +75,11 @@ class Manifest(TypedDict):
     """All of export.json.
 
     `model_sha256`: of the network's file models/model.keras; `run`: the key in models/run.json; `parameters`: how many
-    numbers the network keeps; `class_names`: empty where a number is predicted, whose column is `target` (None for
-    classes); `output_activation`, `outputs`: what the network gives for each input, of two classes one number, the
-    probability of the second; `scaling`: of the inputs, already inside every format; `formats`: by their names in
-    params.yaml.
+    numbers the network keeps; `class_names`: empty where a number is predicted; `target`: a table's column that is
+    predicted (None for images); `preparation`: how a picture becomes an input, None where no pictures were trained on;
+    `drawing`: how the images were made that a drawing is to look like, None where nobody said; `output_activation`,
+    `outputs`: what the network gives for each input, of two classes one number, the probability of the second;
+    `scaling`: of the inputs, already inside every format; `formats`: by their names in params.yaml.
     """
 
     format: int
@@ -84,6 +92,8 @@ class Manifest(TypedDict):
     class_names: list[Line]
     target: Line | None
     input: ImageInput | TableInput
+    preparation: dict[str, Any] | None
+    drawing: dict[str, Any] | None
     output_activation: Name
     outputs: Size
     scaling: ScalingConstants
@@ -99,30 +109,42 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The export.json of the folder. Raises ModelFileError where it is missing, damaged, contradicts itself, or is of a
-    newer version."""
+    """The export.json of the folder, of this version or an earlier one. Raises ModelFileError where it is missing,
+    damaged, contradicts itself, or is of a newer version."""
     path = folder / NAME
 
-    def known(value: Any) -> Any:
-        if isinstance(value, dict) and value.get("format") not in range(1, FORMAT + 1):
+    def upgraded(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if (found := value.get("format")) not in range(1, FORMAT + 1):
             raise DataError(
-                f"{path}: of format {value.get('format')!a:.60}. Expected: 1 to {FORMAT}; a newer version wrote it, or "
-                f"it is no export. {files.remedy('export')}"
+                f"{path}: of format {found!a:.60}. Expected: 1 to {FORMAT}; a newer version wrote it, or it is no "
+                f"export. {files.remedy('export')}"
             )
-        return value
+        return {**value, **_since_first(value.get("input"))} if found == 1 else value
 
     try:
-        return read_json(path, MANIFEST, "export", upgrade=known, check=_check_whole)
+        return read_json(path, MANIFEST, "export", upgrade=upgraded, check=_check_whole)
     except DataError as fault:
         raise ModelFileError(str(fault)) from None
 
 
+def _since_first(given: Any) -> dict[str, Any]:
+    """What format 1 did not say, because it was the same of every network."""
+    pixels, features = {"dtype": "|u1", "low": 0.0, "high": 255.0}, {"columns": None}
+    more = features if isinstance(given, dict) and given.get("kind") == "table" else pixels
+    block = {"input": {**given, **more}} if isinstance(given, dict) else {}
+    return {**block, "preparation": None, "drawing": None, "format": FORMAT}
+
+
 def _check_whole(manifest: Manifest) -> None:
-    names, table = manifest["class_names"], manifest["input"]["kind"] == "table"
-    if table != (manifest["task"] == "regression"):
-        refuse("input.kind", manifest["input"]["kind"], f"that of the task {manifest['task']}")
-    if (manifest["target"] is not None) != table:
-        refuse("target", manifest["target"], "the name of the number that is predicted" if table else "null")
+    names, given = manifest["class_names"], manifest["input"]
+    if (manifest["target"] is not None) != (given["kind"] == "table"):
+        refuse("target", manifest["target"], "the column that is predicted" if given["kind"] == "table" else "null")
+    if given["kind"] == "images" and manifest["task"] == "regression":
+        refuse("input.kind", "images", "a table, for the task regression")
+    if given["kind"] == "images" and not given["low"] < given["high"]:
+        refuse("input.high", given["high"], f"more than {given['low']:g}, the least that a pixel is")
     fitting = {"regression": not names, "binary": len(names) == 2, "classes": len(names) > 1}[manifest["task"]]
     if not fitting:
         refuse("class_names", names, f"those of the task {manifest['task']}")

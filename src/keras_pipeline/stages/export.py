@@ -106,15 +106,20 @@ def _describe(params: Params, statistics: Statistics, key: str, model: str) -> M
         "class_names": statistics["class_names"],
         "target": columns[-1] if columns else None,
         "input": (
-            {"kind": "table", "features": list(columns[:-1])}
+            {"kind": "table", "features": list(columns[:-1]), "columns": None}
             if columns
-            else {"kind": "images", "height": spec.shape[0], "width": spec.shape[1], "channels": spec.shape[2]}
+            else {
+                "kind": "images", "height": spec.shape[0], "width": spec.shape[1], "channels": spec.shape[2],
+                "dtype": "|u1", "low": 0.0, "high": 255.0,
+            }
         ),
+        "preparation": None,
+        "drawing": None,
         "output_activation": params.model.output_activation,
         "outputs": spec.outputs,
         "scaling": statistics["scaling"],
         "formats": {},
-    }
+    }  # fmt: skip
 
 
 def _evaluated(
