@@ -86,7 +86,7 @@ class Part:
             file.seek(self.offset + start * item)
             while start < self.count:
                 block = np.empty((min(most, self.count - start), *self.shape), kind)
-                fill(file, memoryview(block).cast("B"))
+                fill(file, block.reshape(-1).view(np.uint8).data)
                 yield block
                 start += len(block)
 
@@ -175,6 +175,7 @@ class Places(Sequence[str]):
         self.ends = list(accumulate(part.count for part in parts))
 
     def __len__(self) -> int:
+        """Of all parts."""
         return self.ends[-1] if self.ends else 0
 
     @overload
@@ -182,6 +183,7 @@ class Places(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[str]: ...
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        """Of one item, or of several."""
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
