@@ -1,12 +1,13 @@
 """The scaling of raw images and table columns: its constants, fitted on the training split."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_pipeline.data.encoding import CategoryColumn, NumberColumn, Values, feature_names, filled_numbers
 from keras_pipeline.data.statistics import ScalingConstants
 
 Pixels = NDArray[np.uint8]
@@ -85,3 +86,19 @@ def fit_columns(name: str, columns: NDArray[np.float64]) -> Scaling:
         "standard": (columns.mean(axis=0), columns.std(axis=0)),
     }[name]
     return Scaling(name, offset.tolist(), np.where(divisor == 0, 1.0, divisor).tolist())
+
+
+def fit_features(
+    name: str, columns: Sequence[NumberColumn | CategoryColumn], values: Values, rows: NDArray[np.int64]
+) -> Scaling:
+    """The scaling of that name with constants for each feature of a table: those of numbers fitted on these rows, their
+    missing values filled; what is 0 or 1 stays so."""
+    numbers = [column for column in columns if column["kind"] == "number"]
+    fitted = Scaling(name, [], [])
+    if numbers:
+        fitted = fit_columns(name, np.column_stack([filled_numbers(one, values[one["name"]])[rows] for one in numbers]))
+    constants = iter(zip(fitted.offset, fitted.divisor, strict=True))
+    pairs: list[tuple[float, float]] = []
+    for column in columns:
+        pairs += [next(constants)] if column["kind"] == "number" else [(0.0, 1.0)] * len(feature_names([column]))
+    return Scaling(name, [offset for offset, _ in pairs], [divisor for _, divisor in pairs])
