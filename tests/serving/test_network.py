@@ -14,7 +14,7 @@ import pytest
 from onnx import helper
 
 import served_network
-from exported import CLASSES, exported_folder
+from exported import CLASSES, exported_folder, image_input
 from keras_pipeline.core.errors import ModelFileError
 from keras_pipeline.serving import network
 from keras_pipeline.serving.network import find_export, load_network, predictions
@@ -174,8 +174,8 @@ CANNOT = "ONNX Runtime cannot load it"
         (onnx_network(CLASSES, 0, [])[:1000], CANNOT),
         (foreign_operator(), CANNOT),
         (no_number(), "gives no 10 numbers for inputs of zeros"), (changed(outputs=7), "takes and gives"),
-        (changed(input={"kind": "images", "height": 28, "width": 27, "channels": 1}), "takes and gives"),
-        (changed(input={"kind": "table", "features": ["a"]}), "takes and gives"),
+        (changed(input=image_input(28, 27)), "takes and gives"),
+        (changed(input={"kind": "table", "features": ["a"], "columns": None}), "takes and gives"),
     ],
 )  # fmt: skip
 def test_another_network_than_is_described_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
@@ -191,7 +191,7 @@ def test_a_format_that_was_not_exported_is_named_with_the_way_out(tmp_path: Path
 
 
 def test_an_input_that_is_too_large_to_serve_is_refused(tmp_path: Path) -> None:
-    shape = {"kind": "images", "height": 4096, "width": 4096, "channels": 1}
+    shape = image_input(4096, 4096)
     folder = exported_folder(tmp_path, {"model.onnx": b"x"}, {**CLASSES, "input": shape})
     with pytest.raises(ModelFileError, match=r"an input of 16777216 bytes\. Expected: 4194304 at most"):
         load_network(folder)

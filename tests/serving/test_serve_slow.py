@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exported import image_input
 from places import ROOT
 from served import JSON, Served, ended, refused, serving
 from served_network import write_network
@@ -43,7 +44,7 @@ def test_raw_json_and_many_give_the_same_answer(service: Served) -> None:
 
 def test_it_tells_its_model_without_a_path(service: Served, tmp_path: Path) -> None:
     told = service.ask("/model").content
-    assert told["model"]["manifest"]["input"] == {"kind": "images", "height": 28, "width": 28, "channels": 1}
+    assert told["model"]["manifest"]["input"] == image_input(28, 28)
     assert "formats" not in told["model"]["manifest"]
     assert (told["candidate"], told["problem"], told["neighbours"], told["drawn"]) == (None, None, False, False)
 

@@ -14,13 +14,14 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings, strategies
 
+from exported import image_input
 from served import JSON, RAW, Served, ended, serving
 from served_network import CLASSES, HEAVY, TABLE, write_network
 
 pytestmark = pytest.mark.slow
 PIXELS = np.random.default_rng(0).integers(0, 256, (64, 28, 28), np.uint8)
 TOKEN = "a-token-of-the-tests"
-SMALL = {**CLASSES, "input": {"kind": "images", "height": 2, "width": 3, "channels": 1}}
+SMALL = {**CLASSES, "input": image_input(2, 3)}
 
 
 @pytest.fixture(scope="module")

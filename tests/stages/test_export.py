@@ -13,7 +13,7 @@ import pytest
 import small
 import small_tasks
 from evaluated_project import Project
-from exported import ask_formats_here
+from exported import ask_formats_here, image_input
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError, ModelFileError
 from keras_pipeline.data.statistics import read_statistics
@@ -53,7 +53,7 @@ def test_each_task_is_exported_and_described(task: str, tmp_path: Path, capsys: 
         assert len(found["input"]["features"]) == statistics["shape"][0]
         assert found["target"] == {"line": "y", "diabetes": "progression"}[task]
     else:
-        assert found["input"] == {"kind": "images", "height": 28, "width": 28, "channels": 1}
+        assert found["input"] == image_input(28, 28)
     metrics = json.loads((project.reports / "export.json").read_text())
     assert metrics["export/parameters"] == found["parameters"] == made_weights(project)
     for name in ("onnx", "javascript"):

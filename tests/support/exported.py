@@ -8,6 +8,13 @@ import pytest
 
 from keras_pipeline.export import manifest, runtimes
 
+
+def image_input(height: int, width: int, channels: int = 1, dtype: str = "|u1", high: float = 255.0) -> dict[str, Any]:
+    """The input of a network of such images, from 0 to `high`."""
+    size = {"height": height, "width": width, "channels": channels}
+    return {"kind": "images", **size, "dtype": dtype, "low": 0.0, "high": high}
+
+
 CLASSES: dict[str, Any] = {
     "format": 2,
     "model_sha256": "a" * 64,
@@ -18,9 +25,7 @@ CLASSES: dict[str, Any] = {
     "dataset": "mnist",
     "class_names": list("0123456789"),
     "target": None,
-    "input": {
-        "kind": "images", "height": 28, "width": 28, "channels": 1, "dtype": "|u1", "low": 0.0, "high": 255.0,
-    },
+    "input": image_input(28, 28),
     "preparation": None,
     "drawing": None,
     "output_activation": "softmax",

@@ -8,6 +8,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 import exported
+from exported import image_input
 from keras_pipeline.export import manifest
 
 WEIGHTS = np.array([[1, 2, 3, 4], [4, 3, 2, 1], [0, 1, 0, -1]], np.int8)
@@ -60,7 +61,7 @@ DESCRIBED = {
     **exported.CLASSES,
     "class_names": ['no "7"?', "ß", "*/"],
     "outputs": 3,
-    "input": {"kind": "images", "height": 2, "width": 2, "channels": 1},
+    "input": image_input(2, 2),
 }
 """What a manifest says of it."""
 

@@ -12,6 +12,7 @@ import numpy as np
 
 import compared_runs
 import tracking_fixtures
+from exported import image_input
 from keras_pipeline.comparison.find_run import FoundRun, find_run
 from keras_pipeline.core import files
 from keras_pipeline.export import manifest
@@ -83,10 +84,10 @@ def write_exports(folder: Path, formats: tuple[str, ...]) -> None:
     record = json.loads((folder / "models/run.json").read_text())
     dataset = record["dataset"]
     about = {
-        "format": 1, "model_sha256": record["sha256"]["model"], "run": record["key"], "architecture": "mlp",
+        "format": 2, "preparation": None, "drawing": None, "model_sha256": record["sha256"]["model"], "run": record["key"], "architecture": "mlp",
         "parameters": record["weights"], "task": dataset["task"], "dataset": dataset["dataset"],
         "class_names": dataset["class_names"], "target": None,
-        "input": {"kind": "images", "height": 28, "width": 28, "channels": 1},
+        "input": image_input(28, 28),
         "output_activation": "softmax", "outputs": len(dataset["class_names"]), "scaling": dataset["scaling"],
         "formats": {name: {"files": {manifest.PATHS[name]: {"bytes": 2048, "sha256": "a" * 64}}} for name in formats},
     }  # fmt: skip

@@ -70,6 +70,6 @@ def onnx_network(described: dict[str, Any], seed: int, hidden: list[int]) -> byt
 
 TABLE: dict[str, Any] = {
     **NUMBERS,
-    "input": {"kind": "table", "features": ["a", "b", "c"]},
+    "input": {"kind": "table", "features": ["a", "b", "c"], "columns": None},
     "scaling": {"name": "unit", "offset": [0.0] * 3, "divisor": [10.0] * 3},
 }

@@ -46,7 +46,8 @@ class Checkout:
         """Whether the training images here are of the network's dataset, scaled as it scales its inputs."""
         manifest, here = network.manifest, self._statistics
         return (
-            network.kind == np.uint8
+            network.of_images
+            and network.kind == np.uint8
             and here is not None
             and (here["dataset"], here["scaling"], here["class_names"])
             == (manifest["dataset"], manifest["scaling"], manifest["class_names"])

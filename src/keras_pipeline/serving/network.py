@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_pipeline.core.errors import ModelFileError
+from keras_pipeline.data.splits import FINITE
 from keras_pipeline.export.manifest import NAME, PATHS, Manifest, read_format, read_manifest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+TENSORS = {"|u1": "tensor(uint8)", "<u2": "tensor(uint16)", "<f4": "tensor(float)"}
+"""How ONNX Runtime calls what NumPy calls so."""
 LARGEST_INPUT = 2**22
 """So many bytes one input may have: the service holds many of them."""
 
@@ -21,20 +24,28 @@ LARGEST_INPUT = 2**22
 @dataclass(frozen=True)
 class Network:
     """What is asked. `name`, `version`: of MLflow's registry, or the dataset with the architecture and the first digits
-    of the network's digest; `shape`, `kind`: of one raw input; `size`: its bytes."""
+    of the network's digest; `shape`, `kind`: of one raw input; `low`, `high`: the ends of the range of its values;
+    `size`: its bytes."""
 
     manifest: Manifest
     name: str
     version: str
     shape: tuple[int, ...]
     kind: "np.dtype[Any]"
+    low: float
+    high: float
     size: int
     session: Any
 
     @property
+    def of_images(self) -> bool:
+        """Whether it takes images; else the rows of a table."""
+        return self.manifest["input"]["kind"] == "images"
+
+    @property
     def input_name(self) -> str:
         """Of the network's input: pixels, or features."""
-        return "pixels" if self.manifest["input"]["kind"] == "images" else "features"
+        return "pixels" if self.of_images else "features"
 
     def outputs(self, raw: bytes) -> "NDArray[np.float32]":
         """What the network gives, float32 (n, outputs), for n raw inputs one behind the other."""
@@ -78,15 +89,16 @@ def load_network(folder: Path, name: str | None = None, version: str | None = No
     if given["kind"] == "images":
         shape: tuple[int, ...] = (given["height"], given["width"])
         shape += () if given["channels"] == 1 else (given["channels"],)
-        kind: np.dtype[Any] = np.dtype(np.uint8)
+        kind: np.dtype[Any] = np.dtype(given["dtype"])
+        low, high = given["low"], given["high"]
     else:
-        shape, kind = (len(given["features"]),), np.dtype("<f4")
+        shape, kind, low, high = (len(given["features"]),), np.dtype("<f4"), *FINITE
     size = math.prod(shape) * kind.itemsize
     if size > LARGEST_INPUT:
         raise ModelFileError(f"{folder / NAME}: an input of {size} bytes. Expected: {LARGEST_INPUT} at most.")
     network = Network(
         manifest, name or f"{manifest['dataset']}-{manifest['architecture']}",
-        version or manifest["model_sha256"][:12], shape, kind, size, _session(path, contents[PATHS["onnx"]]),
+        version or manifest["model_sha256"][:12], shape, kind, low, high, size, _session(path, contents[PATHS["onnx"]]),
     )  # fmt: skip
     _require_described(path, network)
     return network
@@ -112,8 +124,10 @@ def _session(path: Path, content: bytes) -> Any:
 def _require_described(path: Path, network: Network) -> None:
     """Raise ModelFileError where the file's network takes or gives something else than export.json says."""
     manifest = network.manifest
-    tensor = "tensor(uint8)" if network.kind == np.uint8 else "tensor(float)"
-    expected = [(network.input_name, tensor, [*network.shape]), ("outputs", "tensor(float)", [manifest["outputs"]])]
+    expected = [
+        (network.input_name, TENSORS[network.kind.str], [*network.shape]),
+        ("outputs", "tensor(float)", [manifest["outputs"]]),
+    ]
     found = [
         (one.name, one.type, [*one.shape][1:])
         for one in (*network.session.get_inputs(), *network.session.get_outputs())

@@ -215,7 +215,7 @@ class Service:
                 "candidate": models.candidate and _described(models.candidate),
                 "problem": models.problem,
                 "neighbours": self._checkout is not None and self._checkout.has_neighbours(models.champion),
-                "drawn": self._checkout is not None and models.champion.kind == np.uint8,
+                "drawn": self._checkout is not None and _is_drawn_for(models.champion),
             }
         )
 
@@ -230,7 +230,7 @@ class Service:
 
     async def _drawn(self, request: Request) -> Answer:
         network = self.models.champion
-        if self._checkout is None or network.kind != np.uint8:
+        if self._checkout is None or not _is_drawn_for(network):
             raise Refused(404, "Nothing is kept here. Expected: the service of a checkout.", close=True)
         require_kind(request.headers, (JSON,))
         body = await self._bodies.read(request.headers, request.receive, numbers.most_bytes(network))
@@ -264,6 +264,11 @@ def _described(network: Network) -> dict[str, Any]:
     """A network with its export.json, but for its files."""
     manifest = {key: value for key, value in network.manifest.items() if key != "formats"}
     return {**network.told(), "manifest": manifest}
+
+
+def _is_drawn_for(network: Network) -> bool:
+    """Whether drawings of it can be kept: as IDX files, which hold bytes."""
+    return network.of_images and network.kind == np.uint8
 
 
 def _asked_model(query: bytes) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exported import image_input
 from keras_pipeline.serving.http.answers import Refused
 from keras_pipeline.serving.http.inference_protocol import HEADER, InferenceRequest, model_metadata
 from keras_pipeline.serving.network import Network, load_network
 from served_network import CLASSES, TABLE, write_network
 
-SMALL: dict[str, Any] = {**CLASSES, "input": {"kind": "images", "height": 2, "width": 3, "channels": 1}}
+SMALL: dict[str, Any] = {**CLASSES, "input": image_input(2, 3)}
 PIXELS = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 OUTPUTS = np.array([[0.25] * 10, [0.5] * 10], np.float32)
 

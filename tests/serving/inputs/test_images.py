@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from exported import image_input
 from keras_pipeline.serving.http.answers import Refused
 from keras_pipeline.serving.inputs import images
 from keras_pipeline.serving.inputs.images import Decoder
@@ -35,7 +36,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Network:
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Network:
-    shape = {"kind": "images", "height": 32, "width": 32, "channels": 3}
+    shape = image_input(32, 32, 3)
     return load_network(write_network(tmp_path_factory.mktemp("colours"), input=shape, dataset="own"))
 
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
+from exported import image_input
 from keras_pipeline.serving.http.answers import Refused
 from keras_pipeline.serving.inputs import numbers
 from keras_pipeline.serving.network import Network, load_network
 from served_network import CLASSES, TABLE, write_network
 
-SMALL: dict[str, Any] = {**CLASSES, "input": {"kind": "images", "height": 2, "width": 3, "channels": 1}}
+SMALL: dict[str, Any] = {**CLASSES, "input": image_input(2, 3)}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Network:
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Network:
-    shape = {"kind": "images", "height": 2, "width": 3, "channels": 3}
+    shape = image_input(2, 3, 3)
     return load_network(write_network(tmp_path_factory.mktemp("colours"), SMALL, input=shape))
 
 
@@ -176,7 +177,7 @@ def test_pixels_that_were_scaled_are_noticed(pixels: Network, table: Network) ->
 
 def test_a_body_has_room_for_one_input(tmp_path: Path, pixels: Network) -> None:
     assert numbers.most_bytes(pixels) == 2**20
-    large = {"kind": "images", "height": 400, "width": 400, "channels": 1}
+    large = image_input(400, 400)
     assert numbers.most_bytes(load_network(write_network(tmp_path, SMALL, input=large))) == 1_280_000
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HEADER = b"inference-header-content-length"
 """How many bytes of a body are its JSON; behind it are the tensors."""
-DATATYPES = {"u1": "UINT8", "f4": "FP32"}
+DATATYPES = {"u1": "UINT8", "u2": "UINT16", "f4": "FP32"}
 REQUEST_KEYS = {"id", "parameters", "inputs", "outputs"}
 TENSOR_KEYS = {"name", "shape", "datatype", "parameters", "data"}
 
@@ -34,7 +34,7 @@ def model_metadata(network: Network) -> dict[str, Any]:
         "name": network.name,
         "versions": [network.version],
         "platform": "onnxruntime_onnx",
-        "inputs": [{"name": network.input_name, "datatype": _datatype(network), "shape": [-1, *network.shape]}],
+        "inputs": [{"name": network.input_name, "datatype": datatype(network), "shape": [-1, *network.shape]}],
         "outputs": [{"name": "outputs", "datatype": "FP32", "shape": [-1, network.manifest["outputs"]]}],
     }
 
@@ -67,8 +67,8 @@ class InferenceRequest:
         _require_keys(tensor, TENSOR_KEYS, "inputs[0]")
         if tensor.get("name") != network.input_name:
             raise Refused(422, f'inputs[0].name: another input. Expected: "{network.input_name}".')
-        if tensor.get("datatype") != _datatype(network):
-            raise Refused(422, f'inputs[0].datatype: another type. Expected: "{_datatype(network)}".')
+        if tensor.get("datatype") != datatype(network):
+            raise Refused(422, f'inputs[0].datatype: another type. Expected: "{datatype(network)}".')
         shape = tensor.get("shape")
         plain = type(shape) is list and all(type(one) is int for one in shape)
         if not plain or shape[1:] != [*network.shape] or shape[0] < 1:  # type: ignore[index]
@@ -105,7 +105,8 @@ class InferenceRequest:
         return Answer(head + content, "application/octet-stream", 200, ((HEADER, b"%d" % len(head)),))
 
 
-def _datatype(network: Network) -> str:
+def datatype(network: Network) -> str:
+    """Of the values of its input, as the protocol calls it."""
     return DATATYPES[network.kind.str[1:]]
 
 

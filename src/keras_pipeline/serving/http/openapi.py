@@ -5,6 +5,7 @@ from typing import Any
 
 from keras_pipeline.serving.batching import TOGETHER
 from keras_pipeline.serving.http.answers import JSON, Answer, json_answer
+from keras_pipeline.serving.http.inference_protocol import datatype
 from keras_pipeline.serving.network import Network
 
 RAW = "application/octet-stream"
@@ -115,7 +116,7 @@ def _body(path: str, network: Network) -> dict[str, Any]:
     """The bodies that a path takes, by their types."""
     one = _input(network)
     raw = {"schema": {"type": "string", "format": "binary"}}
-    pictures = {"image/png": raw, "image/jpeg": raw} if network.input_name == "pixels" else {}
+    pictures = {"image/png": raw, "image/jpeg": raw} if network.of_images else {}
     many = {"type": "array", "items": one, "minItems": 1}
     inputs = {
         "type": "object",
@@ -145,7 +146,7 @@ def _body(path: str, network: Network) -> dict[str, Any]:
             "properties": {
                 "name": {"const": network.input_name},
                 "shape": {"type": "array", "items": {"type": "integer"}},
-                "datatype": {"enum": ["UINT8", "FP32"]},
+                "datatype": {"const": datatype(network)},
                 "data": {"type": "array"},
             },
         }
@@ -158,9 +159,9 @@ def _body(path: str, network: Network) -> dict[str, Any]:
 
 def _input(network: Network) -> dict[str, Any]:
     """One input as JSON."""
-    schema: dict[str, Any] = (
-        {"type": "integer", "minimum": 0, "maximum": 255} if network.input_name == "pixels" else {"type": "number"}
-    )
+    schema: dict[str, Any] = {"type": "integer" if network.kind.kind == "u" else "number"}
+    if network.of_images:
+        schema |= {"minimum": network.low, "maximum": network.high}
     for size in reversed(network.shape):
         schema = {"type": "array", "items": schema, "minItems": size, "maxItems": size}
     return schema

@@ -1,6 +1,7 @@
 """The bytes of a body as raw inputs of a network, or a refusal that says which value is wrong and what is expected.
 
-A raw input is what the network takes: pixels 0 … 255 as bytes, row by row, or the values of a table's row as float32.
+A raw input is what the network takes: pixels, row by row, in the type of the dataset, or the values of a table's row as
+float32.
 """
 
 import json
@@ -18,7 +19,7 @@ MOST_INPUTS = 1024
 SMALLEST_LIMIT = 2**20
 """No body that is shorter is too long."""
 SHOWN = 40
-DARK = "No pixel is above 1. Expected: pixels from 0 to 255, not scaled: the network does that itself."
+DARK = "No pixel is above 1. Expected: pixels as the dataset has them, not scaled: the network does that itself."
 
 
 def most_bytes(network: Network) -> int:
@@ -32,8 +33,7 @@ def raw_inputs(network: Network, body: bytes) -> int:
     if rest or not count:
         raise Refused(422, f"Got {len(body)} bytes. Expected: {network.size} for each input, {_described(network)}.")
     _require_few(count)
-    if network.kind != np.uint8:
-        _require_finite(np.frombuffer(body, network.kind).reshape(count, -1), "input")
+    _require_range(network, body, count)
     return count
 
 
@@ -55,7 +55,7 @@ def pack(network: Network, inputs: Any, place: str, doubtful: bool, *, one: bool
     if isinstance(inputs, list):
         _require_few(len(inputs))
         try:
-            if inputs and not doubtful and network.kind == np.uint8:
+            if inputs and not doubtful and _is_any_byte(network):
                 return b"".join([_packed(each, network.shape) for each in inputs])
         except (TypeError, ValueError):
             pass
@@ -100,20 +100,33 @@ def _pack_slowly(network: Network, inputs: Any, place: str, *, one: bool) -> byt
 
 
 def _require_value(network: Network, value: Any, where: str) -> None:
-    if network.kind == np.uint8:
-        if type(value) is not int or not 0 <= value <= 255:
-            _refuse(where, value, "a whole number from 0 to 255")
-    elif type(value) not in (int, float) or not _is_float32(value):
-        _refuse(where, value, "a number of 32 bits")
+    types = (int,) if network.kind.kind == "u" else (int, float)
+    # Of float32 the range is that of its numbers: 3.40282356e38 is rounded to the last of them.
+    if type(value) not in types or not (network.low <= value <= network.high or _is_last(network, value)):
+        _refuse(where, value, _expected(network))
+
+
+def _expected(network: Network) -> str:
+    """A value, in words."""
+    if not network.of_images:
+        return "a number of 32 bits"
+    whole = "whole " if network.kind.kind == "u" else ""
+    return f"a {whole}number from {network.low:g} to {network.high:g}"
 
 
 def _raw(network: Network, values: Sequence[Any]) -> bytes:
-    return bytes(values) if network.kind == np.uint8 else np.array(values, network.kind).tobytes()
+    return np.array(values, network.kind).tobytes()
 
 
-def _is_float32(value: float) -> bool:
+def _is_any_byte(network: Network) -> bool:
+    """Whether every byte is a value."""
+    return network.kind == np.uint8 and (network.low, network.high) == (0, 255)
+
+
+def _is_last(network: Network, value: float) -> bool:
+    """Whether a number of a table is rounded to a finite one of 32 bits."""
     try:
-        return abs(value) < 3.4028235677973366e38  # from there on float32 is infinite
+        return not network.of_images and abs(value) < 3.4028235677973366e38  # from there on float32 is infinite
     except OverflowError:
         return False
 
@@ -165,11 +178,14 @@ def _require_few(count: int) -> None:
         raise Refused(413, f"Got {count} inputs. Expected: {MOST_INPUTS} at most; send the others in other requests.")
 
 
-def _require_finite(values: "np.ndarray[Any, Any]", place: str) -> None:
-    wrong = np.argwhere(~np.isfinite(values))
+def _require_range(network: Network, body: bytes, count: int) -> None:
+    if _is_any_byte(network):
+        return
+    values = np.frombuffer(body, network.kind).reshape(count, *network.shape)
+    wrong = np.argwhere(~((network.low <= values) & (values <= network.high)))
     if len(wrong):
         index = "".join(f"[{one}]" for one in wrong[0])
-        _refuse(f"{place}{index}", float(values[tuple(wrong[0])]), "a finite number")
+        _refuse(f"input{index}", values[tuple(wrong[0])].item(), _expected(network))
 
 
 def _refuse(place: str, value: Any, expected: str) -> NoReturn:
@@ -203,13 +219,14 @@ def _described(network: Network) -> str:
     given = network.manifest["input"]
     if given["kind"] == "images":
         colours = "" if given["channels"] == 1 else f" of {given['channels']} colours"
-        return f"{given['height']} rows of {given['width']} pixels{colours}"
+        type_ = {"|u1": "", "<u2": ", uint16", "<f4": ", float32"}[given["dtype"]]
+        return f"{given['height']} rows of {given['width']} pixels{colours}{type_}"
     return f"{len(given['features'])} numbers, the features"
 
 
 def is_dark(network: Network, raw: bytes) -> bool:
     """Whether these are pixels of which some are 1 and none is more: they were scaled, most likely."""
-    return network.kind == np.uint8 and int(np.frombuffer(raw, np.uint8).max()) == 1
+    return network.of_images and network.high > 1 and int(np.frombuffer(raw, network.kind).max()) == 1
 
 
 def tensor_values(network: Network, data: Sequence[Any], count: int, place: str, doubtful: bool) -> bytes:
@@ -220,7 +237,7 @@ def tensor_values(network: Network, data: Sequence[Any], count: int, place: str,
     size = math.prod(network.shape)
     if len(data) != count * size:
         _refuse(place, data, f"{count * size} values, as the shape says")
-    if network.kind == np.uint8 and not doubtful:
+    if _is_any_byte(network) and not doubtful:
         try:
             return bytes(data)
         except (TypeError, ValueError):
