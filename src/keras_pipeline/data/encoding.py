@@ -48,8 +48,8 @@ Column = Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")]
 
 
 class TableInput(TypedDict):
-    """What a network is fed from a table. `missing_values`: the texts that mean a missing value; `features`: the names
-    of the network's inputs, which follow from the columns."""
+    """What a network is fed from a table. `missing_values`: the texts that mean a missing value, beside an empty one;
+    `features`: the names of the network's inputs, which follow from the columns."""
 
     kind: Literal["table"]
     columns: list[Column]

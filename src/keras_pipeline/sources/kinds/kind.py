@@ -139,8 +139,9 @@ class Columns:
     values: "dict[str, NDArray[np.float64] | list[str | None]]"
     missing: str = "median"
     """the rule for missing values: see `data.encoding.Missing`"""
-    missing_values: tuple[str, ...] = ("",)
-    """the texts that mean a missing value, of whoever asks the network later: in data/raw it is empty"""
+    missing_values: tuple[str, ...] = ()
+    """the texts that mean a missing value beside an empty one, of whoever asks the network later: in data/raw it is
+    empty"""
 
 
 @dataclass(frozen=True)

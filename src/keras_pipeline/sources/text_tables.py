@@ -1,0 +1,300 @@
+"""The tables in files: CSV, plain or compressed, every column as text, and Parquet; a block of rows at a time.
+
+Only what is declared is believed: no type is guessed, nothing is a missing value by itself, no row is left out. An
+empty line is no row.
+"""
+
+import bz2
+import codecs
+import csv
+import gzip
+import io
+import lzma
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from keras_pipeline.core.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from keras_pipeline.sources.source_files import SourceFiles
+
+MOST_COLUMNS = 20_000
+LARGEST_ROW = 1 << 22
+"""Bytes of a row of CSV, and of its header."""
+ROWS = 1 << 16
+"""Of a block of Parquet."""
+CSV_FILE = re.compile(r"\.(csv|tsv|tab|txt|data)(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
+PARQUET_FILE = re.compile(r"\.(parquet|pq)$", re.IGNORECASE)
+SHOWN = 60
+_DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV file is written. `names`: of its columns, where it has no header."""
+
+    delimiter: str = ","
+    quote: str = '"'
+    encoding: str = "utf-8"
+    names: tuple[str, ...] = ()
+
+
+def is_table(name: str) -> bool:
+    """Whether a file is called as tables are."""
+    return bool(CSV_FILE.search(name) or PARQUET_FILE.search(name))
+
+
+def column_names(source: "SourceFiles", name: str, dialect: Dialect) -> list[str]:
+    """Of all columns of the file, in order. Raises DataError where it has none, or too many."""
+    place = place_of(source, name)
+    if PARQUET_FILE.search(name):
+        with _parquet(source, name) as file:
+            names = list(file.schema_arrow.names)
+    else:
+        names = list(dialect.names) or [cell.strip() for cell in _header(source, name, dialect)[0]]
+    if not 1 < len(names) <= MOST_COLUMNS:
+        hint = f" Is its delimiter {dialect.delimiter!a}?" if len(names) == 1 and not PARQUET_FILE.search(name) else ""
+        raise DataError(f"{place}: got {len(names):,} columns. Expected: 2 to {MOST_COLUMNS:,}.{hint}")
+    return names
+
+
+def read_columns(
+    source: "SourceFiles", name: str, columns: Sequence[str], dialect: Dialect
+) -> "Iterator[list[pyarrow.Array[Any]]]":
+    """These columns, as many as `columns`, a block of rows at a time; of CSV strings, of Parquet what it has.
+
+    Raises DataError, with row and column, where the file is damaged or not in this dialect, or a column is not there
+    once.
+    """
+    known = column_names(source, name, dialect)
+    place = place_of(source, name)
+    there = Counter(known)
+    for column in columns:
+        if there[column] != 1:
+            shown = ", ".join(ascii(one)[1:-1] for one in known[:20]) + (", …" if len(known) > 20 else "")
+            raise DataError(
+                f"{place}: the column {column!a} is there {there[column]} times. Expected: once. Its "
+                f"columns are {shown}. Correct the dataset file, or the header."
+            )
+    index_of = {column: index for index, column in enumerate(known)}
+    if PARQUET_FILE.search(name):
+        yield from _parquet_blocks(source, name, columns)
+    else:
+        yield from _csv_blocks(source, name, len(known), [index_of[column] for column in columns], dialect)
+
+
+def place_of(source: "SourceFiles", name: str) -> str:
+    """How messages call a file of the source."""
+    return name if len(source.names()) == 1 and source.name.endswith(name) else f"{source.name}: {name}"
+
+
+def row_place(source: "SourceFiles", name: str, row: int, dialect: Dialect) -> str:
+    """How messages call a row of the file, which are counted from 0 here; with its line, of CSV."""
+    place = f"{place_of(source, name)}: row {row + 1}"
+    if PARQUET_FILE.search(name):
+        return place
+    try:
+        for index, (line, _) in enumerate(_records(source, name, dialect)):
+            if index == row:
+                return f"{place} (line {line})"
+    except (DataError, csv.Error):
+        pass
+    return place
+
+
+def _csv_blocks(
+    source: "SourceFiles", name: str, count: int, indices: Sequence[int], dialect: Dialect
+) -> "Iterator[list[pyarrow.Array[Any]]]":
+    import pyarrow
+    from pyarrow import csv as arrow
+
+    skipped = 0 if dialect.names else _header(source, name, dialect)[1]
+    wrong: list[Any] = []
+
+    def remember(row: Any) -> str:
+        wrong.append(row)
+        return "error"
+
+    names = [str(index) for index in range(count)]
+    kept = [str(index) for index in indices]
+    with _text(source, name, dialect) as text:
+        try:
+            blocks = arrow.open_csv(
+                text,
+                arrow.ReadOptions(
+                    use_threads=False, block_size=LARGEST_ROW, column_names=names, skip_rows_after_names=skipped
+                ),
+                arrow.ParseOptions(
+                    delimiter=dialect.delimiter,
+                    quote_char=dialect.quote,
+                    newlines_in_values=True,
+                    invalid_row_handler=remember,
+                ),
+                arrow.ConvertOptions(
+                    column_types=dict.fromkeys(kept, pyarrow.string()),
+                    include_columns=list(dict.fromkeys(kept)),
+                    strings_can_be_null=False,
+                ),
+            )
+            for block in blocks:
+                yield [block.column(key) for key in kept]
+        except pyarrow.ArrowInvalid as fault:
+            if "Empty CSV" in str(fault):
+                return
+            raise DataError(_parse_fault(source, name, count, dialect, _first_line(fault))) from None
+        except _DAMAGED as fault:
+            raise DataError(f"{place_of(source, name)}: damaged ({fault}). Expected: a whole file.") from None
+
+
+def _parse_fault(source: "SourceFiles", name: str, count: int, dialect: Dialect, fault: str) -> str:
+    place = place_of(source, name)
+    try:
+        for row, (line, cells) in enumerate(_records(source, name, dialect), 1):
+            if len(cells) != count:
+                start = ascii(dialect.delimiter.join(cells))[1:-1][:SHOWN]
+                return f"{place}: row {row} (line {line}): got {len(cells)} values, {start}. Expected: {count}."
+    except csv.Error:
+        pass
+    if "straddling" in fault:
+        return (
+            f"{place}: a row is longer than {LARGEST_ROW:,} bytes, or a quotation mark is never closed. Expected: rows "
+            f"of {count} values. Is `quote` of the dataset file right?"
+        )
+    return f"{place}: {fault}. Expected: CSV with {count} columns."
+
+
+def _records(source: "SourceFiles", name: str, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """(line of its end, cells) of each row after the header: slow, to find the place of a fault."""
+    with _text(source, name, dialect) as file:
+        text = io.TextIOWrapper(cast("BinaryIO", io.BufferedReader(file)), "utf-8", newline="")
+        reader = csv.reader(text, delimiter=dialect.delimiter, quotechar=dialect.quote)
+        first = not dialect.names
+        for cells in reader:
+            if cells and not first:
+                yield reader.line_num, cells
+            first = first and not cells
+
+
+def _header(source: "SourceFiles", name: str, dialect: Dialect) -> tuple[list[str], int]:
+    """Its cells, and how many rows it is, with the empty lines before it."""
+    place = place_of(source, name)
+    with _text(source, name, dialect) as file:
+        try:
+            start = file.read(LARGEST_ROW)
+        except _DAMAGED as fault:
+            raise DataError(f"{place}: damaged ({fault}). Expected: a whole file.") from None
+    if not start.strip():
+        raise DataError(f"{place}: it is empty. Expected: a table, CSV or Parquet.")
+    text = start.decode(errors="ignore")  # of a character that the block divides
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=dialect.delimiter, quotechar=dialect.quote)
+    try:
+        for index, cells in enumerate(reader):
+            if cells:
+                return cells, index + 1
+    except csv.Error as fault:
+        raise DataError(f"{place}: line 1: {fault}. Expected: the names of the columns.") from None
+    return [], 0
+
+
+class _Utf8(io.RawIOBase):
+    """The text of a file, in whatever encoding, as UTF-8 without a byte order mark. Raises DataError where it is not in
+    that encoding, or has a byte 0."""
+
+    def __init__(self, file: Any, encoding: str, place: str) -> None:
+        self.file, self.encoding, self.place = file, encoding, place
+        self.decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)()
+        self.lines, self.bytes, self.left = 1, 0, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def read(self, size: int = -1) -> bytes:
+        """As of any file."""
+        while not self.left:
+            content = self.file.read(1 << 20)
+            try:
+                text = self.decoder.decode(content, final=not content)
+            except UnicodeError as fault:
+                start = fault.start if isinstance(fault, UnicodeDecodeError) else 0
+                wrong = fault.object if isinstance(fault, UnicodeDecodeError) else content
+                line = self.lines + wrong[:start].count(b"\n")
+                raise DataError(
+                    f"{self.place}: line {line}: the bytes {wrong[start : start + 4].hex(' ')} are not {self.encoding}. "
+                    "Expected: text in the `encoding` of the dataset file, such as cp1252."
+                ) from None
+            if "\0" in text:
+                line = self.lines + text.count("\n", 0, text.index("\0"))
+                raise DataError(
+                    f"{self.place}: line {line}: a byte 0. Expected: CSV as text in {self.encoding}; other encodings "
+                    "are said by `encoding` of the dataset file, such as utf-16."
+                )
+            self.lines += text.count("\n")
+            self.left = text.encode()
+            if not content:
+                break
+        end = len(self.left) if size is None or size < 0 else size
+        part, self.left = self.left[:end], self.left[end:]
+        return part
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
+def _text(source: "SourceFiles", name: str, dialect: Dialect) -> _Utf8:
+    file: Any = source.open(name)
+    suffix = name.lower().rpartition(".")[2]
+    openers: dict[str, Callable[[Any], Any]] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open, "zst": _open_zstd}
+    return _Utf8(openers.get(suffix, lambda plain: plain)(file), dialect.encoding, place_of(source, name))
+
+
+def _open_zstd(file: BinaryIO) -> Any:
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(file, "zstd")
+
+
+def _parquet(source: "SourceFiles", name: str) -> Any:
+    import pyarrow
+    from pyarrow import parquet
+
+    file = source.open(name)
+    try:
+        return parquet.ParquetFile(file)
+    except (pyarrow.ArrowException, OSError) as fault:
+        file.close()
+        raise DataError(f"{place_of(source, name)}: {_first_line(fault)}. Expected: a Parquet file.") from None
+
+
+def _parquet_blocks(source: "SourceFiles", name: str, columns: Sequence[str]) -> "Iterator[list[pyarrow.Array[Any]]]":
+    import pyarrow
+
+    place = place_of(source, name)
+    with _parquet(source, name) as file:
+        for column in columns:
+            kind = file.schema_arrow.field(column).type
+            if pyarrow.types.is_nested(kind):
+                raise DataError(
+                    f"{place}: the column {column!a} is nested ({str(kind)[:SHOWN]}). Expected: one value a row. Leave "
+                    "it out, or write its parts as columns."
+                )
+        try:
+            for block in file.iter_batches(ROWS, columns=list(dict.fromkeys(columns))):
+                yield [block.column(column) for column in columns]
+        except (pyarrow.ArrowException, OSError) as fault:
+            raise DataError(f"{place}: {_first_line(fault)}. Expected: a whole Parquet file.") from None
+
+
+def _first_line(fault: Exception) -> str:
+    return f"{str(fault).partition(chr(10))[0]:.200}"
