@@ -30,7 +30,7 @@ def test_what_is_written_is_read_with_the_files_of_each_format(tmp_path: Path, d
 @pytest.mark.parametrize("described", [CLASSES, NUMBERS], ids=["classes", "numbers"])
 def test_what_the_first_format_says_is_still_read(tmp_path: Path, described: dict[str, Any]) -> None:
     """It knew pixels from 0 to 255, and tables of numbers."""
-    since = {"dtype", "low", "high", "columns"}
+    since = {"dtype", "low", "high", "columns", "target", "missing", "missing_values"}
     first = {key: value for key, value in described.items() if key not in ("preparation", "drawing")}
     first |= {"format": 1, "input": {key: value for key, value in described["input"].items() if key not in since}}
     (tmp_path / manifest.NAME).write_text(json.dumps(first))

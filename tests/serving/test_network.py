@@ -16,6 +16,7 @@ from onnx import helper
 import served_network
 from exported import CLASSES, exported_folder, image_input
 from keras_pipeline.core.errors import ModelFileError
+from keras_pipeline.data.encoding import number_columns
 from keras_pipeline.serving import network
 from keras_pipeline.serving.network import find_export, load_network, predictions
 from served_network import BINARY, TABLE, onnx_network, write_network
@@ -175,7 +176,7 @@ CANNOT = "ONNX Runtime cannot load it"
         (foreign_operator(), CANNOT),
         (no_number(), "gives no 10 numbers for inputs of zeros"), (changed(outputs=7), "takes and gives"),
         (changed(input=image_input(28, 27)), "takes and gives"),
-        (changed(input={"kind": "table", "features": ["a"], "columns": None}), "takes and gives"),
+        (changed(input=number_columns(["a"], "y")), "takes and gives"),
     ],
 )  # fmt: skip
 def test_another_network_than_is_described_is_refused(tmp_path: Path, content: bytes, said: str) -> None:

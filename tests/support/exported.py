@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from keras_pipeline.data.encoding import number_columns
 from keras_pipeline.export import manifest, runtimes
 
 
@@ -42,7 +43,7 @@ NUMBERS: dict[str, Any] = {
     "dataset": "line",
     "class_names": [],
     "target": "y",
-    "input": {"kind": "table", "features": ["x"], "columns": None},
+    "input": number_columns(["x"], "y"),
     "output_activation": "linear",
     "outputs": 1,
     "scaling": {"name": "unit", "offset": [0.0], "divisor": [10.0]},

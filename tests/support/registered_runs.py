@@ -84,7 +84,8 @@ def write_exports(folder: Path, formats: tuple[str, ...]) -> None:
     record = json.loads((folder / "models/run.json").read_text())
     dataset = record["dataset"]
     about = {
-        "format": 2, "preparation": None, "drawing": None, "model_sha256": record["sha256"]["model"], "run": record["key"], "architecture": "mlp",
+        "format": 2, "preparation": None, "drawing": None,
+        "model_sha256": record["sha256"]["model"], "run": record["key"], "architecture": "mlp",
         "parameters": record["weights"], "task": dataset["task"], "dataset": dataset["dataset"],
         "class_names": dataset["class_names"], "target": None,
         "input": image_input(28, 28),

@@ -8,6 +8,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from exported import CLASSES, NUMBERS, exported_folder
+from keras_pipeline.data.encoding import number_columns
 
 BINARY: dict[str, Any] = {
     **CLASSES,
@@ -16,6 +17,7 @@ BINARY: dict[str, Any] = {
     "outputs": 1,
     "output_activation": "sigmoid",
 }
+TYPES = {"|u1": TensorProto.UINT8, "<u2": TensorProto.UINT16, "<f4": TensorProto.FLOAT}
 HEAVY = [512, 256]
 """The hidden layers of the shipped network."""
 
@@ -35,9 +37,9 @@ def onnx_network(described: dict[str, Any], seed: int, hidden: list[int]) -> byt
     given = described["input"]
     random = np.random.default_rng(seed)
     if given["kind"] == "images":
-        shape, name, kind = [given["height"], given["width"]], "pixels", TensorProto.UINT8
+        shape, name, kind = [given["height"], given["width"]], "pixels", TYPES[given["dtype"]]
         shape += [] if given["channels"] == 1 else [given["channels"]]
-        scale = 255.0
+        scale = given["high"]
     else:
         shape, name, kind, scale = [len(given["features"])], "features", TensorProto.FLOAT, 10.0
     nodes = [
@@ -70,6 +72,6 @@ def onnx_network(described: dict[str, Any], seed: int, hidden: list[int]) -> byt
 
 TABLE: dict[str, Any] = {
     **NUMBERS,
-    "input": {"kind": "table", "features": ["a", "b", "c"], "columns": None},
+    "input": number_columns(["a", "b", "c"], "y"),
     "scaling": {"name": "unit", "offset": [0.0] * 3, "divisor": [10.0] * 3},
 }

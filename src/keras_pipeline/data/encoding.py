@@ -124,6 +124,15 @@ def feature_names(columns: Sequence[NumberColumn | CategoryColumn]) -> list[str]
     return names
 
 
+def number_columns(names: Sequence[str], target: str) -> TableInput:
+    """What a network is fed from a table of numbers alone, none of which may be missing."""
+    columns: list[NumberColumn | CategoryColumn] = [{"name": name, "kind": "number", "fill": None} for name in names]
+    return {
+        "kind": "table", "columns": columns, "target": target, "missing": "refuse", "missing_values": [""],
+        "features": list(names),
+    }  # fmt: skip
+
+
 def encode(columns: Sequence[NumberColumn | CategoryColumn], values: Values) -> NDArray[np.float64]:
     """The features (n, features) of rows: numbers in their own units, categories as 0 and 1; float64, not scaled yet.
 

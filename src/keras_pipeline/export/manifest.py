@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError, ModelFileError
 from keras_pipeline.core.json_files import Count, Digest, Key, Line, Name, Size, read_json, refuse
+from keras_pipeline.data.encoding import TableInput, check_table, number_columns
 from keras_pipeline.data.statistics import ScalingConstants, TaskName
 
 NAME = "export.json"
@@ -48,16 +49,6 @@ class ImageInput(TypedDict):
     high: FiniteFloat
 
 
-class TableInput(TypedDict):
-    """Raw values float32 (n, features), in the order of their names: of a category a column of 0 and 1 for each of its
-    values. `columns`: what they are made of, as `data.encoding` has it; None of a table of numbers alone, whose columns
-    are its features."""
-
-    kind: Literal["table"]
-    features: Annotated[list[Line], Field(min_length=1)]
-    columns: list[dict[str, Any]] | None
-
-
 class ExportedFile(TypedDict):
     """One file: its size and its SHA-256."""
 
@@ -74,6 +65,8 @@ class ExportedFormat(TypedDict):
 class Manifest(TypedDict):
     """All of export.json.
 
+    `input`: pixels, or of a table its columns as `data.encoding` has them, and the features that they give, which are
+    what every format takes: raw values float32 (n, features), of a category 0 and 1.
     `model_sha256`: of the network's file models/model.keras; `run`: the key in models/run.json; `parameters`: how many
     numbers the network keeps; `class_names`: empty where a number is predicted; `target`: a table's column that is
     predicted (None for images); `preparation`: how a picture becomes an input, None where no pictures were trained on;
@@ -121,7 +114,7 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path}: of format {found!a:.60}. Expected: 1 to {FORMAT}; a newer version wrote it, or it is no "
                 f"export. {files.remedy('export')}"
             )
-        return {**value, **_since_first(value.get("input"))} if found == 1 else value
+        return {**value, **_since_first(value.get("input"), value.get("target"))} if found == 1 else value
 
     try:
         return read_json(path, MANIFEST, "export", upgrade=upgraded, check=_check_whole)
@@ -129,18 +122,22 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelFileError(str(fault)) from None
 
 
-def _since_first(given: Any) -> dict[str, Any]:
+def _since_first(given: Any, target: Any) -> dict[str, Any]:
     """What format 1 did not say, because it was the same of every network."""
-    pixels, features = {"dtype": "|u1", "low": 0.0, "high": 255.0}, {"columns": None}
-    more = features if isinstance(given, dict) and given.get("kind") == "table" else pixels
-    block = {"input": {**given, **more}} if isinstance(given, dict) else {}
+    block: dict[str, Any] = {}
+    if isinstance(given, dict) and given.get("kind") == "images":
+        block = {"input": {"dtype": "|u1", "low": 0.0, "high": 255.0, **given}}
+    elif isinstance(given, dict) and isinstance(given.get("features"), list):
+        block = {"input": number_columns(given["features"], target)}
     return {**block, "preparation": None, "drawing": None, "format": FORMAT}
 
 
 def _check_whole(manifest: Manifest) -> None:
     names, given = manifest["class_names"], manifest["input"]
-    if (manifest["target"] is not None) != (given["kind"] == "table"):
-        refuse("target", manifest["target"], "the column that is predicted" if given["kind"] == "table" else "null")
+    if given["kind"] == "table":
+        check_table(given, "input")
+    if manifest["target"] != given.get("target"):
+        refuse("target", manifest["target"], str(given.get("target", "null")))
     if given["kind"] == "images" and manifest["task"] == "regression":
         refuse("input.kind", "images", "a table, for the task regression")
     if given["kind"] == "images" and not given["low"] < given["high"]:

@@ -14,6 +14,7 @@ from keras_pipeline.config.layers import Dense, weight_count
 from keras_pipeline.config.params import Params
 from keras_pipeline.core import csv_files, files, process
 from keras_pipeline.core.errors import DataError
+from keras_pipeline.data.encoding import number_columns
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.data.statistics import Statistics, read_statistics
@@ -106,7 +107,7 @@ def _describe(params: Params, statistics: Statistics, key: str, model: str) -> M
         "class_names": statistics["class_names"],
         "target": columns[-1] if columns else None,
         "input": (
-            {"kind": "table", "features": list(columns[:-1]), "columns": None}
+            number_columns(columns[:-1], columns[-1])
             if columns
             else {
                 "kind": "images", "height": spec.shape[0], "width": spec.shape[1], "channels": spec.shape[2],

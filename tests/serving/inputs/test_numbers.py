@@ -57,6 +57,35 @@ def test_one_input_and_many_are_taken(pixels: Network, colours: Network, table: 
     assert numbers.json_inputs(table, b'{"inputs": [1, 2, 3]}') == np.array([1, 2, 3], "<f4").tobytes()
 
 
+DEEP: dict[str, tuple[str, float, list[Any], list[tuple[str, str]]]] = {
+    "uint16": ("<u2", 4095.0, [0, 1, 2, 3, 256, 4095], [
+        ("4096", "got 4096. Expected: a whole number from 0 to 4095"), ("0.5", "got 0.5"), ("-1", "got -1"),
+        ("true", "got true"), ("70000", "got 70000"),
+    ]),
+    "float32": ("<f4", 1.0, [0, 0.25, 1.0, 0.5, 0.125, 0.75], [
+        ("1.5", "got 1.5. Expected: a number from 0 to 1"), ("NaN", "got a number that is not finite"),
+        ("-0.5", "got -0.5"), ("null", "got null"),
+    ]),
+    "17 levels": ("|u1", 16.0, [0, 1, 2, 3, 15, 16], [("17", "got 17. Expected: a whole number from 0 to 16")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_pixels_of_any_type_are_taken_within_their_range(tmp_path: Path, name: str) -> None:
+    dtype, high, values, wrong = DEEP[name]
+    network = load_network(write_network(tmp_path, SMALL, input=image_input(2, 3, dtype=dtype, high=high)))
+    taken = np.array(values, dtype).reshape(2, 3)
+    assert numbers.json_inputs(network, json.dumps({"inputs": taken.tolist()}).encode()) == taken.tobytes()
+    assert numbers.raw_inputs(network, taken.tobytes()) == 1
+    for value, said in wrong:
+        status, message = refusal(network, f'{{"inputs": [[0, 0, 0], [0, {value}, 0]]}}')
+        assert (status, message[: len(said) + 14]) == (422, f"inputs[1][1]: {said}")
+    above = taken.copy()
+    above[1, 2] = high + 1
+    with pytest.raises(Refused, match=r"input\[0\]\[1\]\[2\]: got "):
+        numbers.raw_inputs(network, above.tobytes())
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
