@@ -1,6 +1,7 @@
 """NumPy's files .npy and .npz, read as the arrays that they must hold; nothing else of them is believed."""
 
 import io
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -88,18 +89,29 @@ def _read(file: IO[bytes], expected: Expected) -> NDArray[Any]:
     return np.frombuffer(numbers, expected.kind).reshape(expected.shape)
 
 
-def _check_header(file: IO[bytes], expected: Expected) -> int:
-    """Where the numbers begin. Raises ValueError where the file holds another array."""
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape that a .npy file claims, whether in the order of columns, and the kind; the numbers come next.
+
+    Raises ValueError where it is no such file.
+    """
     try:
         version = np.lib.format.read_magic(file)
         if version != (1, 0):
             raise ValueError(f"version {version}")
-        shape, in_columns, kind = np.lib.format.read_array_header_1_0(file, max_header_size=HEADER_BYTES)
+        with warnings.catch_warnings(action="ignore"):  # of those that Python 2 wrote
+            shape, in_columns, kind = np.lib.format.read_array_header_1_0(file, max_header_size=HEADER_BYTES)
     except Exception as error:  # NumPy reads it as Python's source does
         reason = str(error).strip().split("\n")[0][:80] or type(error).__name__
-        raise ValueError(
-            f"no array of NumPy ({reason}). Expected: {_described(expected.kind, expected.shape)}"
-        ) from None
+        raise ValueError(f"no array of NumPy ({reason})") from None
+    return shape, in_columns, kind
+
+
+def _check_header(file: IO[bytes], expected: Expected) -> int:
+    """Where the numbers begin. Raises ValueError where the file holds another array."""
+    try:
+        shape, in_columns, kind = read_header(file)
+    except ValueError as fault:
+        raise ValueError(f"{fault}. Expected: {_described(expected.kind, expected.shape)}") from None
     if (kind.str, shape, in_columns) != (expected.kind, expected.shape, False):
         order = ", in the order of columns" if in_columns else ""
         raise ValueError(f"{_described(kind.str, shape)}{order}. Expected: {_described(expected.kind, expected.shape)}")

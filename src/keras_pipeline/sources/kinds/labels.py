@@ -4,7 +4,7 @@ Where labels are texts (a CSV, names, folders), each is the name of a class; whe
 classes from 0. Anything else is said by `label_values` of the dataset file. It never depends on which labels are there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,18 @@ class ClassOf:
         return found
 
 
+def class_keys(distinct: Iterable[int | str]) -> dict[str, Any]:
+    """`classes` and, where they need them, `label_values` of a dataset file, for all labels that there are: whole
+    numbers, or texts."""
+    values = set(distinct)
+    numbers = {int(one): one for one in values if isinstance(one, int) or _whole(one)}
+    ordered = [numbers[one] for one in sorted(numbers)] if len(numbers) == len(values) else sorted(values, key=str)
+    keys: dict[str, Any] = {"classes": [str(value) for value in ordered]}
+    if any(isinstance(value, int) for value in ordered) and ordered != list(range(len(ordered))):
+        keys["label_values"] = ordered
+    return keys
+
+
 def _refused(place: str, label: str, count: int, expected: str, hint: str) -> DataError:
     more = f" (and {count - 1} more that are no class's)" if count > 1 else ""
     return DataError(
@@ -75,5 +87,5 @@ def _shown(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def _whole(label: str | None) -> bool:
-    return label is not None and label.isascii() and label.isdecimal()
+def _whole(label: object) -> bool:
+    return isinstance(label, str) and label.isascii() and label.isdecimal()

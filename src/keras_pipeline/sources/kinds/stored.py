@@ -5,7 +5,7 @@ They are read a block at a time, also where a file claims more than there is mem
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, Self, overload
@@ -18,6 +18,8 @@ from keras_pipeline.strict_yaml.faults import KeyedError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from keras_pipeline.sources.source_files import SourceFiles
 
 BLOCK_BYTES = 2**22
 """Of a file, that are read at a time."""
@@ -67,7 +69,7 @@ class Part:
     offset: int
     dtype: str
     shape: tuple[int, ...]
-    open: Callable[[], BinaryIO]
+    open: Callable[[], AbstractContextManager[BinaryIO]]
 
     def place(self, index: int) -> str:
         """What an item is called in messages."""
@@ -191,6 +193,11 @@ class Places(Sequence[str]):
         index %= len(self)
         part = bisect_right(self.ends, index)
         return self.parts[part].place(index - (self.ends[part] - self.parts[part].count))
+
+
+def name_in(source: "SourceFiles", name: str) -> str:
+    """What a file is called in messages."""
+    return source.name if source.names() == [name] else f"{source.name}/{name}"
 
 
 def splits_of(parts: Sequence[Part]) -> list[Split] | None:
