@@ -7,7 +7,7 @@ checked without them.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,1000}$")]
 LabelValue = Annotated[int, Field(ge=-(2**63), lt=2**63)] | Line
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Split = Literal["train", "validation", "test"]
 MOST_CLASSES = 10_000
 MOST_EXAMPLES = 50_000_000
@@ -41,6 +42,12 @@ class Splits(Block):
     time: Line | None = None
     """the column by which the latest examples are the test split, and the latest but those the validation split"""
 
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.group and self.time:
+            raise KeyedError(("time",), "by groups and by time at once, one of them would be divided. Use one of both.")
+        return self
+
 
 class Drawing(Block):
     """How the images were made that a drawing is to look like, light on black; of grey images only."""
@@ -53,17 +60,61 @@ class Drawing(Block):
     """whether no image has a light border, for what is on it is a line"""
 
 
+class Counts(Block):
+    """How many examples each split has, where that is known before they are read."""
+
+    train: Annotated[int, Field(ge=1)]
+    validation: Annotated[int, Field(ge=1)] | None = None
+    test: Annotated[int, Field(ge=1)] | None = None
+
+
+class RemoteFile(Block):
+    """A file of a mirror: what it must be. One digest and one size at least."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+    """behind the address of a mirror, and in the folder of downloads"""
+    bytes: Annotated[int, Field(ge=1)] | None = None
+    sha256: Digest | None = None
+    md5: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
+    """where its authors publish no other"""
+    content_bytes: Annotated[int, Field(ge=1)] | None = None
+    """of a .gz: of what it holds"""
+    content_sha256: Digest | None = None
+    """of a .gz: of what it holds, whatever packed it"""
+
+    @model_validator(mode="after")
+    def _can_be_verified(self) -> Self:
+        if not (self.sha256 or self.md5 or self.content_sha256):
+            raise ValueError("nothing tells whether it is the right file. Add sha256, md5 or content_sha256.")
+        if not (self.bytes or self.content_bytes):
+            raise ValueError("nothing tells how large it is. Add bytes or content_bytes.")
+        if (self.content_bytes or self.content_sha256) and not self.name.endswith(".gz"):
+            raise KeyedError(("name",), "only of a .gz is there a content. Use bytes and sha256.")
+        return self
+
+
+class Download(Block):
+    """Files of mirrors. They are asked in this order, after those in KERAS_PIPELINE_MIRRORS."""
+
+    mirrors: tuple[Line, ...] = ()
+    """addresses of folders (https://, http://, file://)"""
+    files: Annotated[tuple[RemoteFile, ...], Field(min_length=1, max_length=1000)]
+
+
 class Recorded(Block):
     """What `keras-pipeline dataset add` found. Other files are noticed, in one line, and used."""
 
     files: Annotated[int, Field(ge=1)]
     bytes: Annotated[int, Field(ge=1)]
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Digest
     """of the lines `SHA-256  path`, sorted by path"""
 
 
 class Kind(Block):
     """The keys of every dataset file: datasets/NAME.yaml."""
+
+    has_files: ClassVar[bool] = True
+    """of `path` or of `download`, one of which it must have; the others are made"""
 
     kind: str
     """what the files are"""
@@ -72,11 +123,15 @@ class Kind(Block):
     licence: Line = "none stated"
     path: Line | None = None
     """a folder, a file, or an archive (.zip, .tar, .tar.gz), from the project's folder"""
+    download: Download | None = None
+    """files of mirrors, instead of `path`; one file alone may be an archive"""
     classes: Annotated[tuple[Line, ...], Field(max_length=MOST_CLASSES)] = ()
     """names of the classes, in the order of the network's outputs; none where a number is predicted"""
     label_values: Annotated[tuple[LabelValue, ...], Field(max_length=MOST_CLASSES)] = ()
     """what the files have for each class, in the order of `classes`; where it is not given, 0, 1, 2, … where labels are
     numbers, and the names of the classes where they are texts"""
+    counts: Counts | None = None
+    """how many examples each split has, where that is known: others are refused"""
     splits: Splits = Splits()
     """how it is divided, where its files are not"""
     drawing: Drawing | None = None
@@ -98,6 +153,18 @@ class Kind(Block):
                 f"{len(self.label_values)} values for {len(self.classes)} classes. "
                 "Give one for each class, in the order of `classes`.",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        given = [key for key in ("path", "download") if getattr(self, key)]
+        if len(given) > 1 or (given and not self.has_files):
+            away = "one of path and download" if self.has_files else "it is computed, from no files"
+            raise KeyedError((given[-1],), f"not here: {away}. Take it out.")
+        if self.has_files and not given:
+            raise KeyedError(("path",), "missing. Add it: a folder, a file or an archive; or `download`.")
+        if len(self.classes) == 1:
+            raise KeyedError(("classes",), "one class alone. Expected: two at least, or none.")
         return self
 
     @property
@@ -142,6 +209,8 @@ class Columns:
     missing_values: tuple[str, ...] = ()
     """the texts that mean a missing value beside an empty one, of whoever asks the network later: in data/raw it is
     empty"""
+    target: str = "target"
+    """what the column is called that is predicted"""
 
 
 @dataclass(frozen=True)

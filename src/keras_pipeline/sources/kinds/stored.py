@@ -70,6 +70,8 @@ class Part:
     dtype: str
     shape: tuple[int, ...]
     open: Callable[[], AbstractContextManager[BinaryIO]]
+    ends: bool = False
+    """whether nothing may stand behind the last item"""
 
     def place(self, index: int) -> str:
         """What an item is called in messages."""
@@ -91,6 +93,8 @@ class Part:
                 fill(file, block.reshape(-1).view(np.uint8).data)
                 yield block
                 start += len(block)
+            if self.ends and file.read(1):
+                raise EOFError(f"more than the {self.count} items that its header tells of")
 
 
 def fill(file: BinaryIO, buffer: memoryview) -> None:
