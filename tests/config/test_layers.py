@@ -120,6 +120,12 @@ def test_architectures_give_what_their_names_say() -> None:
     assert [layer.rate for layer in hidden if isinstance(layer, Dropout)] == [0.25] * 4 + [0.5]
     assert not any(layer.use_bias for layer in hidden if isinstance(layer, Conv2D | Dense))
 
+    pooled = cnn.model_copy(update={"global_average_pooling": True})
+    assert [GlobalAveragePooling2D() if one == Flatten() else one for one in hidden] == architectures.hidden_layers(
+        pooled
+    )
+    assert len({layers.weight_count(architectures.hidden_layers(pooled), (side, side, 3)) for side in (32, 96)}) == 1
+
     regression = params.Model(**{**MODEL, "architecture": "softmax_regression"})
     assert architectures.hidden_layers(regression) == [Flatten()]
 

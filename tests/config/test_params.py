@@ -136,9 +136,9 @@ def test_the_place_of_a_fault_is_that_of_its_value() -> None:
         ("validation_share", "1", "normalize.validation_share", "1 is out of range. Expected: 0.01 <= value <= 0.5."),
         ("dropout", "1", "model.dropout", "1 is out of range. Expected: 0 <= value < 1."),
         ("l2", "-0.1", "model.l2", "-0.1 is out of range. Expected: 0 <= value <= 10."),
-        ("filters", "[]", "model.filters", "0 is not the right number of items. Expected: 1 <= items <= 4."),
-        ("filters", "[1, 2, 3, 4, 5]", "model.filters", "5 is not the right number of items. "
-         "Expected: 1 <= items <= 4."),
+        ("filters", "[]", "model.filters", "0 is not the right number of items. Expected: 1 <= items <= 8."),
+        ("filters", "[1, 2, 3, 4, 5, 6, 7, 8, 9]", "model.filters", "9 is not the right number of items. "
+         "Expected: 1 <= items <= 8."),
         ("epochs", "0", "train.epochs", "0 is out of range. Expected: 1 <= value <= 10000."),
         ("epochs", "1000000000", "train.epochs", "1000000000 is out of range. Expected: 1 <= value <= 10000."),
         ("learning_rate", "0", "train.optimizer.learning_rate", "0 is out of range. Expected: 1e-12 <= value <= 1000."),
@@ -294,8 +294,9 @@ CONVOLUTION = "{layer: Conv2D, filters: 8, kernel_size: 3}"
         (("{layer: MaxPooling2D, pool_size: 7}", "{layer: Conv2D, filters: 8, kernel_size: 5}", FLATTEN), 38,
          "model.layers[1]: Conv2D with a window of 5 does not fit into 4 × 4 × 1. "
          "Use a smaller window, padding: same, or fewer layers before it."),
-        (("{layer: Conv2D, filters: 8, kernel_size: 29}", FLATTEN), 42,
-         "model.layers[0].kernel_size: 29 is out of range. Expected: 1 <= value <= 28."),
+        (("{layer: Conv2D, filters: 8, kernel_size: 29}", FLATTEN), 1,
+         "model.layers[0]: Conv2D with a window of 29 does not fit into 28 × 28 × 1. "
+         "Use a smaller window, padding: same, or fewer layers before it."),
         ((*["{layer: MaxPooling2D}"] * 5, FLATTEN), 93, "model.layers[4]: MaxPooling2D with a window of 2 does not "
          "fit into 1 × 1 × 1. Use a smaller window, padding: same, or fewer layers before it."),
         ((FLATTEN, CONVOLUTION), 19, "model.layers[1]: Conv2D needs (height, width, channels), but gets 784 values. "

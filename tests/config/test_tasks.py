@@ -1,13 +1,14 @@
 """The tasks beside the choice of a class: what decides which it is, what is refused, and their names."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import small
-from keras_pipeline.config import tasks
+from keras_pipeline.checks import network_fit
+from keras_pipeline.config import layers, tasks
 from keras_pipeline.core.errors import ParamsError
+from keras_pipeline.models import architectures
 from small_tasks import BINARY, LINE
 
 # What is said of scores.
@@ -85,7 +86,7 @@ NUMBER = "the prediction of a number"
             f"train.loss: 'categorical_crossentropy' does not fit {NUMBER}. "
             "Use mean_squared_error or mean_absolute_error."]),
         ({**LINE, "model.architecture": "cnn"}, [
-            f"model.architecture: 'cnn' does not fit {NUMBER}. Use mlp or layers."]),
+            "model.architecture: 'cnn' is for images, and the dataset is a table. Use mlp or layers."]),
         ({**LINE, "normalize.positive_class": 3}, [
             "normalize.positive_class: the dataset 'line' has no classes: a number is predicted. "
             "Use none, or a dataset of images."]),
@@ -96,19 +97,38 @@ NUMBER = "the prediction of a number"
             "train.class_weights: the dataset 'line' has no classes. Use none."]),
         ({**LINE, "train.augmentation.shift": 1.0}, [
             "train.augmentation: images are deformed, and the dataset 'line' is a table. "
-            "Use 0 for shift, rotation, scale and elastic."]),
+            "Use 0 for shift, rotation, scale and elastic, and horizontal_flip: false."]),
         ({**LINE, "model.architecture": "layers", "model.layers": [{"layer": "MaxPooling2D"}]}, [
             "model.layers[0]: MaxPooling2D needs (height, width, channels), but gets 1 values. "
             "Put it before Flatten."]),
         ({**BINARY, "normalize.positive_class": 10}, [
-            "normalize.positive_class: 10 is no class of the dataset 'digits', which has 10, 0 … 9. "
-            "Use 9 at most, or none."]),
+            "normalize.positive_class: '10' is no class of the dataset. Its 10 classes are '0', '1', '2', '3', '4', "
+            "'5', '6', '7', '8', '9'. Use one of them, its number 0 … 9, or none. Did you mean '1'?"]),
+        ({**BINARY, "fetch.dataset": "fashion_mnist", "normalize.positive_class": "Trousers"}, [
+            "normalize.positive_class: 'Trousers' is no class of the dataset. Its 10 classes are 'T-shirt/top', "
+            "'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot'. Use one of "
+            "them, its number 0 … 9, or none. Did you mean 'Trouser'?"]),
+        ({"model.architecture": "cnn", "model.filters": [4] * 5}, [
+            "model.filters: each of 5 is followed by a pooling that halves the image, and images of 28 × 28 can be "
+            "halved 4 times. Use 4 filters at most."]),
+        ({"train.augmentation.shift": 15.0, "train.augmentation.smoothness": 20.0}, [
+            "train.augmentation.shift: 15 pixels are more than half of the smaller side of images of 28 × 28. "
+            "Use 14 at most."]),
+        ({"train.augmentation.elastic": 14.5, "train.augmentation.smoothness": 20.0}, [
+            "train.augmentation.elastic: 14.5 pixels are more than half of the smaller side of images of 28 × 28. "
+            "Use 14 at most.",
+            "train.augmentation.smoothness: 20 pixels are more than half of the smaller side of images of 28 × 28. "
+            "Use 14 at most."]),
+        ({**LINE, "train.augmentation.horizontal_flip": True}, [
+            "train.augmentation: images are deformed, and the dataset 'line' is a table. "
+            "Use 0 for shift, rotation, scale and elastic, and horizontal_flip: false."]),
         ({**LINE, "export.formats": ["onnx", "litert_int8"]}, [
             "export.formats[1]: 'litert_int8' has one scale of 256 steps for all columns of a table, and the dataset "
             "'line' is one. Use litert_dynamic_int8."]),
         ({"export.formats": ["onnx", "onnx"]}, ["export.formats: 'onnx' stands there twice. Expected: each once."]),
-        ({"normalize.positive_class": 256}, [
-            "normalize.positive_class: 256 is not accepted. Expected: a whole number, 0 <= value <= 255 or none."]),
+        ({"normalize.positive_class": -1}, [
+            "normalize.positive_class: -1 is not accepted. Expected: a whole number, 0 <= value or the name of a class "
+            "in one line, or none."]),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(changes: dict[str, Any], expected: list[str]) -> None:
@@ -140,11 +160,48 @@ def test_the_history_tells_its_metric(metric: str) -> None:
 # Their numbers, against scikit-learn.
 
 
-def test_an_architecture_that_cannot_take_the_inputs_is_refused_also_where_no_task_names_it(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("names", "asked", "found"),
+    [
+        (("cat", "dog", "7"), "dog", 1),
+        (("cat", "dog", "7"), 7, 2),  # a number is a name first
+        (("cat", "dog", "7"), 0, 0),
+        (("cat", "dog"), "none", None),
+        (("cat", "none"), "none", None),
+    ],
+)
+def test_a_class_is_found_by_its_name_or_its_number(
+    names: tuple[str, ...], asked: int | str, found: int | None
 ) -> None:
-    monkeypatch.setitem(tasks.TASKS, "regression", replace(tasks.TASKS["regression"], unsuitable_architectures=()))
-    with pytest.raises(
-        ParamsError, match=r"model\.architecture: 'cnn' does not fit the dataset: Conv2D needs \(height"
-    ):
-        small.params({**LINE, "model.architecture": "cnn"})
+    assert tasks.find_class(names, asked) == found
+
+
+def test_of_many_classes_a_message_lists_some() -> None:
+    with pytest.raises(ValueError, match=r"Its 1,000 classes are 'c0', .*'c11', 988 more\. Use one of them") as refused:
+        tasks.find_class([f"c{number}" for number in range(1000)], "C999")
+    assert str(refused.value).endswith("Did you mean 'c999'?")
+
+
+def test_limits_of_deformations_follow_the_images() -> None:
+    small_field = small.params({"train.augmentation.elastic": 1.0}).train.augmentation
+    assert not [*small_field.size_faults((28, 28, 1))]
+    assert [str(fault) for fault in small_field.size_faults((96, 120, 3))] == [
+        "4 pixels are less than a twentieth of the smaller side of images of 96 × 120. Use 4.8 at least, or elastic: 0."
+    ]
+    assert [fault.key[-1] for fault in small_field.model_copy(update={"shift": 3.0}).size_faults((5, 40, 1))] == [
+        "shift", "smoothness",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "most"), [((8, 8, 3), 3), ((8, 7, 1), 2), ((256, 300, 1), 8), ((1, 9, 1), 0)])
+def test_poolings_fit_as_often_as_the_image_can_be_halved(shape: tuple[int, ...], most: int) -> None:
+    of_images = small.params({"model.architecture": "cnn", "model.filters": [2]}).model
+    for count in range(1, 9):
+        chosen = of_images.model_copy(update={"filters": (2,) * count})
+        faults = [*network_fit.network_faults(chosen, shape)]
+        assert bool(faults) == (count > most)
+        if not faults:
+            layers.shapes(architectures.hidden_layers(chosen), shape)
+        else:
+            way_out = f"Use {most} filters at most" if most else "Use another architecture"
+            assert str(faults[0]).endswith(f"{way_out}.")

@@ -20,7 +20,8 @@ CHANGES = {
     "train.epochs": 4,
     "train.optimizer": {"name": "adam", "learning_rate": 0.01},
     "train.early_stopping": {"monitor": "val/accuracy", "patience": 2},
-    "train.augmentation": {"shift": 1.0, "rotation": 5.0, "scale": 0.0, "elastic": 0.5, "smoothness": 4.0},
+    "train.augmentation": {"shift": 1.0, "rotation": 5.0, "scale": 0.0, "elastic": 0.5, "smoothness": 4.0,
+                           "horizontal_flip": True},
 }  # fmt: skip
 GRID = {"model.dropout": [0.2, 0.5], "train.optimizer.learning_rate": [0.01, 0.002]}
 ALONE = {

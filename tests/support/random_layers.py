@@ -11,6 +11,7 @@ MODEL: dict[str, Any] = {
     "architecture": "layers",
     "hidden_units": (10,),
     "filters": (4,),
+    "global_average_pooling": False,
     "activation": "relu",
     "dropout": 0.5,
     "batch_normalization": True,

@@ -13,15 +13,16 @@ from keras_pipeline.data.splits import Split
 
 pytestmark = pytest.mark.slow  # Keras is imported
 
-NONE = {"shift": 0.0, "rotation": 0.0, "scale": 0.0, "elastic": 0.0, "smoothness": 4.0}
+NONE = {"shift": 0.0, "rotation": 0.0, "scale": 0.0, "elastic": 0.0, "smoothness": 4.0, "horizontal_flip": False}
 ALL = {"shift": 2.0, "rotation": 15.0, "scale": 0.2, "elastic": 1.5, "smoothness": 4.0}
 
 
-def deformation(background: float = 0.0, **knobs: float) -> Any:
+def deformation(background: float = 0.0, shape: tuple[int, ...] = (28, 28, 1), **knobs: float) -> Any:
     from keras_pipeline.training import augmentation
 
     chosen = small.params({"train.augmentation": {**NONE, **knobs}}).train.augmentation
-    return augmentation.deformation_for(chosen, 7, {"name": "unit", "offset": -255 * background, "divisor": 255.0})
+    scaling: Any = {"name": "unit", "offset": -255 * background, "divisor": 255.0}
+    return augmentation.deformation_for(chosen, 7, scaling, shape)
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +30,39 @@ def images() -> NDArray[np.float32]:
     return np.random.default_rng(1).uniform(-1, 1, (40, 28, 28, 1)).astype(np.float32)
 
 
-@pytest.mark.parametrize("background", [0.0, -0.4])
-def test_pixels_are_those_that_scipy_interpolates(images: NDArray[np.float32], background: float) -> None:
-    one = deformation(background, **{**ALL, "shift": 14.0})  # far enough that much comes in from outside
+@pytest.mark.parametrize(
+    ("background", "shape"), [(0.0, (28, 28, 1)), (-0.4, (28, 28, 1)), (-0.4, (20, 36, 3)), (0.0, (41, 30, 2))]
+)
+def test_pixels_are_those_that_scipy_interpolates(background: float, shape: tuple[int, int, int]) -> None:
+    one = deformation(background, shape, **{**ALL, "shift": 10.0})  # far enough that much comes in from outside
+    images = np.random.default_rng(1).uniform(-1, 1, (40, *shape)).astype(np.float32)
     factors = one.draw(3, 5, len(images))
     deformed = one.step(images, factors)
-    places = (factors.astype(float) @ one.terms.astype(float)).reshape(-1, 2, 28, 28) + 13.5
-    for image, place, ours in zip(images[..., 0], places, deformed[..., 0], strict=True):
-        theirs = ndimage.map_coordinates(image, place, order=1, mode="grid-constant", cval=background)
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-4)
+    height, width, channels = shape
+    middle = np.array([height - 1, width - 1]).reshape(2, 1, 1) / 2
+    places = (factors.astype(float) @ one.terms.astype(float)).reshape(-1, 2, height, width) + middle
+    for image, place, ours in zip(images, places, deformed, strict=True):
+        for channel in range(channels):
+            theirs = ndimage.map_coordinates(image[..., channel], place, order=1, mode="grid-constant", cval=background)
+            np.testing.assert_allclose(ours[..., channel], theirs, rtol=0, atol=2e-4)
+
+
+def test_half_of_the_images_are_mirrored_and_nothing_else_changes() -> None:
+    shape = (20, 31, 3)
+    images = np.random.default_rng(1).uniform(-1, 1, (400, *shape)).astype(np.float32)
+    alone = deformation(shape=shape, horizontal_flip=True)
+    seen = alone.step(images, alone.draw(0, 0, len(images)))
+    mirrored = (seen == images[:, :, ::-1]).all((1, 2, 3))
+    assert ((seen == images).all((1, 2, 3)) ^ mirrored).all()
+    assert 160 < mirrored.sum() < 240
+    others = [alone.draw(epoch, step, 400)[:, 1, 2] < 0 for epoch, step in ((0, 1), (1, 0))]
+    assert all((drawn != mirrored).any() for drawn in others)
+
+    without = deformation(shape=shape, **ALL).draw(2, 3, 400)
+    with_it = deformation(shape=shape, **ALL, horizontal_flip=True).draw(2, 3, 400)
+    np.testing.assert_array_equal(with_it[:, 0], without[:, 0])
+    np.testing.assert_array_equal(np.abs(with_it[:, 1]), np.abs(without[:, 1]))
+    assert {*np.unique(with_it[:, 1] / without[:, 1])} == {-1.0, 1.0}
 
 
 def test_nothing_drawn_is_the_image_itself(images: NDArray[np.float32]) -> None:

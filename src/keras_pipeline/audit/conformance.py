@@ -106,7 +106,14 @@ PLAIN: dict[str, Any] = {
     "train.schedule": {"name": "constant"},
     "train.early_stopping": {"monitor": "val/loss", "patience": 0},
     "train.class_weights": "none",
-    "train.augmentation": {"shift": 0.0, "rotation": 0.0, "scale": 0.0, "elastic": 0.0, "smoothness": 4.0},
+    "train.augmentation": {
+        "shift": 0.0,
+        "rotation": 0.0,
+        "scale": 0.0,
+        "elastic": 0.0,
+        "smoothness": 4.0,
+        "horizontal_flip": False,
+    },
     "train.precision": "float32",
     "train.engine": "keras",
     "train.missing_devices": "error",
@@ -161,7 +168,16 @@ FEATURES: dict[str, Feature] = {
     "class_weights": Feature("class weights, uneven classes", {"train.class_weights": "balanced"}, uneven_classes=True),
     "augmentation": Feature(
         "augmentation",
-        {"train.augmentation": {"shift": 1.0, "rotation": 10.0, "scale": 0.1, "elastic": 1.0, "smoothness": 4.0}},
+        {
+            "train.augmentation": {
+                "shift": 1.0,
+                "rotation": 10.0,
+                "scale": 0.1,
+                "elastic": 1.0,
+                "smoothness": 4.0,
+                "horizontal_flip": True,
+            }
+        },
     ),
     "mixed_bfloat16": Feature("mixed_bfloat16", {**UNSIGNED, "train.precision": "mixed_bfloat16"}, tolerance=MIXED),
     "mixed_float16": Feature("mixed_float16", {**UNSIGNED, "train.precision": "mixed_float16"}, tolerance=MIXED),

@@ -20,6 +20,7 @@ NUMPY_VALUES: dict[str, tuple[str | bool | float, ...]] = {
     "train.augmentation.rotation": (0.0,),
     "train.augmentation.scale": (0.0,),
     "train.augmentation.elastic": (0.0,),
+    "train.augmentation.horizontal_flip": (False,),
     "train.precision": ("float32",),
     "train.backend": ("tensorflow",),
     "train.strategy": ("none",),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, model_validator
 
+from keras_pipeline.checks.network_fit import network_faults
 from keras_pipeline.checks.numpy_limits import numpy_faults
 from keras_pipeline.config import tasks
 from keras_pipeline.config.datasets import DATASETS
@@ -157,7 +158,7 @@ class CheckedParams(Params):
     def _blocks_fit(self) -> "CheckedParams":
         of_the_engine = numpy_faults(self) if self.train.engine == "numpy" else ()
         faults = [
-            *_layer_faults(self.model, DATASETS[self.fetch.dataset].shape),
+            *network_faults(self.model, DATASETS[self.fetch.dataset].shape),
             *self._positive_class_faults(),
             *self._task_faults(),
             *self._regression_faults(),
@@ -185,28 +186,23 @@ class CheckedParams(Params):
         ):
             if value not in known:
                 yield KeyedError(key, f"'{value}' does not fit {task.description}. Use {' or '.join(allowed)}.")
-        if model.architecture in architectures and model.architecture != "layers":
-            try:
-                shapes(hidden_layers(model), DATASETS[self.fetch.dataset].shape)
-            except ValueError as error:
-                yield KeyedError(("model", "architecture"), f"'{model.architecture}' does not fit the dataset: {error}")
         pair = self.train.loss, model.output_activation
         if pair in tasks.WRONG_PAIRS and task.name == "classes":
             yield KeyedError(("model", "output_activation"), tasks.WRONG_PAIRS[pair])
 
     def _positive_class_faults(self) -> Iterator[KeyedError]:
         """A class that the dataset does not have."""
-        count, asked = len(DATASETS[self.fetch.dataset].class_names), self.normalize.positive_class
-        if count and asked != "none" and asked >= count:
-            yield KeyedError(
-                ("normalize", "positive_class"),
-                f"{asked} is no class of the dataset '{self.fetch.dataset}', which has {count}, 0 … {count - 1}. "
-                f"Use {count - 1} at most, or none.",
-            )
+        names = DATASETS[self.fetch.dataset].class_names
+        try:
+            if names:
+                tasks.find_class(names, self.normalize.positive_class)
+        except ValueError as error:
+            yield KeyedError(("normalize", "positive_class"), str(error))
 
     def _regression_faults(self) -> Iterator[KeyedError]:
         """What is of classes or images, where there are none."""
         if self.task.name != "regression":
+            yield from self.train.augmentation.size_faults(DATASETS[self.fetch.dataset].shape)
             return
         data, train = f"the dataset '{self.fetch.dataset}'", self.train
         if self.normalize.positive_class != "none":
@@ -218,7 +214,10 @@ class CheckedParams(Params):
         if train.class_weights != "none":
             yield KeyedError(("train", "class_weights"), f"{data} has no classes. Use none.")
         if train.augmentation.on:
-            message = f"images are deformed, and {data} is a table. Use 0 for shift, rotation, scale and elastic."
+            message = (
+                f"images are deformed, and {data} is a table. Use 0 for shift, rotation, scale and elastic, and "
+                "horizontal_flip: false."
+            )
             yield KeyedError(("train", "augmentation"), message)
 
     def _export_faults(self) -> Iterator[KeyedError]:
@@ -292,23 +291,6 @@ def _normalizes_over_images(model: Model, shape: Shape) -> bool:
         isinstance(layer, BatchNormalization) and math.prod(before[:-1]) == 1
         for layer, before in zip(hidden, given, strict=False)
     )
-
-
-def _layer_faults(model: Model, shape: Shape) -> Iterator[KeyedError]:
-    """Why the list of layers cannot take an input of this shape, if it cannot."""
-    for index, layer in enumerate(model.layers):
-        try:
-            shape = layer.output_shape(shape)
-        except ValueError as error:
-            yield KeyedError(("model", "layers", index), str(error))
-            return
-    if model.architecture == "layers" and len(shape) != 1:
-        received = f"the last layer gives {' × '.join(map(str, shape))}" if model.layers else "the list is empty"
-        yield KeyedError(
-            ("model", "layers"),
-            f"{received}, but the output layer, which the pipeline "
-            "adds, needs a flat input. End the list with {layer: Flatten} or {layer: GlobalAveragePooling2D}.",
-        )
 
 
 def _raise(faults: list[KeyedError]) -> None:

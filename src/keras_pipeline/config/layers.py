@@ -21,7 +21,8 @@ Activation = Literal[
 ]
 # fmt: on
 Units = Annotated[int, Field(ge=1, le=65536)]
-Window = Annotated[int, Field(ge=1, le=28)]
+Window = Annotated[int, Field(ge=1, le=4096)]
+"""As large as an image may be; that a window fits into its image is said by `output_shape`."""
 Rate = Annotated[float, Field(ge=0, lt=1)]
 L2 = Annotated[float, Field(ge=0, le=10)]
 

@@ -13,19 +13,25 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field, JsonValue
 
 from keras_pipeline.config import tasks
-from keras_pipeline.config.datasets import DATASETS, MOST_CLASSES
-from keras_pipeline.config.layers import L2, Activation, AnyLayer, Rate, Units
+from keras_pipeline.config.datasets import DATASETS
+from keras_pipeline.config.layers import L2, Activation, AnyLayer, Rate, Shape, Units
 from keras_pipeline.config.optimizers import AnyOptimizer
 from keras_pipeline.config.tasks import Task
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.strict_yaml.faults import Block, KeyedError
 
+ClassName = Annotated[
+    str, Field(pattern=r"\A[^\x00-\x1f\x7f-\x9f]{1,1000}\z", description="the name of a class in one line, or none")
+]
 EACH_ONCE: dict[str, JsonValue] = {"uniqueItems": True}
 Backend = Literal["tensorflow", "jax", "torch"]
 Engine = Literal["keras", "numpy"]
 BatchStatistics = Literal["synchronized", "per_replica"]
 LEAST_TRAINING_IMAGES = 10
 MOST_VALIDATION = 0.5
+MOST_PIXELS = 2048
+"""Half of the longest side that an image may have; what is sensible depends on the images, see
+`Augmentation.size_faults`."""
 
 if TYPE_CHECKING:
     DatasetName = str
@@ -50,8 +56,8 @@ class Fetch(Block):
 class Normalize(Block):
     """What is asked of the data, and how they are split and scaled."""
 
-    positive_class: Annotated[int, Field(ge=0, le=MOST_CLASSES - 1)] | Literal["none"]
-    """none: all classes; a number: that class against the rest, see docs/tasks.md"""
+    positive_class: Annotated[int, Field(ge=0)] | ClassName
+    """none: all classes; a class, by name or number: that one against the rest, see docs/tasks.md"""
 
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     """which images are held out for validation"""
@@ -98,8 +104,10 @@ class Model(Block):
     """the kind of network"""
     hidden_units: Annotated[tuple[Units, ...], Field(max_length=100)]
     """mlp, cnn: units of each dense hidden layer; [] for none"""
-    filters: Annotated[tuple[Units, ...], Field(min_length=1, max_length=4)]
-    """cnn: filters of each 3×3 convolution, each followed by 2×2 pooling"""
+    filters: Annotated[tuple[Units, ...], Field(min_length=1, max_length=8)]
+    """cnn: filters of each 3×3 convolution, each followed by 2×2 pooling, as often as the image can be halved"""
+    global_average_pooling: bool
+    """cnn: true: the mean of each filter over the image goes to the dense layers; false: its value at every place"""
     activation: Activation
     """mlp, cnn: of the hidden layers, by Keras' names"""
     dropout: Rate
@@ -141,16 +149,19 @@ class EarlyStopping(Block):
 class Augmentation(Block):
     """How far training images are deformed, anew each time they are seen; `augmentation.Deformation` says by what."""
 
-    shift: Annotated[float, Field(ge=0, le=14)]
-    """pixels each way, at most; every image is deformed anew each time it is seen, see docs/augmentation.md"""
+    shift: Annotated[float, Field(ge=0, le=MOST_PIXELS)]
+    """pixels each way, at most half of the image's smaller side; every image is deformed anew each time it is seen, see
+    docs/augmentation.md"""
     rotation: Annotated[float, Field(ge=0, le=180)]
     """degrees either way, at most"""
     scale: Annotated[float, Field(ge=0, le=0.9)]
     """by which share height and width grow or shrink, at most"""
-    elastic: Annotated[float, Field(ge=0, le=10)]
-    """pixels, by which a pixel typically moves in a smooth random field"""
-    smoothness: Annotated[float, Field(ge=1.5, le=14)]
-    """pixels, over which neighbours in the elastic field move together"""
+    elastic: Annotated[float, Field(ge=0, le=MOST_PIXELS)]
+    """pixels, by which a pixel typically moves in a smooth random field; at most half of the smaller side"""
+    smoothness: Annotated[float, Field(ge=1.5, le=MOST_PIXELS)]
+    """elastic: pixels, over which neighbours move together; a twentieth to a half of the smaller side"""
+    horizontal_flip: bool
+    """true: half of the images are mirrored, left for right: of photographs, not of letters"""
 
     @property
     def on(self) -> bool:
@@ -159,7 +170,26 @@ class Augmentation(Block):
 
     def off(self) -> "Augmentation":
         """The same with nothing done."""
-        return self.model_copy(update=dict.fromkeys(("shift", "rotation", "scale", "elastic"), 0.0))
+        nothing: dict[str, float | bool] = dict.fromkeys(("shift", "rotation", "scale", "elastic"), 0.0)
+        return self.model_copy(update={**nothing, "horizontal_flip": False})
+
+    def size_faults(self, shape: Shape) -> Iterator[KeyedError]:
+        """What is too much for images of this shape (height, width, channels); the keys are those of all params."""
+        side, shown = min(shape[:2]), f"{shape[0]} × {shape[1]}"
+        most, least = side / 2, side / 20
+        for key in ("shift", "elastic", *(["smoothness"] if self.elastic else [])):
+            if (value := getattr(self, key)) > most:
+                yield KeyedError(
+                    ("train", "augmentation", key),
+                    f"{value:g} pixels are more than half of the smaller side of images of {shown}. "
+                    f"Use {most:g} at most.",
+                )
+        if self.elastic and self.smoothness < least:
+            yield KeyedError(
+                ("train", "augmentation", "smoothness"),
+                f"{self.smoothness:g} pixels are less than a twentieth of the smaller side of images of {shown}. "
+                f"Use {least:g} at least, or elastic: 0.",
+            )
 
 
 class Train(Block):

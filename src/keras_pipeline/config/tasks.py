@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from keras_pipeline.strict_yaml.faults import did_you_mean
+
 Name = Literal["classes", "binary", "regression"]
+SHOWN_CLASSES = 12
+"""How many names of classes a message lists."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,35 @@ TASKS: dict[str, Task] = {
             "mean_absolute_error",
             ("linear",),
             _ERRORS,
-            unsuitable_architectures=("softmax_regression", "cnn"),
+            unsuitable_architectures=("softmax_regression",),
         ),
     )
 }
 """The rows by name."""
 
 
-def select_task(class_names: Sequence[str], positive_class: int | Literal["none"]) -> Task:
+def find_class(class_names: Sequence[str], positive_class: int | str) -> int | None:
+    """The class that is to be told from the rest, as an index; None for `none`, all of them.
+
+    What stands in params.yaml is looked for as a name of a class, also where it is a number, then as an index. Raises
+    ValueError, with the names that there are, for anything else.
+    """
+    name = str(positive_class)
+    if name == "none":
+        return None
+    if name in class_names:
+        return class_names.index(name)
+    if isinstance(positive_class, int) and positive_class < len(class_names):
+        return positive_class
+    shown = [f"'{one}'" for one in class_names[:SHOWN_CLASSES]]
+    more = [f"{len(class_names) - SHOWN_CLASSES:,} more"] if len(class_names) > SHOWN_CLASSES else []
+    raise ValueError(
+        f"'{name}' is no class of the dataset. Its {len(class_names):,} classes are {', '.join([*shown, *more])}. Use "
+        f"one of them, its number 0 … {len(class_names) - 1}, or none.{did_you_mean(name, class_names)}"
+    )
+
+
+def select_task(class_names: Sequence[str], positive_class: int | str) -> Task:
     """The one place that decides: for a dataset with these classes (none: a table) and this params.yaml. Where there
     are two classes, the second is the one against the rest."""
     if not class_names:

@@ -14,6 +14,7 @@ from keras_pipeline.config.layers import (
     Dense,
     Dropout,
     Flatten,
+    GlobalAveragePooling2D,
     Layer,
     MaxPooling2D,
     Shape,
@@ -35,8 +36,8 @@ def mlp(model: Model) -> list[Layer]:
 
 
 def cnn(model: Model) -> list[Layer]:
-    """Blocks of 3×3 convolution, BatchNormalization (if on), activation, 2×2 pooling and half of the Dropout;
-    then the dense hidden layers of `mlp`."""
+    """Blocks of 3×3 convolution, BatchNormalization (if on), activation, 2×2 pooling and half of the Dropout; then the
+    mean of each filter over the image, or its value at every place; then the dense hidden layers of `mlp`."""
     layers: list[Layer] = []
     for filters in model.filters:
         convolution = Conv2D(
@@ -47,7 +48,7 @@ def cnn(model: Model) -> list[Layer]:
             l2=model.l2,
         )
         layers += [convolution, *_activated(model), MaxPooling2D(pool_size=2), *_dropout(model.dropout / 2)]
-    return [*layers, Flatten(), *_dense(model)]
+    return [*layers, GlobalAveragePooling2D() if model.global_average_pooling else Flatten(), *_dense(model)]
 
 
 def layers(model: Model) -> list[Layer]:

@@ -75,8 +75,10 @@ class RegisteredModel:
 
 def usual_name(dataset: str, positive_class: object) -> str:
     """What a registered model is called if nobody says otherwise: as the dataset, and where one class is told from the
-    rest, with its number."""
-    return dataset if positive_class == "none" else f"{dataset}-{positive_class}"
+    rest, with that class, as far as its name has letters that a model's may have."""
+    if positive_class == "none":
+        return dataset
+    return f"{dataset}-{re.sub('[^A-Za-z0-9_.]+', '-', str(positive_class)).strip('-')}"[:100]
 
 
 def check_name(name: str) -> str:

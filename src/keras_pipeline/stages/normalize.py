@@ -111,10 +111,10 @@ def _images(dataset: Dataset, raw_files: Mapping[str, Path], settings: Normalize
     chosen = _chosen(labels["train"], len(labels["test"]), len(dataset.class_names), settings)
     scaling = fit_scaling(settings.scaling, read_blocks(inputs["train"], chosen["train"]))
     names = list(dataset.class_names)
-    if settings.positive_class != "none":
-        name = names[settings.positive_class]
+    if (positive := tasks.find_class(names, settings.positive_class)) is not None:
+        name = names[positive]
         names = [f"not {name}", name]
-        labels = {split: (own == settings.positive_class).astype(np.uint8) for split, own in labels.items()}
+        labels = {split: (own == positive).astype(np.uint8) for split, own in labels.items()}
     return _Data(inputs, labels, chosen, scaling, names)
 
 

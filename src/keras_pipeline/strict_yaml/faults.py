@@ -212,7 +212,7 @@ def _message(detail: ErrorDetails, place: _Place, whole: Rules) -> str:
         return f"{shown_value(node)} is not accepted. Expected: {expected_words(rules)}."
     choices = allowed_values(rules) if kind.startswith(("literal", "enum", "union_tag")) else []
     if choices and not isinstance(node.value, list | dict):
-        hint = _did_you_mean(node.text, choices)
+        hint = did_you_mean(node.text, choices)
         return f"{shown_value(node)} is not known. Allowed: {', '.join(choices)}.{hint}"
     if choices or kind.endswith("_type"):
         return _wrong_type(node, rules)
@@ -232,7 +232,7 @@ def _unknown_key(place: _Place, whole: Rules) -> str:
     known = list(place.block.get("properties", {}))
     allowed = f"Allowed: {', '.join(known)}." if known else "No key is."
     home = next((home for home in _homes(name, whole, whole, ()) if home != tuple(block)), None)
-    hint = _did_you_mean(name, known) if home is None else f" It belongs {_where(home)}."
+    hint = did_you_mean(name, known) if home is None else f" It belongs {_where(home)}."
     return f"this key is not known here. {allowed}{hint}"
 
 
@@ -252,7 +252,8 @@ def _homes(name: str, rules: Rules, whole: Rules, key: tuple[str, ...]) -> Itera
             yield from _homes(name, inner, whole, (*key, part))
 
 
-def _did_you_mean(word: str, options: Iterable[str]) -> str:
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """ " Did you mean 'x'?" where one of the options is near, else nothing."""
     folded = {option.casefold(): option for option in options}
     close = difflib.get_close_matches(word[:60].casefold(), folded, n=1)
     return f" Did you mean '{folded[close[0]]}'?" if close else ""

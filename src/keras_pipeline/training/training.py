@@ -53,7 +53,7 @@ def prepare_training(
 
     training, validation = splits
     weights = batches.class_weights(training.targets, task_spec.classes, params.train.class_weights)
-    deformation = augmentation.deformation_for(params.train.augmentation, params.seed, scaling)
+    deformation = augmentation.deformation_for(params.train.augmentation, params.seed, scaling, task_spec.shape)
     data = batches.Data(training, validation, weights, params.seed, plan.batch_size, plan.validation_batch, deformation)
     model = _new_network(params, strategy, data, task_spec)
     return Training(params, plan, strategy, task_spec, data, model)

@@ -211,7 +211,8 @@ def test_descriptions_say_who_uses_a_key() -> None:
 
 def uses(architecture: str, key: str, params: Params) -> bool:
     other: dict[str, Any] = {
-        "hidden_units": (7,), "filters": (3,), "activation": "tanh", "dropout": 0.1, "batch_normalization": False,
+        "hidden_units": (7,), "filters": (3,), "global_average_pooling": True,
+        "activation": "tanh", "dropout": 0.1, "batch_normalization": False,
         "l2": 0.5, "layers": (Flatten(),),
     }  # fmt: skip
     before = params.model.model_copy(update={"architecture": architecture})

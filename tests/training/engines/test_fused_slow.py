@@ -51,7 +51,8 @@ class Trained:
         pytest.param({"model.l2": 0.01}, id="a penalty larger than the rest of the loss"),
         pytest.param({"train.strategy": "one_device", "train.class_weights": "balanced"}, id="one_device, weights"),
         pytest.param(
-            {"train.augmentation": {"shift": 1.0, "rotation": 9.0, "scale": 0.1, "elastic": 1.0, "smoothness": 4.0}},
+            {"train.augmentation": {"shift": 1.0, "rotation": 9.0, "scale": 0.1, "elastic": 1.0, "smoothness": 4.0,
+    "horizontal_flip": True}},
             id="augmentation",
         ),
         pytest.param(

@@ -13,7 +13,7 @@ from keras_pipeline.data.splits import Split, read_split
 
 pytestmark = pytest.mark.slow
 
-DEFORMED = {"shift": 1.0, "rotation": 9.0, "scale": 0.1, "elastic": 1.0, "smoothness": 4.0}
+DEFORMED = {"shift": 1.0, "rotation": 9.0, "scale": 0.1, "elastic": 1.0, "smoothness": 4.0, "horizontal_flip": True}
 
 
 @pytest.fixture(scope="module")

@@ -173,7 +173,8 @@ def _mended(rules: Any) -> Any:
     if "default" in rules and rules["default"] is None:
         del rules["default"]
     if isinstance(pattern := rules.get("pattern"), str):
-        rules["pattern"] = "^" + pattern.removeprefix(r"\A").removesuffix(r"\z") + "$"
+        bare = pattern.removeprefix(r"\A").removesuffix(r"\z").removeprefix("^").removesuffix("$")
+        rules["pattern"] = f"^{bare}$"
     return {key: _mended(value) for key, value in rules.items()}
 
 
@@ -332,7 +333,8 @@ def _type_and_range(rules: Rules, definitions: Rules) -> tuple[str, str]:
             return "list of layers", f"{_bounds(rules, 'Items')} of them; see below"
         kind, text = _type_and_range(items, definitions)
         return f"list of {kind}s", f"{text}; {_bounds(rules, 'Items')} of them"
-    return KINDS[rules.get("type", "object")], rules.get("patternErrorMessage") or _bounds(rules)
+    said = rules.get("patternErrorMessage", rules.get("description", "") if "pattern" in rules else "")
+    return KINDS[rules.get("type", "object")], said or _bounds(rules)
 
 
 def _bounds(rules: Rules, of: str = "") -> str:
