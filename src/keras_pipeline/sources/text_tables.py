@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from keras_pipeline.core.csv_files import NUMBER
 from keras_pipeline.core.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow
+    from numpy.typing import NDArray
 
     from keras_pipeline.sources.source_files import SourceFiles
 
@@ -31,7 +34,13 @@ ROWS = 1 << 16
 """Of a block of Parquet."""
 CSV_FILE = re.compile(r"\.(csv|tsv|tab|txt|data)(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
 PARQUET_FILE = re.compile(r"\.(parquet|pq)$", re.IGNORECASE)
+LONGEST_TEXT = 1000
+"""Characters of a category."""
+MISSING_WORDS = {"na", "n/a", "#n/a", "nan", "null", "none", "missing", "?", "-", "."}
+"""In small letters: what people write for a missing value. None is believed; a message, or `dataset add`, asks."""
 SHOWN = 60
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_WHOLE = re.compile(r"[+-]?\d+")
 _DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
@@ -230,8 +239,8 @@ class _Utf8(io.RawIOBase):
                 wrong = fault.object if isinstance(fault, UnicodeDecodeError) else content
                 line = self.lines + wrong[:start].count(b"\n")
                 raise DataError(
-                    f"{self.place}: line {line}: the bytes {wrong[start : start + 4].hex(' ')} are not {self.encoding}. "
-                    "Expected: text in the `encoding` of the dataset file, such as cp1252."
+                    f"{self.place}: line {line}: the bytes {wrong[start : start + 4].hex(' ')} are not "
+                    f"{self.encoding}. Expected: text in the `encoding` of the dataset file, such as cp1252."
                 ) from None
             if "\0" in text:
                 line = self.lines + text.count("\n", 0, text.index("\0"))
@@ -294,6 +303,95 @@ def _parquet_blocks(source: "SourceFiles", name: str, columns: Sequence[str]) ->
                 yield [block.column(column) for column in columns]
         except (pyarrow.ArrowException, OSError) as fault:
             raise DataError(f"{place}: {_first_line(fault)}. Expected: a whole Parquet file.") from None
+
+
+def to_texts(
+    array: "pyarrow.Array[Any]", missing_values: Sequence[str], place: Callable[[int], str]
+) -> list[str | None]:
+    """The values as texts, without the spaces around them; None where one is missing: null, empty, or one of
+    `missing_values`. Raises DataError, beginning with `place` of its index, for one that is no line of text."""
+    encoded = _as_text(array, place).dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    missing = {"", *missing_values}
+    words: list[str | None] = [None if word in missing else word for word in encoded.dictionary.to_pylist()]
+    for code, word in enumerate(words):
+        if word is not None and (len(word) > LONGEST_TEXT or _CONTROL.search(word)):
+            raise DataError(
+                f"{place(int((codes == code).argmax()))}: got {word[:SHOWN]!a}, {len(word):,} characters. Expected: a "
+                f"category, {LONGEST_TEXT:,} at most in one line. Leave the column out, or clean it."
+            )
+    words.append(None)
+    return [words[code] for code in codes.tolist()]
+
+
+def to_numbers(
+    array: "pyarrow.Array[Any]", missing_values: Sequence[str], place: Callable[[int], str], decimal: str = "point"
+) -> "NDArray[np.float64]":
+    """The values as float64; NaN where one is missing, as of `to_texts`, or equal to a number of `missing_values`.
+
+    Raises DataError, beginning with `place` of its index, for one that is no finite number, or a whole number that
+    float64 does not have.
+    """
+    import numpy as np
+    import pyarrow
+    from pyarrow import compute
+
+    kind, types = array.type, pyarrow.types
+    if types.is_dictionary(kind):
+        array, kind = array.dictionary_decode(), kind.value_type
+    nothing = array.is_null().to_numpy(zero_copy_only=False)
+    words = {word.casefold() for word in missing_values}
+    if types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind) or types.is_decimal(kind):
+        if types.is_boolean(kind):
+            array = array.cast(pyarrow.int8())
+        values = array.cast(pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False)
+        wrong = ~np.isfinite(values) & ~nothing
+        if "nan" in words:
+            wrong &= ~np.isnan(values)
+    else:
+        text = _as_text(array, place)
+        nothing |= compute.is_in(text, pyarrow.array(["", *missing_values])).to_numpy(zero_copy_only=False)
+        pattern = NUMBER.pattern.replace(r"\.", ",") if decimal == "comma" else NUMBER.pattern
+        fits = compute.match_substring_regex(text, f"^(?:{pattern})$").fill_null(False)
+        known = compute.and_(fits, pyarrow.array(~nothing))
+        if decimal == "comma":
+            text = compute.replace_substring(text, ",", ".")
+        values = compute.if_else(known, text, None).cast(pyarrow.float64()).to_numpy(zero_copy_only=False)
+        wrong = ~np.isfinite(values) & ~nothing
+    for index in np.flatnonzero(np.isfinite(values) & (np.abs(values) >= 2**53)).tolist():
+        whole = str(array[index].as_py()).strip()
+        wrong[index] |= bool(_WHOLE.fullmatch(whole)) and int(whole) != int(values[index])
+    sentinels = [float(word) for word in missing_values if NUMBER.fullmatch(word)]
+    values = np.where(nothing | np.isin(values, sentinels), np.nan, values)
+    for index in np.flatnonzero(wrong)[:1].tolist():
+        raise DataError(f"{place(index)}: {_no_number(str(array[index].as_py()), decimal)}")
+    return values
+
+
+def _as_text(array: "pyarrow.Array[Any]", place: Callable[[int], str]) -> Any:
+    import pyarrow
+    from pyarrow import compute
+
+    kind = array.type.value_type if pyarrow.types.is_dictionary(array.type) else array.type
+    if pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind) or pyarrow.types.is_fixed_size_binary(kind):
+        raise DataError(f"{place(0)}: got bytes ({kind}). Expected: text or numbers. Leave the column out.")
+    return compute.utf8_trim_whitespace(array.cast(pyarrow.string()))
+
+
+def _no_number(text: str, decimal: str) -> str:
+    """What is to be said of a value that should have been a number."""
+    if text.strip().casefold() in MISSING_WORDS:
+        hint = " Does it mean a missing value? Then add it to `missing_values` of the dataset file."
+    elif re.fullmatch(r"[+-]?\d{16,300}", text.strip()):
+        return (
+            f"got {text[:SHOWN]!a}, which a number of 64 bits has not exactly. Expected: a number. If it is a name, "
+            "the column is a category, or left out."
+        )
+    elif re.fullmatch(r"[-+.,\d]+", text):
+        hint = f" `decimal` of the dataset file is {decimal}."
+    else:
+        hint = " Is the column a category?"
+    return f"got {text[:SHOWN]!a}. Expected: a finite number.{hint}"
 
 
 def _first_line(fault: Exception) -> str:
