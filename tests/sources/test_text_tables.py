@@ -55,7 +55,7 @@ def test_compressed_files_are_read_and_damaged_ones_named(suffix: str, pack: Cal
     content = pack(PLAIN)
     assert read(content, ["a"], f"t.csv.{suffix}") == [["1", "2"]]
     for wrong in (content[:-6], PLAIN, b""):
-        with pytest.raises(DataError, match=rf"data: t.csv.{suffix}: (damaged|it is empty)"):
+        with pytest.raises(DataError, match=rf"data/t.csv.{suffix}: (damaged|it is empty)"):
             read(wrong, ["a"], f"t.csv.{suffix}")
 
 
@@ -91,8 +91,8 @@ def test_no_rows_are_no_block() -> None:
 @pytest.mark.parametrize(
     ("content", "dialect", "message"),
     [
-        (b"", {}, r"data: t.csv: it is empty"),
-        (b" \n\n", {}, r"data: t.csv: it is empty"),
+        (b"", {}, r"data/t.csv: it is empty"),
+        (b" \n\n", {}, r"data/t.csv: it is empty"),
         (b"a\n1\n", {}, r"got 1 columns. Expected: 2 to 20,000. Is its delimiter ','\?"),
         (b"a,b,a\n1,2,3\n", {}, r"the column 'a' is there 2 times. Expected: once. Its columns are a, b, a"),
         (b"x,b\n1,2\n", {}, r"the column 'a' is there 0 times"),
@@ -128,7 +128,7 @@ def test_a_million_columns_are_refused_before_they_are_read() -> None:
 
 def test_the_line_of_a_row_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     files = MemoryFiles({"t.csv": b'a,b\n"1\n\n1",2\n\n3,4\n'}, "folder/t.csv")
-    assert row_place(files, "t.csv", 1, Dialect()) == "t.csv: row 2 (line 6)"
+    assert row_place(files, "t.csv", 1, Dialect()) == "folder/t.csv: row 2 (line 6)"
     monkeypatch.setattr(text_tables, "MOST_COLUMNS", 1)
     with pytest.raises(DataError, match=r"t.csv: got 2 columns"):
         column_names(files, "t.csv", Dialect())

@@ -6,15 +6,15 @@ block by block in a folder beside, which an interrupted run goes on with, and mo
 
 import csv
 import hashlib
-import io
 import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,12 @@ from typing_extensions import TypedDict
 
 from keras_pipeline.core import files, process
 from keras_pipeline.core.array_files import Expected, map_array
-from keras_pipeline.core.csv_files import NUMBER, parse_csv
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.core.json_files import Count, Digest, Line, Name, Size, read_json, refuse
 from keras_pipeline.core.terminal import Progress
 from keras_pipeline.sources.kinds.kind import Columns, Drawing, Examples, Kind, Split
+from keras_pipeline.sources.source_files import SingleFile
+from keras_pipeline.sources.text_tables import Dialect, read_columns, row_place, to_numbers, to_texts
 
 if TYPE_CHECKING:
     from keras_pipeline.sources.kinds.kind import Images
@@ -39,6 +40,7 @@ LEFT_OUT = 3
 JOURNAL_SECONDS = 5.0
 """How often what is written is flushed, so that an interrupted run can go on behind it."""
 _HEADER_BYTES = 128
+_ROWS = 8192
 _SHOWN = 10
 
 
@@ -192,31 +194,38 @@ def read_raw(folder: Path) -> Raw:
 
 
 def _read_table(path: Path, own: TableInput, classes: list[str], count: int) -> tuple[Columns, NDArray[Any]]:
+    source, index = SingleFile(path, str(path)), {name: number for number, name in enumerate(classes)}
+    texts: dict[str, list[str | None]] = {one["name"]: [] for one in own["columns"] if one["kind"] == "category"}
+    texts |= {own["target"]: []} if classes else {}
+    numbers = {one["name"]: np.empty(count) for one in own["columns"] if one["kind"] == "number"}
+    numbers |= {} if classes else {own["target"]: np.empty(count)}
+    names, done = [*texts, *numbers], 0
+
+    def place(name: str, row: int) -> str:
+        return f"{row_place(source, path.name, row, Dialect())}: {name!a}"
+
     try:
-        header, *lines = parse_csv(files.read_content(path, "fetch", 2**40)) or [[]]
-        names = [column["name"] for column in own["columns"]]
-        if header != [*names, own["target"]] or len(lines) != count or any(len(line) != len(header) for line in lines):
-            raise ValueError(f"not {count} rows of {', '.join(names)} and {own['target']}")
-        cells = list(zip(*lines, strict=True))
-        values: dict[str, NDArray[np.float64] | list[str | None]] = {}
-        for column, texts in zip(own["columns"], cells, strict=False):
-            if column["kind"] == "number":
-                values[column["name"]] = _numbers(texts)
-            else:
-                values[column["name"]] = [text or None for text in texts]
-        index = {name: number for number, name in enumerate(classes)}
-        target: NDArray[Any] = (
-            np.array([index[text] for text in cells[-1]], np.int64) if classes else _numbers(cells[-1])
-        )
-    except (ValueError, KeyError) as fault:
-        raise DataError(f"{path}: {fault}. Run `dvc repro fetch` to have it written again.") from None
-    return Columns(values, own["missing"], tuple(own["missing_values"]), own["target"]), target
-
-
-def _numbers(texts: Sequence[str]) -> NDArray[np.float64]:
-    if wrong := next((text for text in texts if text and not NUMBER.fullmatch(text)), None):
-        raise ValueError(f"{wrong[:60]!a} is no number")
-    return np.array([float(text) if text else np.nan for text in texts], np.float64)
+        for block in read_columns(source, path.name, names, Dialect()):
+            end = done + len(block[0])
+            if end > count:
+                raise DataError(f"{path}: more than {count:,} rows. Expected: as many.")
+            for name, array in zip(names, block, strict=True):
+                called = partial(lambda name, before, row: place(name, before + row), name, done)
+                if name in texts:
+                    texts[name] += to_texts(array, (), called)
+                else:
+                    numbers[name][done:end] = to_numbers(array, (), called)
+            done = end
+        if done != count:
+            raise DataError(f"{path}: {done:,} rows. Expected: {count:,}.")
+        labels = [index.get(text or "", -1) for text in texts.pop(own["target"])] if classes else []
+        if -1 in labels:
+            raise DataError(f"{place(own['target'], labels.index(-1))}: no class of dataset.json.")
+    except DataError as fault:
+        raise DataError(f"{fault} Run `dvc repro fetch` to have it written again.") from None
+    target: NDArray[Any] = np.array(labels, np.int64) if classes else numbers.pop(own["target"])
+    values = {one["name"]: texts.get(one["name"], numbers.get(one["name"])) for one in own["columns"]}
+    return Columns(cast(Any, values), own["missing"], tuple(own["missing_values"]), own["target"]), target
 
 
 def write_raw(
@@ -325,7 +334,8 @@ def assign(dataset: Kind, examples: Examples, columns: Columns | None = None) ->
         chosen = {group: is_test(group.encode("utf-8", "surrogatepass"), share) for group in set(examples.groups)}
         assigned[train & np.fromiter((chosen[group] for group in examples.groups), bool, len(assigned))] = 2
     elif columns is not None:
-        for number, row in enumerate(_rows(columns, examples.labels.tolist())):
+        every = np.arange(len(assigned))
+        for number, row in enumerate(_rows(columns, examples.labels.tolist(), every)):
             if train[number] and is_test(json.dumps(row).encode(), share):
                 assigned[number] = 2
     return assigned
@@ -513,16 +523,19 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
 # Tables.
 
 
-def _rows(columns: Columns, targets: Sequence[Any]) -> list[list[str]]:
-    """The cells of each row, the target last; a gap is an empty one, a number so that it is read back exactly."""
-    texts = []
-    for values in columns.values.values():
-        if isinstance(values, list):
-            texts.append([value or "" for value in values])
-        else:
-            texts.append([repr(value) if value == value else "" for value in values.tolist()])
-    last = [value if isinstance(value, str) else repr(value) for value in targets]
-    return [list(row) for row in zip(*texts, last, strict=True)]
+def _rows(columns: Columns, targets: Sequence[Any], chosen: NDArray[np.int64]) -> Iterator[tuple[str, ...]]:
+    """The cells of the chosen rows, the target last; a gap is an empty one, a number so that it is read back
+    exactly."""
+    for start in range(0, len(chosen), _ROWS):
+        block = chosen[start : start + _ROWS]
+        texts = []
+        for values in columns.values.values():
+            if isinstance(values, list):
+                texts.append([values[row] or "" for row in block.tolist()])
+            else:
+                texts.append([repr(value) if value == value else "" for value in values[block].tolist()])
+        own = [targets[row] for row in block.tolist()]
+        yield from zip(*texts, [value if isinstance(value, str) else repr(value) for value in own], strict=True)
 
 
 def _write_table(
@@ -530,16 +543,16 @@ def _write_table(
 ) -> TableInput:
     labels = examples.labels.tolist()
     targets = [dataset.classes[label] for label in labels] if dataset.classes else labels
-    rows = _rows(columns, targets)
     for index, split in enumerate(SPLITS):
         chosen = np.flatnonzero(assigned == index)
         if not len(chosen):
             continue
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*columns.values, columns.target])
-        writer.writerows(rows[number] for number in chosen)
-        files.write_atomically(unfinished / f"{split}.csv", text.getvalue().encode())
+        with (unfinished / f"{split}.csv").open("w", encoding="utf-8", newline="") as out:
+            writer = csv.writer(out, lineterminator="\n")
+            writer.writerow([*columns.values, columns.target])
+            writer.writerows(_rows(columns, targets, chosen))
+            out.flush()
+            os.fsync(out.fileno())
     return {
         "kind": "table",
         "columns": [

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
+from keras_pipeline.sources.text_tables import is_table
 
 MOST_FILES = 10_000_000
 MOST_UNPACKED = 200
@@ -71,7 +72,8 @@ def open_source(path: Path, name: str, kept: Path) -> SourceFiles:
         return Tar(path, name)
     if start.startswith(b"\x1f\x8b") and path.name.lower().endswith((".tar.gz", ".tgz")):
         return Tar(_unpacked_beside(path, name, kept), name)
-    if start.startswith((b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"(\xb5/\xfd")):
+    packed = start.startswith((b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"(\xb5/\xfd"))
+    if packed and not is_table(path.name):
         raise DataError(f"{name}: an archive that is not read. Expected: .zip, .tar or .tar.gz. Pack it anew.")
     return SingleFile(path, name)
 

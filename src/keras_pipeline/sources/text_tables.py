@@ -100,7 +100,7 @@ def read_columns(
 
 def place_of(source: "SourceFiles", name: str) -> str:
     """How messages call a file of the source."""
-    return name if len(source.names()) == 1 and source.name.endswith(name) else f"{source.name}: {name}"
+    return source.name if f"/{source.name}".endswith(f"/{name}") else f"{source.name}/{name}"
 
 
 def row_place(source: "SourceFiles", name: str, row: int, dialect: Dialect) -> str:

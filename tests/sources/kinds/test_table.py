@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import math
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,16 @@ from pyarrow import parquet
 from pydantic import ValidationError
 
 from keras_pipeline.core.errors import DataError
+from keras_pipeline.sources import raw
 from keras_pipeline.sources.kinds import table as module
-from keras_pipeline.sources.kinds.kind import Examples
+from keras_pipeline.sources.kinds.kind import Columns, Examples
 from keras_pipeline.sources.kinds.table import Table
 from memory_files import MemoryFiles
 
 FLOWERS = "id,length,colour,zip,species\n1,1.5,red,00123,rose\n2,,NA,00456,lily\n3,2,,00123,rose\n"
 KEYS: dict[str, Any] = {
     "kind": "table",
+    "path": "data",
     "columns": {"length": "number", "colour": "category", "zip": "category"},
     "target": "species",
     "classes": ["rose", "lily"],
@@ -94,11 +98,41 @@ def test_a_file_for_each_split_and_a_column_of_splits_groups_and_times() -> None
     assert found.splits == ["train", "validation", "test"]
     assert found.inputs.values["length"].tolist() == [3.0, 1.0, 2.0]  # type: ignore[union-attr]
     assert found.places[1] == "val.csv: row 1"
-    found = read(header + "\n".join(rows), splits={"column": "part", "group": "person", "time": "day"})
+    found = read(header + "\n".join(rows), splits={"column": "part", "group": "person"})
     assert found.splits == ["train", "validation", "test"]
     assert found.groups == ["p1", "p2", "p1"]
+    found = read(header + "\n".join(rows), splits={"time": "day"})
     assert found.times is not None
     assert np.argsort(found.times).tolist() == [1, 0, 2]
+
+
+MIXED = st.tuples(
+    st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)),
+    st.sampled_from(["NA", None, 'a"b,c', "=1+1", "é", "00123"]),
+)
+
+
+@settings(max_examples=20)
+@given(st.lists(MIXED, min_size=1, max_size=30))
+def test_what_fetch_writes_of_a_table_is_read_back_exactly(rows: list[tuple[float | None, str | None]]) -> None:
+    numbers = np.array([math.nan if number is None else number for number, _ in rows] * 2)
+    texts = [text for _, text in rows] * 2
+    splits: list[Any] = ["train", "test"] * len(rows)
+    columns = Columns({"x": numbers, "c": texts}, "mean", ("NA",), "t")
+    for dataset, labels in (
+        (table(columns={"x": "number", "c": "category"}, target="t"), np.arange(2 * len(rows)) % 2),
+        (table(columns={"x": "number", "c": "category"}, target="t", classes=[]), np.arange(2.0 * len(rows))),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            examples = Examples(columns, labels, range(len(labels)), splits)  # type: ignore[arg-type]
+            raw.write_raw(Path(folder) / "raw", "flowers", dataset, examples, definition="0" * 64)
+            found = raw.read_raw(Path(folder) / "raw")
+        for start, split in enumerate(("train", "test")):
+            read_back = found.tables[split]  # type: ignore[index]
+            assert read_back.values["x"].tobytes() == numbers[start::2].tobytes()  # type: ignore[union-attr]
+            assert read_back.values["c"] == texts[start::2]
+            assert found.labels[split].tolist() == labels[start::2].tolist()  # type: ignore[index]
+            assert (read_back.missing, read_back.missing_values, read_back.target) == ("mean", ("NA",), "t")
 
 
 def test_parquet_gives_what_csv_gives() -> None:

@@ -126,7 +126,7 @@ class Table(Kind):
             raise DataError(f"{rows.place_in(str(splits.group))(row)}: nothing is there. Expected: the row's group.")
         times = times_of_column(rows.texts(splits.time), rows.place_in(splits.time)) if splits.time else None
         return Examples(
-            inputs=Columns(values, self.missing, self.missing_values),
+            inputs=Columns(values, self.missing, self.missing_values, self.target),
             labels=labels,
             places=rows,
             splits=given,
