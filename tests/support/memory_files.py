@@ -2,7 +2,12 @@
 
 import io
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from keras_pipeline.sources.kinds.kind import Examples
+from keras_pipeline.sources.source_files import missing
 
 
 class MemoryFiles:
@@ -15,10 +20,21 @@ class MemoryFiles:
         return sorted(self.files)
 
     def size(self, name: str) -> int:
-        return len(self.files[name])
+        return len(self._content(name))
 
     def open(self, name: str) -> BinaryIO:
-        return io.BytesIO(self.files[name])
+        return io.BytesIO(self._content(name))
 
     def local(self, name: str) -> Path | None:
         return None
+
+    def _content(self, name: str) -> bytes:
+        if name not in self.files:
+            raise missing(self, name)
+        return self.files[name]
+
+
+def images_of(examples: Examples, done: int = 0) -> Any:
+    """All images of a dataset in one array."""
+    blocks = [block for block, _ in examples.inputs.blocks(done)]  # type: ignore[union-attr]
+    return np.concatenate(blocks) if blocks else np.empty(0)

@@ -15,7 +15,7 @@ import pytest
 from keras_pipeline.core.errors import DataError, ParamsError
 from keras_pipeline.sources.kinds.arrays import Arrays
 from keras_pipeline.strict_yaml.reader import parse_yaml
-from source_in_memory import InMemory, images_of
+from memory_files import MemoryFiles, images_of
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (7, 4, 5), np.uint8)
@@ -28,10 +28,10 @@ def npy(array: Any) -> bytes:
     return file.getvalue()
 
 
-def npz(**arrays: Any) -> InMemory:
+def npz(**arrays: Any) -> MemoryFiles:
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
-    return InMemory({"own.npz": file.getvalue()}, "data/own.npz")
+    return MemoryFiles({"own.npz": file.getvalue()}, "data/own.npz")
 
 
 def header(shape: str, dtype: str = "'|u1'", order: bool = False, content: bytes = b"") -> bytes:
@@ -52,7 +52,7 @@ def little_memory() -> Iterator[None]:
 
 def dataset(**keys: Any) -> Arrays:
     given = {
-        "kind": "arrays", "size": (4, 5), "train": {"images": "x_train", "labels": "y_train"},
+        "kind": "arrays", "path": "data/own", "size": (4, 5), "train": {"images": "x_train", "labels": "y_train"},
         "classes": ("a", "b", "c"), **keys,
     }  # fmt: skip
     return Arrays.model_validate(given)
@@ -79,7 +79,7 @@ def test_keras_own_mnist_is_read_with_its_splits() -> None:
 
 
 def test_files_of_a_folder_are_arrays_too() -> None:
-    source = InMemory({"deep/x_train.npy": npy(IMAGES), "deep/y_train.npy": npy(LABELS)})
+    source = MemoryFiles({"deep/x_train.npy": npy(IMAGES), "deep/y_train.npy": npy(LABELS)})
     examples = dataset().read(source)
     assert np.array_equal(images_of(examples)[..., 0], IMAGES)
     assert examples.splits is None
@@ -165,10 +165,10 @@ MANY = f"({2**63}, 4, 5)"
     ],
 )  # fmt: skip
 def test_what_is_no_such_array_is_refused(x: bytes, y: bytes | None, keys: dict[str, Any], message: str) -> None:
-    source = InMemory({"x_train.npy": x, "y_train.npy": npy(LABELS) if y is None else y})
+    source = MemoryFiles({"x_train.npy": x, "y_train.npy": npy(LABELS) if y is None else y})
     with little_memory(), pytest.raises(DataError) as refused:
         dataset(**keys).read(source)
-    assert str(refused.value).startswith("data/own")
+    assert str(refused.value).startswith("data")
     assert message in str(refused.value)
 
 
@@ -196,12 +196,12 @@ def test_whole_numbers_are_held_against_the_range_too() -> None:
         images_of(examples)
 
 
-def crafted(**members: bytes) -> InMemory:
+def crafted(**members: bytes) -> MemoryFiles:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(f"{name}.npy", content)
-    return InMemory({"own.npz": file.getvalue()}, "data/own.npz")
+    return MemoryFiles({"own.npz": file.getvalue()}, "data/own.npz")
 
 
 def test_a_member_that_unpacks_to_more_than_its_header_says_is_not_unpacked() -> None:
@@ -216,7 +216,7 @@ def test_a_damaged_member_is_refused_with_its_place() -> None:
     np.savez(file, x_train=IMAGES.repeat(10, 1).repeat(10, 2), y_train=LABELS)
     content = bytearray(file.getvalue())
     content[content.index(IMAGES[0, 0].repeat(10).tobytes()) + 5000] ^= 1
-    examples = dataset(size=(40, 50)).read(InMemory({"own.npz": bytes(content)}, "data/own.npz"))
+    examples = dataset(size=(40, 50)).read(MemoryFiles({"own.npz": bytes(content)}, "data/own.npz"))
     with pytest.raises(DataError, match=r"^data/own.npz/x_train: index 0: got damaged data \(Bad CRC-32"):
         images_of(examples)
 
@@ -224,25 +224,25 @@ def test_a_damaged_member_is_refused_with_its_place() -> None:
 @pytest.mark.parametrize("content", [b"", b"PK", b"PK\5\6" + bytes(30), b"x" * 100])
 def test_what_is_no_npz_is_refused(content: bytes) -> None:
     with pytest.raises(DataError, match=r"^data/own.npz: got "):
-        dataset().read(InMemory({"own.npz": content}, "data/own.npz"))
+        dataset().read(MemoryFiles({"own.npz": content}, "data/own.npz"))
 
 
 def test_a_list_of_members_without_end_is_not_read() -> None:
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, 5_000_000, 0, 0)
     with pytest.raises(DataError, match="a list of members of 5000000 bytes"):
-        dataset().read(InMemory({"own.npz": bytes(5_000_000) + end}, "data/own.npz"))
+        dataset().read(MemoryFiles({"own.npz": bytes(5_000_000) + end}, "data/own.npz"))
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("range: [1, 0]", "x.yaml:3:8: range: the first is not smaller than the second."),
+        ("range: [1, 0]", "x.yaml:4:8: range: the first is not smaller than the second."),
         ("range: [.nan, 0]", "range[0]"),
         ("splits: {group: person}", "splits.group: a dataset of the kind 'arrays' has no columns. Remove the line."),
         ("channels: 4", "channels: 4 is not known. Allowed: 1, 3."),
         ("size: [28]", "size"),
         ("size: [28, 0]", "size[1]: 0 is out of range. Expected: 1 <= value <= 4096."),
-        ("classes: [one]", "classes: two at least are needed."),
+        ("classes: []", "classes: two at least are needed."),
         ("trian: {}", "trian: this key is not known here."),
     ],
 )
@@ -250,7 +250,7 @@ def test_a_dataset_file_is_checked(line: str, message: str) -> None:
     key = line.partition(":")[0]
     others = {"size": "size: [4, 5]", "classes": "classes: [a, b]"}
     others.pop(key, None)
-    text = "\n".join(["kind: arrays", "train: {images: x, labels: t}", line, *others.values()])
+    text = "\n".join(["kind: arrays", "path: a", "train: {images: x, labels: t}", line, *others.values()])
     with pytest.raises(ParamsError) as refused:
         parse_yaml(text.encode(), "x.yaml", Arrays)
     assert message in str(refused.value)
@@ -267,7 +267,7 @@ def test_arrays_are_recognized() -> None:
     }  # fmt: skip
     assert found.reasons[0] == "data/own.npz/x_train has the shape (7, 4, 5), data/own.npz/y_train as many labels."
     assert "float64, of the first 7 images from 0 to 0.97" in found.reasons[-1]
-    examples = Arrays.model_validate_json(json.dumps(found.keys)).read(source)
+    examples = Arrays.model_validate_json(json.dumps({"path": "own", **found.keys})).read(source)
     assert examples.labels.tolist()[:7] == LABELS.tolist()
 
 
@@ -276,7 +276,7 @@ def test_files_of_each_split_are_recognized() -> None:
         f"{split}.npz": npz(x=IMAGES, y=np.array(["cat", "ape", "dog"])[LABELS]).files["own.npz"]
         for split in ("train", "test")
     }
-    found = Arrays.recognize(InMemory(files))
+    found = Arrays.recognize(MemoryFiles(files))
     assert found is not None
     assert found.keys["train"] == {"images": "train.npz/x", "labels": "train.npz/y"}
     assert found.keys["classes"] == ["ape", "cat", "dog"]
@@ -284,7 +284,7 @@ def test_files_of_each_split_are_recognized() -> None:
 
 
 def test_other_files_are_not_recognized() -> None:
-    assert Arrays.recognize(InMemory({"a.csv": b"1,2"})) is None
-    assert Arrays.recognize(InMemory({"a.npy": npy(IMAGES)})) is None
+    assert Arrays.recognize(MemoryFiles({"a.csv": b"1,2"})) is None
+    assert Arrays.recognize(MemoryFiles({"a.npy": npy(IMAGES)})) is None
     with pytest.raises(DataError, match="several pairs"):
         Arrays.recognize(npz(a=IMAGES, b=IMAGES, c=LABELS))

@@ -16,7 +16,7 @@ def place(index: int) -> str:
 
 
 def class_of(*classes: str, label_values: tuple[Any, ...] = ()) -> ClassOf:
-    return ClassOf(Kind(kind="arrays", classes=classes, label_values=label_values))
+    return ClassOf(Kind(kind="arrays", path="own", classes=classes, label_values=label_values))
 
 
 def test_texts_are_names_and_numbers_count_from_0() -> None:
@@ -67,5 +67,5 @@ def test_what_is_no_class_is_refused(labels: Any, message: str) -> None:
 )
 def test_classes_and_their_values_are_checked_with_the_file(text: str, message: str) -> None:
     with pytest.raises(ParamsError) as refused:
-        parse_yaml(f"kind: arrays\n{text}\n".encode(), "x.yaml", Kind)
+        parse_yaml(f"kind: arrays\n{text}\npath: own\n".encode(), "x.yaml", Kind)
     assert message in str(refused.value)

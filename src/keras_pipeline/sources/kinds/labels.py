@@ -20,6 +20,7 @@ class ClassOf:
     """The classes of labels, a block of labels at a time."""
 
     def __init__(self, kind: Kind) -> None:
+        self.given = kind.label_values
         self.names = kind.label_values or kind.classes
         self.numbers = kind.label_values or range(len(kind.classes))
         self.by_name = {str(value): index for index, value in enumerate(self.names)}
@@ -31,8 +32,9 @@ class ClassOf:
         found = np.fromiter((-1 if one is None else get(one, -1) for one in labels), np.int64, len(labels))
         if (wrong := np.flatnonzero(found < 0)).size:
             label = labels[wrong[0]]
+            asks = _whole(label) and self.names is not self.given
             said = "no label" if label in (None, "") else f"the label {_shown(label)}"
-            hint = "\nAre the labels numbers of classes? Then write them as `label_values`." if _whole(label) else ""
+            hint = " Are the labels numbers of classes? Then write them as `label_values`." if asks else ""
             raise _refused(place(int(wrong[0])), said, len(wrong), _listed(self.names), hint)
         return found
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, Self, overload
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, Protocol, Self, overload
 
 from pydantic import Field, model_validator
 
 from keras_pipeline.core.errors import DataError, PipelineError
-from keras_pipeline.sources.kinds.kind import LONGEST_SIDE, Kind, Split
+from keras_pipeline.sources.kinds.kind import LONGEST_SIDE, Kind, Line, Split
 from keras_pipeline.strict_yaml.faults import KeyedError
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 2**22
 """Of a file, that are read at a time."""
+Order = Literal["interleaved", "planes"]
+"""Of the values of an image of several channels: those of one pixel side by side, or a whole channel, then the next."""
+Files = Annotated[tuple[Line, ...], Field(min_length=1, max_length=10_000)]
+"""Of a split."""
 Side = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
 
 
@@ -173,10 +177,38 @@ class Blocks:
         )
 
 
+def arranged(rows: "NDArray[Any]", shape: tuple[int, ...], order: Order) -> "NDArray[Any]":
+    """Images (k, height, width, channels) of rows of all values of one each."""
+    import numpy as np
+
+    height, width, channels = shape
+    if order == "planes":
+        rows = rows.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(rows.reshape(-1, height, width, channels))
+
+
+class Items(Protocol):
+    """Consecutive examples of one split."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
+    def split(self) -> Split:
+        """All of one."""
+        ...
+
+    def place(self, index: int) -> str:
+        """What one is called in messages."""
+        ...
+
+
 class Places(Sequence[str]):
     """What the items of parts are called, without a text of each in memory."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[Items]) -> None:
         self.parts = parts
         self.ends = list(accumulate(part.count for part in parts))
 
@@ -204,7 +236,7 @@ def name_in(source: "SourceFiles", name: str) -> str:
     return source.name if source.names() == [name] else f"{source.name}/{name}"
 
 
-def splits_of(parts: Sequence[Part]) -> list[Split] | None:
+def splits_of(parts: Sequence[Items]) -> list[Split] | None:
     """The split of each item; none where all are of one, which the dataset file divides."""
     if {part.split for part in parts} == {"train"}:
         return None
