@@ -31,7 +31,7 @@ MOST_COLUMNS = 20_000
 LARGEST_ROW = 1 << 22
 """Bytes of a row of CSV, and of its header."""
 ROWS = 1 << 16
-"""Of a block of Parquet."""
+"""Of a block of Parquet of 8 columns; of more columns it has fewer."""
 CSV_FILE = re.compile(r"\.(csv|tsv|tab|txt|data)(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
 PARQUET_FILE = re.compile(r"\.(parquet|pq)$", re.IGNORECASE)
 LONGEST_TEXT = 1000
@@ -298,8 +298,9 @@ def _parquet_blocks(source: "SourceFiles", name: str, columns: Sequence[str]) ->
                     f"{place}: the column {column!a} is nested ({str(kind)[:SHOWN]}). Expected: one value a row. Leave "
                     "it out, or write its parts as columns."
                 )
+        rows = max(1, 8 * ROWS // max(8, len(columns)))
         try:
-            for block in file.iter_batches(ROWS, columns=list(dict.fromkeys(columns))):
+            for block in file.iter_batches(rows, columns=list(dict.fromkeys(columns))):
                 yield [block.column(column) for column in columns]
         except (pyarrow.ArrowException, OSError) as fault:
             raise DataError(f"{place}: {_first_line(fault)}. Expected: a whole Parquet file.") from None

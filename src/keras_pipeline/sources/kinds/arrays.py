@@ -16,14 +16,14 @@ from pydantic import Field, model_validator
 
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.sources.kinds.kind import MOST_CLASSES, MOST_EXAMPLES, Examples, Line, Recognized, Split
-from keras_pipeline.sources.kinds.stored import Blocks, Part, Places, StoredImages, name_in, reading, splits_of
+from keras_pipeline.sources.kinds.stored import Blocks, Part, Places, StoredImages, reading, splits_of
+from keras_pipeline.sources.source_files import SourceFiles
+from keras_pipeline.sources.text_tables import place_of
 from keras_pipeline.strict_yaml.faults import Block, KeyedError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from keras_pipeline.sources.source_files import SourceFiles
 
 MOST_MEMBERS = 10_000
 """Of a .npz file."""
@@ -58,7 +58,7 @@ class Arrays(StoredImages):
             raise KeyedError(("range",), "the first is not smaller than the second. Write the least value first.")
         return self
 
-    def read(self, source: "SourceFiles") -> Examples:
+    def read(self, source: SourceFiles) -> Examples:
         """See `Kind.read`."""
         import numpy as np
 
@@ -147,7 +147,7 @@ class Arrays(StoredImages):
         return found
 
     @classmethod
-    def recognize(cls, source: "SourceFiles") -> Recognized | None:
+    def recognize(cls, source: SourceFiles) -> Recognized | None:
         """Pairs of arrays of one length, of which one has three or four dimensions; by split as their names say."""
         if not any(name.lower().endswith((".npy", ".npz")) for name in source.names()):
             return None
@@ -230,11 +230,11 @@ class Array:
             )
 
 
-def list_arrays(source: "SourceFiles") -> list[Array]:
+def list_arrays(source: SourceFiles) -> list[Array]:
     """The .npy files of a source, and the members of its .npz files."""
     found = []
     for name in source.names():
-        said = name_in(source, name)
+        said = place_of(source, name)
         if name.lower().endswith(".npy"):
             found.append(Array(said, name[:-4], source.size(name), partial(source.open, name)))
         elif name.lower().endswith(".npz"):
@@ -251,7 +251,7 @@ def list_arrays(source: "SourceFiles") -> list[Array]:
 
 
 @contextmanager
-def _archive(source: "SourceFiles", name: str) -> Iterator[zipfile.ZipFile]:
+def _archive(source: SourceFiles, name: str) -> Iterator[zipfile.ZipFile]:
     with source.open(name) as file:
         _check_directory(file, source.size(name))
         with zipfile.ZipFile(file) as archive:
@@ -274,7 +274,7 @@ def _check_directory(file: BinaryIO, size: int) -> None:
 
 
 @contextmanager
-def _member(source: "SourceFiles", name: str, member: str) -> Iterator[BinaryIO]:
+def _member(source: SourceFiles, name: str, member: str) -> Iterator[BinaryIO]:
     with _archive(source, name) as archive, archive.open(member) as file:
         yield cast(BinaryIO, file)
 

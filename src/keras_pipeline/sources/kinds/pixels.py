@@ -12,6 +12,7 @@ from pydantic import model_validator
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.sources.kinds.kind import MOST_CLASSES, MOST_EXAMPLES, Examples, Line, Recognized, Split
 from keras_pipeline.sources.kinds.stored import Files, Order, Places, StoredImages, arranged, splits_of
+from keras_pipeline.sources.source_files import SourceFiles
 from keras_pipeline.sources.text_tables import (
     MOST_COLUMNS,
     Dialect,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow
     from numpy.typing import NDArray
-
-    from keras_pipeline.sources.source_files import SourceFiles
 
 Delimiter = Literal[",", ";", "\t", "|"]
 LEAST_PIXELS = 64
@@ -70,7 +69,7 @@ class Pixels(StoredImages):
     def _columns(self) -> bool:
         return True
 
-    def read(self, source: "SourceFiles") -> Examples:
+    def read(self, source: SourceFiles) -> Examples:
         """See `Kind.read`."""
         import numpy as np
 
@@ -96,7 +95,7 @@ class Pixels(StoredImages):
             times=times_of_column(texts["time"], places.__getitem__) if self.splits.time else None,
         )
 
-    def _tables(self, source: "SourceFiles") -> list["Table"]:
+    def _tables(self, source: SourceFiles) -> list["Table"]:
         train = self.train
         if train is None:
             found = [name for name in source.names() if is_table(name)]
@@ -111,7 +110,7 @@ class Pixels(StoredImages):
         files += [("test", self.test)] if self.test else []
         return [self._table(source, name, split) for split, names in files for name in names]
 
-    def _table(self, source: "SourceFiles", name: str, split: Split) -> "Table":
+    def _table(self, source: SourceFiles, name: str, split: Split) -> "Table":
         height, width = self.size
         count = height * width * self.channels
         named = [one for one in (self.splits.column, self.splits.group, self.splits.time) if one]
@@ -136,7 +135,7 @@ class Pixels(StoredImages):
         return Table(source, name, split, dialect, label, tuple(pixels))
 
     @classmethod
-    def recognize(cls, source: "SourceFiles") -> Recognized | None:
+    def recognize(cls, source: SourceFiles) -> Recognized | None:
         """Tables of a label and so many columns of whole numbers as a square grey or colour image has pixels."""
         tables = [name for name in source.names() if is_table(name)]
         looks = [look for name in tables[:100] if (look := _look(source, name))]
@@ -150,7 +149,7 @@ class Pixels(StoredImages):
 class Table:
     """A file of a split. `count` is known once its labels are read."""
 
-    source: "SourceFiles"
+    source: SourceFiles
     file: str
     split: Split
     dialect: Dialect
@@ -304,7 +303,7 @@ class _Look:
         return side, side, channels
 
 
-def _look(source: "SourceFiles", name: str) -> _Look | None:
+def _look(source: SourceFiles, name: str) -> _Look | None:
     import numpy as np
 
     for delimiter in get_args(Delimiter):
@@ -350,7 +349,7 @@ def _is_picture(count: int) -> bool:
     return count >= LEAST_PIXELS and (isqrt(count) ** 2 == count or isqrt(count // 3) ** 2 * 3 == count)
 
 
-def _recognized(source: "SourceFiles", looks: list[_Look], labelled: list[_Look]) -> Recognized | None:
+def _recognized(source: SourceFiles, looks: list[_Look], labelled: list[_Look]) -> Recognized | None:
     from keras_pipeline.sources.kinds.divisions import split_of_file
     from keras_pipeline.sources.kinds.labels import class_keys
 

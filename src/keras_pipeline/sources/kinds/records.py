@@ -15,15 +15,14 @@ from keras_pipeline.sources.kinds.stored import (
     Places,
     StoredImages,
     arranged,
-    name_in,
     splits_of,
 )
+from keras_pipeline.sources.source_files import SourceFiles
+from keras_pipeline.sources.text_tables import place_of
 from keras_pipeline.strict_yaml.faults import KeyedError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from keras_pipeline.sources.source_files import SourceFiles
 
 
 class Records(StoredImages):
@@ -46,7 +45,7 @@ class Records(StoredImages):
             raise KeyedError(("label_byte",), f"a record has {self.label_bytes} bytes of labels. Use a smaller number.")
         return self
 
-    def read(self, source: "SourceFiles") -> Examples:
+    def read(self, source: SourceFiles) -> Examples:
         """See `Kind.read`."""
         import numpy as np
 
@@ -65,10 +64,10 @@ class Records(StoredImages):
                 start += len(block)
         return Examples(Blocks(parts, self._arranged), np.concatenate(labels), Places(parts), splits_of(parts))
 
-    def _part(self, source: "SourceFiles", name: str, split: Split) -> Part:
+    def _part(self, source: SourceFiles, name: str, split: Split) -> Part:
         height, width = self.size
         pixels = height * width * self.channels
-        record, size, place = self.label_bytes + pixels, source.size(name), name_in(source, name)
+        record, size, place = self.label_bytes + pixels, source.size(name), place_of(source, name)
         if not size or size % record:
             raise DataError(
                 f"{place}: got {size} bytes, {size // record} records and {size % record} bytes. Expected: whole "
@@ -81,7 +80,7 @@ class Records(StoredImages):
         return arranged(block[:, self.label_bytes :], self.input_shape, self.order)
 
     @classmethod
-    def recognize(cls, source: "SourceFiles") -> Recognized | None:
+    def recognize(cls, source: SourceFiles) -> Recognized | None:
         """Only records of CIFAR-10's form, in files .bin; any bytes may be records of another."""
         import numpy as np
 

@@ -19,8 +19,6 @@ from keras_pipeline.strict_yaml.faults import KeyedError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from keras_pipeline.sources.source_files import SourceFiles
-
 BLOCK_BYTES = 2**22
 """Of a file, that are read at a time."""
 Order = Literal["interleaved", "planes"]
@@ -229,11 +227,6 @@ class Places(Sequence[str]):
         index %= len(self)
         part = bisect_right(self.ends, index)
         return self.parts[part].place(index - (self.ends[part] - self.parts[part].count))
-
-
-def name_in(source: "SourceFiles", name: str) -> str:
-    """What a file is called in messages."""
-    return source.name if source.names() == [name] else f"{source.name}/{name}"
 
 
 def splits_of(parts: Sequence[Items]) -> list[Split] | None:
