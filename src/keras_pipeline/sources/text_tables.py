@@ -211,6 +211,26 @@ def _header(source: "SourceFiles", name: str, dialect: Dialect) -> tuple[list[st
     return [], 0
 
 
+def read_start(source: "SourceFiles", name: str) -> bytes:
+    """The first bytes of a CSV file, unpacked. Raises DataError where it cannot be."""
+    with _unpacked(source, name) as file:
+        try:
+            return bytes(file.read(1 << 16))
+        except _DAMAGED as fault:
+            raise DataError(f"{place_of(source, name)}: damaged ({fault}). Expected: a whole file.") from None
+
+
+def is_text(source: "SourceFiles", name: str, encoding: str) -> bool:
+    """Whether all of a CSV file is text in this encoding, and has no byte 0."""
+    try:
+        with _text(source, name, Dialect(encoding=encoding)) as file:
+            while file.read():
+                pass
+    except DataError:
+        return False
+    return True
+
+
 class _Utf8(io.RawIOBase):
     """The text of a file, in whatever encoding, as UTF-8 without a byte order mark. Raises DataError where it is not in
     that encoding, or has a byte 0."""
@@ -262,10 +282,14 @@ class _Utf8(io.RawIOBase):
 
 
 def _text(source: "SourceFiles", name: str, dialect: Dialect) -> _Utf8:
+    return _Utf8(_unpacked(source, name), dialect.encoding, place_of(source, name))
+
+
+def _unpacked(source: "SourceFiles", name: str) -> Any:
     file: Any = source.open(name)
     suffix = name.lower().rpartition(".")[2]
     openers: dict[str, Callable[[Any], Any]] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open, "zst": _open_zstd}
-    return _Utf8(openers.get(suffix, lambda plain: plain)(file), dialect.encoding, place_of(source, name))
+    return openers.get(suffix, lambda plain: plain)(file)
 
 
 def _open_zstd(file: BinaryIO) -> Any:

@@ -11,6 +11,7 @@ from keras_pipeline.data.encoding import Missing
 from keras_pipeline.sources.kinds.divisions import split_of_file, splits_of_column, times_of_column
 from keras_pipeline.sources.kinds.kind import Columns, Examples, Kind, Line, Recognized, Split
 from keras_pipeline.sources.kinds.labels import ClassOf
+from keras_pipeline.sources.recognized_table import recognize_table
 from keras_pipeline.sources.text_tables import (
     MOST_COLUMNS,
     Dialect,
@@ -36,6 +37,8 @@ Encoding = Literal[
 OneSign = Annotated[str, StringConstraints(pattern=r'^[^\n\r"\x00]$')]
 _PERHAPS_WORDS = re.compile(r"\.(txt|data)(\.\w+)?$", re.IGNORECASE)
 """Of a file beside others that are tables for sure."""
+_OTHER_KINDS = re.compile(r"\.(png|jpe?g|bmp|webp|tiff?|gif|npz|npy)$", re.IGNORECASE)
+"""Of what a table beside it tells something."""
 MOST_CELLS = 1 << 28
 """Of all columns that are used: they are in memory at a time."""
 
@@ -96,7 +99,11 @@ class Table(Kind):
     @classmethod
     def recognize(cls, source: "SourceFiles") -> Recognized | None:
         """A table by the names of its files; what its columns are, by all of its rows."""
-        raise NotImplementedError
+        names = source.names()
+        tables = [name for name in names if is_table(name)]
+        if not tables or any(_OTHER_KINDS.search(name) for name in names):
+            return None
+        return recognize_table(source, list(table_files(source)))
 
     def read(self, source: "SourceFiles") -> Examples:
         """All rows, of the training file first. Raises DataError, with file, row and column."""
@@ -105,7 +112,7 @@ class Table(Kind):
         rows = _Rows(self, source)
         labels: NDArray[Any]
         if self.classes:
-            labels = ClassOf(self).texts_to_classes(rows.texts(self.target), rows.place_in(self.target))
+            labels = _labels(self, rows)
         else:
             labels = rows.numbers(self.target)
             for row in np.flatnonzero(np.isnan(labels))[:1].tolist():
@@ -133,6 +140,16 @@ class Table(Kind):
             groups=[group or "" for group in groups] if groups else None,
             times=times,
         )
+
+
+def _labels(table: Table, rows: "_Rows") -> "NDArray[np.int64]":
+    """The class of each row: by its text, or where Parquet has whole numbers by these."""
+    import numpy as np
+
+    texts, place = rows.texts(table.target), rows.place_in(table.target)
+    if not rows.whole_targets or None in texts:
+        return ClassOf(table).texts_to_classes(texts, place)
+    return ClassOf(table).numbers_to_classes(np.array([int(text or 0) for text in texts]), place)
 
 
 def _refuse_missing(values: "dict[str, NDArray[np.float64] | list[str | None]]", rows: "_Rows") -> None:
@@ -173,11 +190,12 @@ def table_files(source: "SourceFiles") -> dict[str, Split | None]:
 class _Rows(Sequence[str]):
     """The columns that are used, of all files one after the other; as a sequence, what each row is called.
 
-    `files`: each, and how many rows come before its own; `splits`: of each row, where the files say so.
+    `files`: each, and how many rows come before its own; `splits`: of each row, where the files say so;
+    `whole_targets`: whether the target is of a type of whole numbers.
     """
 
     def __init__(self, table: Table, source: "SourceFiles") -> None:
-        import numpy as np
+        import pyarrow
 
         self.table, self.source = table, source
         splits = table.splits
@@ -192,12 +210,13 @@ class _Rows(Sequence[str]):
         self.files: list[tuple[str, int]] = []
         given = table_files(source)
         self.splits: list[Split] | None = None if None in given.values() else []
-        self.total = 0
+        self.total, self.whole_targets = 0, False
         for file, split in given.items():
             self.files.append((file, self.total))
             for block in read_columns(source, file, names, table.dialect):
                 arrays = dict(zip(names, block, strict=True))
                 missing = table.missing_values
+                self.whole_targets = pyarrow.types.is_integer(arrays[table.target].type)
                 for name, texts in self._texts.items():
                     texts += to_texts(arrays[name], missing, self.place_in(name, self.total))
                 for name, numbers in self._numbers.items():
