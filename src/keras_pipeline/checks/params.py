@@ -11,12 +11,15 @@ from pydantic import BeforeValidator, model_validator
 from keras_pipeline.checks.network_fit import network_faults
 from keras_pipeline.checks.numpy_limits import numpy_faults
 from keras_pipeline.config import tasks
-from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.config.layers import BatchNormalization, Shape, shapes
 from keras_pipeline.config.optimizers import CLIPPINGS
 from keras_pipeline.config.params import Model, Params, Train
+from keras_pipeline.config.tasks import Task
+from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.distribution.strategies import STRATEGIES
 from keras_pipeline.models.architectures import ARCHITECTURES, has_batch_normalization, hidden_layers
+from keras_pipeline.sources.dataset_file import load_dataset
+from keras_pipeline.sources.kinds.kind import Kind
 from keras_pipeline.strict_yaml import reader
 from keras_pipeline.strict_yaml.faults import KeyedError
 
@@ -154,25 +157,39 @@ class CheckedParams(Params):
     model: CheckedModel
     train: CheckedTrain
 
+    @property
+    def task(self) -> Task:
+        """What the network is to learn: a number, one class against the rest, or the choice of a class."""
+        return tasks.select_task(load_dataset(self.fetch.dataset).classes, self.normalize.positive_class)
+
     @model_validator(mode="after")
     def _blocks_fit(self) -> "CheckedParams":
         of_the_engine = numpy_faults(self) if self.train.engine == "numpy" else ()
-        faults = [
-            *network_faults(self.model, DATASETS[self.fetch.dataset].shape),
-            *self._positive_class_faults(),
-            *self._task_faults(),
-            *self._regression_faults(),
-            *self._batch_statistics_faults(),
-            *self._export_faults(),
-            *of_the_engine,
-            *self._size_faults(),
-        ]
-        _raise(faults)
+        try:
+            dataset = load_dataset(self.fetch.dataset)
+        except ParamsError as error:  # of its file each fault has its place there
+            *lines, _ = str(error).splitlines()
+            of_the_dataset = [KeyedError(("fetch", "dataset"), line) for line in lines]
+        else:
+            of_the_dataset = list(self._dataset_faults(dataset))
+        _raise([*of_the_dataset, *self._batch_statistics_faults(), *of_the_engine])
         return self
 
-    def _task_faults(self) -> Iterator[KeyedError]:
+    def _dataset_faults(self, dataset: Kind) -> Iterator[KeyedError]:
+        """What does not go with the dataset."""
+        yield from network_faults(self.model, dataset.input_shape)
+        yield from self._positive_class_faults(dataset)
+        yield from self._task_faults(tasks.select_task(dataset.classes, self.normalize.positive_class))
+        if not dataset.classes:
+            yield from self._number_faults()
+        yield from (
+            self._table_faults() if dataset.is_table else self.train.augmentation.size_faults(dataset.input_shape)
+        )
+        yield from self._size_faults(dataset)
+
+    def _task_faults(self, task: Task) -> Iterator[KeyedError]:
         """The network and its loss, as the row of the task has them."""
-        model, task = self.model, self.task
+        model = self.model
         architectures = [name for name in ARCHITECTURES if name not in task.unsuitable_architectures]
         for key, value, known, allowed in (
             (("model", "architecture"), model.architecture, architectures, architectures),
@@ -190,43 +207,41 @@ class CheckedParams(Params):
         if pair in tasks.WRONG_PAIRS and task.name == "classes":
             yield KeyedError(("model", "output_activation"), tasks.WRONG_PAIRS[pair])
 
-    def _positive_class_faults(self) -> Iterator[KeyedError]:
+    def _positive_class_faults(self, dataset: Kind) -> Iterator[KeyedError]:
         """A class that the dataset does not have."""
-        names = DATASETS[self.fetch.dataset].class_names
         try:
-            if names:
-                tasks.find_class(names, self.normalize.positive_class)
+            if dataset.classes:
+                tasks.find_class(dataset.classes, self.normalize.positive_class)
         except ValueError as error:
             yield KeyedError(("normalize", "positive_class"), str(error))
 
-    def _regression_faults(self) -> Iterator[KeyedError]:
-        """What is of classes or images, where there are none."""
-        if self.task.name != "regression":
-            yield from self.train.augmentation.size_faults(DATASETS[self.fetch.dataset].shape)
-            return
+    def _number_faults(self) -> Iterator[KeyedError]:
+        """What is of classes, where there are none."""
         data, train = f"the dataset '{self.fetch.dataset}'", self.train
         if self.normalize.positive_class != "none":
-            message = f"{data} has no classes: a number is predicted. Use none, or a dataset of images."
+            message = f"{data} has no classes: a number is predicted. Use none, or a dataset with classes."
             yield KeyedError(("normalize", "positive_class"), message)
         if train.early_stopping.monitor == "val/accuracy":
             message = f"a number is predicted from {data}, and none is right or wrong. Use val/loss."
             yield KeyedError(("train", "early_stopping", "monitor"), message)
         if train.class_weights != "none":
             yield KeyedError(("train", "class_weights"), f"{data} has no classes. Use none.")
-        if train.augmentation.on:
+
+    def _table_faults(self) -> Iterator[KeyedError]:
+        """What is of images, where there are none."""
+        data = f"the dataset '{self.fetch.dataset}'"
+        if self.train.augmentation.on:
             message = (
                 f"images are deformed, and {data} is a table. Use 0 for shift, rotation, scale and elastic, and "
                 "horizontal_flip: false."
             )
             yield KeyedError(("train", "augmentation"), message)
 
-    def _export_faults(self) -> Iterator[KeyedError]:
-        """A format that the network, whatever it learns, cannot have."""
-        if self.task.name == "regression" and "litert_int8" in self.export.formats:
+        if "litert_int8" in self.export.formats:
             yield KeyedError(
                 ("export", "formats", self.export.formats.index("litert_int8")),
-                f"'litert_int8' has one scale of 256 steps for all columns of a table, and the dataset "
-                f"'{self.fetch.dataset}' is one. Use litert_dynamic_int8.",
+                f"'litert_int8' has one scale of 256 steps for all columns of a table, and {data} is one. Use "
+                "litert_dynamic_int8.",
             )
 
     def _batch_statistics_faults(self) -> Iterator[KeyedError]:
@@ -242,22 +257,23 @@ class CheckedParams(Params):
                 f"Use {possible[0]}, or a network without BatchNormalization.",
             )
 
-    def _size_faults(self) -> Iterator[KeyedError]:
-        """What the size of the dataset makes impossible, before anything is fetched."""
-        dataset = DATASETS[self.fetch.dataset]
-        count, asked = dataset.train_count, self.normalize.training_images
-        of_the_split = list(self.normalize.size_faults(count, len(dataset.class_names) or 1))
+    def _size_faults(self, dataset: Kind) -> Iterator[KeyedError]:
+        """What the size of the dataset makes impossible, where its file tells it; else the stages find it."""
+        if dataset.counts is None or dataset.counts.validation:
+            return
+        count, asked = dataset.counts.train, self.normalize.training_images
+        of_the_split = list(self.normalize.size_faults(count, len(dataset.classes) or 1))
         images = self.normalize.left(count) if asked == "all" or of_the_split else asked
         of_the_training = list(self.train.size_faults(images))
         yield from (*of_the_split, *of_the_training)
         if not of_the_training:
-            yield from self._lone_image_faults(images)
+            yield from self._lone_image_faults(images, dataset.input_shape)
 
-    def _lone_image_faults(self, images: int) -> Iterator[KeyedError]:
+    def _lone_image_faults(self, images: int, shape: Shape) -> Iterator[KeyedError]:
         """A batch, or its share on a replica, of one image, where BatchNormalization takes a variance over it: all that
         it lets through is then 0, whatever the weights before it."""
         train, asked = self.train, self.train.batch_size
-        if not _normalizes_over_images(self.model, DATASETS[self.fetch.dataset].shape) or train.engine == "numpy":
+        if not _normalizes_over_images(self.model, shape) or train.engine == "numpy":
             return
 
         def least(size: int, shared_by: int) -> int:

@@ -50,7 +50,8 @@ exit codes: 0 done, 1 certify or conformance: not as recorded; model promote: wo
 """
 PATHS = {
     "params": ("params.yaml", "the params file"),
-    "raw": ("data/raw", "the dataset's own files"),
+    "scanned": ("data/scan.json", "what the dataset's files were when they were last looked at"),
+    "raw": ("data/raw", "the dataset's examples in one form"),
     "downloads": ("data/downloads", "files as downloaded, kept for the next time"),
     "normalized": ("data/normalized", "scaled arrays"),
     "models": ("models", "the trained network"),
@@ -64,7 +65,7 @@ ANYWHERE = ("completion", "doctor", "schema", "serve")
 """The verbs that need no project."""
 NUMERIC = (*TIMED, "launch", "certify", "compare", "model", "debug", "determinism", "conformance")
 """The verbs that compute with NumPy."""
-WITHOUT_NUMPY = ("params", "completion", "relocate", "ui")
+WITHOUT_NUMPY = ("scan", "params", "completion", "relocate", "ui")
 """The verbs that do not even import it."""
 EXIT_MEANING = {
     1: "certify or conformance: not as recorded; model promote: worse, refused",

@@ -13,7 +13,8 @@ TRAINING = ("params", "normalized", "models", "checkpoints")
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Give the parser this module's verbs; `add` is the function of `main.make_parser`."""
-    command = add("fetch", fetch, "download and verify the dataset", "params", "raw", "downloads")
+    add("scan", scan, "look whether the dataset's files have changed", "params", "scanned", "downloads")
+    command = add("fetch", fetch, "read the dataset, downloaded and verified", "params", "raw", "downloads", "scanned")
     command.add_argument(
         "--download-only", action="store_true", help="only make sure that the files are there; writes no data/raw"
     )
@@ -39,13 +40,24 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("--again", action="store_true", help="send everything, also where nothing has changed")
 
 
+def scan(chosen: argparse.Namespace) -> None:
+    """Look at the dataset's files."""
+    from keras_pipeline.checks.params import load_params
+    from keras_pipeline.stages.scan import scan_dataset
+
+    scan_dataset(load_params(chosen.params), chosen.scanned, chosen.downloads)
+
+
 def fetch(chosen: argparse.Namespace) -> None:
-    """Download and verify the dataset."""
+    """Read the dataset, or only download it."""
     from keras_pipeline.checks.params import load_params
     from keras_pipeline.stages.fetch import download_only, fetch_dataset
 
-    stage = download_only if chosen.download_only else fetch_dataset
-    stage(load_params(chosen.params), chosen.raw, chosen.downloads)
+    values = load_params(chosen.params)
+    if chosen.download_only:
+        download_only(values, chosen.raw, chosen.downloads)
+    else:
+        fetch_dataset(values, chosen.raw, chosen.downloads, chosen.scanned)
 
 
 def normalize(chosen: argparse.Namespace) -> None:

@@ -8,20 +8,20 @@ Schemas; where only some architectures, schedules or strategies use the field, i
 import json
 import math
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from keras_pipeline.config import tasks
-from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.config.layers import L2, Activation, AnyLayer, Rate, Shape, Units
 from keras_pipeline.config.optimizers import AnyOptimizer
-from keras_pipeline.config.tasks import Task
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.strict_yaml.faults import Block, KeyedError
 
 ClassName = Annotated[
     str, Field(pattern=r"\A[^\x00-\x1f\x7f-\x9f]{1,1000}\z", description="the name of a class in one line, or none")
+]
+DatasetName = Annotated[
+    str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\z", description="the name of a file datasets/NAME.yaml")
 ]
 EACH_ONCE: dict[str, JsonValue] = {"uniqueItems": True}
 Backend = Literal["tensorflow", "jax", "torch"]
@@ -32,11 +32,6 @@ MOST_VALIDATION = 0.5
 MOST_PIXELS = 2048
 """Half of the longest side that an image may have; what is sensible depends on the images, see
 `Augmentation.size_faults`."""
-
-if TYPE_CHECKING:
-    DatasetName = str
-else:
-    DatasetName = Literal[tuple(DATASETS)]
 
 
 def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -50,7 +45,7 @@ class Fetch(Block):
     """Which data."""
 
     dataset: DatasetName
-    """which images, or which table with a number to predict; digits, line and diabetes need no network"""
+    """datasets/NAME.yaml, which says what it is and where; digits, line and diabetes need no network"""
 
 
 class Normalize(Block):
@@ -332,11 +327,6 @@ class Params(Block):
     evaluate: Evaluate
     export: Export
     tracking: Tracking
-
-    @property
-    def task(self) -> Task:
-        """What the network is to learn: a table's number, one class against the rest, or the choice of a class."""
-        return tasks.select_task(DATASETS[self.fetch.dataset].class_names, self.normalize.positive_class)
 
 
 def refuse_params(faults: Iterable[KeyedError]) -> None:

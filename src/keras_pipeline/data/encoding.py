@@ -15,10 +15,8 @@ from typing_extensions import TypedDict
 
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.core.json_files import Line, refuse
+from keras_pipeline.data.missing import Missing
 
-Missing = Literal["median", "mean", "zero", "refuse"]
-"""What stands for a missing number: of the training rows the median or the mean, or 0. A missing category is a value of
-its own. `refuse`: neither is accepted."""
 Values = Mapping[str, NDArray[np.float64] | Sequence[str | None]]
 """Columns by name: numbers float64 (n,), NaN where one is missing; texts, None where one is missing."""
 MOST_CATEGORIES = 1000

@@ -109,7 +109,7 @@ def why_unsuitable(fetch: Fetch, train: Train, task: Task) -> str:
     if train.workers != 1:
         return f"train.workers: {train.workers}, but each run here is one process. Expected: 1."
     if task.name == "regression":
-        return f"fetch.dataset: {fetch.dataset}, but accuracies are compared here. Use a dataset of images."
+        return f"fetch.dataset: {fetch.dataset}, but accuracies are compared here. Use a dataset with classes."
     return ""
 
 

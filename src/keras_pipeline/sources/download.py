@@ -7,26 +7,32 @@ silent, endless or lying costs some seconds, then the next one is asked.
 import hashlib
 import http.client
 import ipaddress
+import os
 import random
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 import urllib3
 
-from keras_pipeline.config.datasets import Dataset, RemoteFile
 from keras_pipeline.core import files, terminal
 from keras_pipeline.core.errors import DataError, DownloadError, masked
 from keras_pipeline.sources import formats
+from keras_pipeline.sources.kinds.kind import Download, RemoteFile
 
 _REDIRECTS = 5
+_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,18 @@ class _PassingError(_MirrorError):
         self.after = after
 
 
-def download_dataset(
-    dataset: Dataset, folder: Path, mirrors: Sequence[str] = (), limits: Limits = Limits()
+class _DiskError(Exception):
+    """What this machine's disk raised, which no other mirror mends."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def download_files(
+    download: Download, folder: Path, mirrors: Sequence[str] = (), limits: Limits = Limits()
 ) -> dict[str, bytes]:
-    """The decompressed, verified content of each of the dataset's files by role; `folder` keeps the .gz.
+    """Have the verified files of a dataset in `folder`; gives what is in those whose content is known, by name.
 
     A file in `folder` with the right digest is used as it is, without a request; a damaged one is said and
     replaced. `mirrors` (folders, file://, http:// or https:// bases) are asked first, then the dataset's own.
@@ -71,16 +85,21 @@ def download_dataset(
     reason when none gives a file, OSError when `folder` cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    order = list(dict.fromkeys([*mirrors, *dataset.mirrors]))
-    return {
-        role: _kept(file, folder / file.name) or _fetched(file, folder / file.name, order, limits)
-        for role, file in dataset.files.items()
-    }
+    order = list(dict.fromkeys([*mirrors, *download.mirrors]))
+    contents = {}
+    for file in download.files:
+        content = _kept(file, folder / file.name)
+        if content is None:
+            content = _fetched(file, folder / file.name, order, limits)
+        if file.content_bytes:
+            contents[file.name] = content
+    return contents
 
 
 def _kept(file: RemoteFile, path: Path) -> bytes | None:
     try:
-        return _verified(file, _read(path, file), str(path))
+        with _opened(path, file) as opened:
+            return _verified(file, opened, str(path))
     except FileNotFoundError:
         return None
     except DataError as error:
@@ -94,19 +113,16 @@ def _fetched(file: RemoteFile, path: Path, order: list[str], limits: Limits) -> 
     reasons = []
     for mirror in tuple(order):
         try:
-            content = _content(mirror, file, limits)
-            payload = _verified(file, content, f"{mirror.rstrip('/')}/{file.name}")
-        except (OSError, ValueError) as error:
-            named = isinstance(error, OSError | DataError)
-            reasons.append(masked(str(error) if named else f"{mirror}: {error}"))
+            content, size = _from_mirror(mirror, file, path, limits)
+        except _MirrorError as error:
+            reasons.append(masked(str(error)))
             order.remove(mirror)  # The files still to come are asked of the other mirrors first.
             order.append(mirror)
             continue
-        files.write_atomically(path, content)
         for reason in reasons:
             print(reason)
-        print(f"{file.name}: {len(content):,} bytes from {masked(mirror)}, verified.")
-        return payload
+        print(f"{file.name}: {size:,} bytes from {masked(mirror)}, verified.")
+        return content
     raise DownloadError(
         f"{path}: no mirror gave this file.\n"
         + "".join(f"  {reason}\n" for reason in reasons)
@@ -116,52 +132,113 @@ def _fetched(file: RemoteFile, path: Path, order: list[str], limits: Limits) -> 
     )
 
 
-def _verified(file: RemoteFile, content: bytes, name: str) -> bytes:
-    payload = formats.decompress(content, name, file.payload_size)
-    if file.algorithm == "gzip md5":
-        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+def _from_mirror(mirror: str, file: RemoteFile, path: Path, limits: Limits) -> tuple[bytes, int]:
+    """The file, verified before it has its name: its content, if that is known, and its size."""
+    with files.writing_atomically(path, _most_bytes(file)) as out:
+        try:
+            _receive(mirror, file, out, limits)
+            with _disk_faults():
+                out.flush()
+            with _read_back(out) as written:
+                return _verified(file, written, f"{mirror.rstrip('/')}/{file.name}"), written.seek(0, os.SEEK_END)
+        except _DiskError as fault:
+            raise fault.error from None
+        except (OSError, ValueError) as error:
+            named = isinstance(error, OSError | DataError)
+            raise _MirrorError(str(error) if named else f"{mirror}: {error}") from None
+
+
+def _read_back(out: BinaryIO) -> BinaryIO:
+    """What was written to a file, from its start on."""
+    written = os.fdopen(os.dup(out.fileno()), "rb")
+    written.seek(0)
+    return written
+
+
+@contextmanager
+def _disk_faults() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _DiskError(error) from None
+
+
+def _verified(file: RemoteFile, opened: BinaryIO, name: str) -> bytes:
+    """What is in the file, where that is known, else nothing. Raises DataError where it is another file."""
+    most, content = _most_bytes(file), b""
+    if file.content_bytes:
+        packed = opened.read(most)
+        content = formats.decompress(packed, name, file.content_bytes)
+        blocks: Iterable[bytes] = [packed]
     else:
-        digest = hashlib.sha256(payload).hexdigest()
-    if digest != file.digest:
-        raise DataError(
-            f"{name}: got {len(content)} bytes with the {file.algorithm} {digest}. Expected: {file.digest}. "
-            "It is another dataset's file or a damaged one: use another source."
-        )
-    return payload
+        blocks = iter(lambda: opened.read(_BLOCK), b"")
+    found = {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256()}
+    asked = {key: value for key in ("md5", "sha256") if (value := getattr(file, key))}
+    size, start = 0, b""
+    for block in blocks:
+        start = start or block[:512]
+        size += len(block)
+        if size > most:
+            break
+        for key in asked:
+            found[key].update(block)
+    if file.bytes not in (None, size):
+        received = formats.looks_like(start, size) if size < most else f"more than {most:,} bytes"
+        raise DataError(f"{name}: got {received}. Expected: {file.bytes:,} bytes. Use another source.")
+    digests = {key: found[key].hexdigest() for key in asked}
+    if file.content_sha256:
+        asked["content_sha256"] = file.content_sha256
+        digests["content_sha256"] = hashlib.sha256(content).hexdigest()
+    for key, expected in asked.items():
+        if digests[key] != expected:
+            raise DataError(
+                f"{name}: got {size} bytes with the {key} {digests[key]}. Expected: {expected}. "
+                "It is another dataset's file or a damaged one: use another source."
+            )
+    return content
 
 
-def _content(mirror: str, file: RemoteFile, limits: Limits) -> bytes:
+def _receive(mirror: str, file: RemoteFile, out: BinaryIO, limits: Limits) -> None:
     address = urlsplit(mirror)
     if address.scheme in ("http", "https"):
-        return _from_server(f"{mirror.rstrip('/')}/{file.name}", file, limits)
+        _from_server(f"{mirror.rstrip('/')}/{file.name}", file, out, limits)
+        return
     if address.scheme == "file":
-        return _read(Path(unquote(address.path)) / file.name, file)
-    if address.scheme:
+        path = Path(unquote(address.path)) / file.name
+    elif address.scheme:
         raise _MirrorError(f"{mirror}: got {address.scheme}. Expected: a folder, file://, http:// or https://.")
-    try:
-        return _read(Path(mirror).expanduser() / file.name, file)
-    except RuntimeError as error:  # of a home that nobody has
-        raise _MirrorError(f"{mirror}: {error}") from None
+    else:
+        try:
+            path = Path(mirror).expanduser() / file.name
+        except RuntimeError as error:  # of a home that nobody has
+            raise _MirrorError(f"{mirror}: {error}") from None
+    left = _most_bytes(file)
+    with _opened(path, file) as opened:
+        while left and (block := opened.read(min(left, _BLOCK))):
+            left -= len(block)
+            with _disk_faults():
+                out.write(block)
 
 
 def _most_bytes(file: RemoteFile) -> int:
     # gzip of bytes that do not compress adds 5 bytes per block of 16 KiB or more, and a header with a name.
-    return file.payload_size + file.payload_size // 1000 + 65_536
+    content = file.content_bytes or 0
+    return file.bytes + 1 if file.bytes else content + content // 1000 + 65_536
 
 
-def _read(path: Path, file: RemoteFile) -> bytes:
+def _opened(path: Path, file: RemoteFile) -> BinaryIO:
     if path.is_fifo() or path.is_socket() or path.is_char_device():  # to open one may wait for ever
         raise DataError(f"{path}: got no regular file. Expected: {file.name}.")
-    with path.open("rb") as opened:
-        return opened.read(_most_bytes(file))
+    return path.open("rb")
 
 
-def _from_server(url: str, file: RemoteFile, limits: Limits) -> bytes:
+def _from_server(url: str, file: RemoteFile, out: BinaryIO, limits: Limits) -> None:
     deadline = time.monotonic() + limits.total
     tries = 1
     while True:
         try:
-            return _received(_Transfer(url, _most_bytes(file), limits), file.name, deadline)
+            _follow(_Transfer(url, _most_bytes(file), out, limits), file.name, deadline)
+            return
         except _PassingError as fault:
             if tries == limits.tries:
                 raise
@@ -171,7 +248,7 @@ def _from_server(url: str, file: RemoteFile, limits: Limits) -> bytes:
             tries += 1
 
 
-def _received(transfer: "_Transfer", name: str, deadline: float) -> bytes:
+def _follow(transfer: "_Transfer", name: str, deadline: float) -> None:
     from tqdm import tqdm
 
     limits = transfer.limits
@@ -183,24 +260,23 @@ def _received(transfer: "_Transfer", name: str, deadline: float) -> bytes:
             while True:
                 transfer.join(0.1)
                 bar.total = transfer.size
-                bar.update(len(transfer.body) - bar.n)
+                bar.update(transfer.taken - bar.n)
                 if not transfer.is_alive():
                     break
                 now = time.monotonic()
                 if now > deadline:
                     raise _MirrorError(f"{transfer.url}: not complete after {limits.total:g} s.")
                 if now - window_start >= limits.window:
-                    if len(transfer.body) - window_bytes < limits.speed * limits.window:
+                    if transfer.taken - window_bytes < limits.speed * limits.window:
                         raise _MirrorError(
                             f"{transfer.url}: given up, less than {limits.speed:g} bytes per second over "
-                            f"{limits.window:g} s ({len(transfer.body)} bytes in all)."
+                            f"{limits.window:g} s ({transfer.taken} bytes in all)."
                         )
-                    window_start, window_bytes = now, len(transfer.body)
+                    window_start, window_bytes = now, transfer.taken
         finally:
             transfer.abandoned = True
     if transfer.error:
         raise transfer.error
-    return bytes(transfer.body)
 
 
 class _Transfer(threading.Thread):
@@ -210,12 +286,13 @@ class _Transfer(threading.Thread):
     byte would ever end in the main thread.
     """
 
-    def __init__(self, url: str, most_bytes: int, limits: Limits) -> None:
+    def __init__(self, url: str, most_bytes: int, out: BinaryIO, limits: Limits) -> None:
         super().__init__(daemon=True)
         self.url = url
         self.most_bytes = most_bytes
         self.limits = limits
-        self.body = bytearray()
+        self.out = out
+        self.taken = 0
         self.size: int | None = None
         self.error: Exception | None = None
         self.abandoned = False
@@ -262,12 +339,18 @@ class _Transfer(threading.Thread):
             raise _MirrorError(reason)
         self.size = response.raw.length_remaining
         # read1: what has arrived, where read would wait for a whole block from a mirror that drips.
+        with _disk_faults():
+            self.out.seek(0)
+            self.out.truncate()
         while not self.abandoned and (block := response.raw.read1(65_536, decode_content=False)):
-            self.body += block
-            if len(self.body) > self.most_bytes:
+            self.taken += len(block)
+            if self.taken > self.most_bytes:
                 raise _MirrorError(f"{self.url}: sends more than the {self.most_bytes} bytes it may have.")
-        if "gzip" in response.headers.get("Content-Encoding", "").lower():
-            self.body = _without_second_gzip(self.body, self.most_bytes)
+            with _disk_faults():
+                self.out.write(block)
+        if "gzip" in response.headers.get("Content-Encoding", "").lower() and not self.abandoned:
+            with _disk_faults():
+                _undo_second_gzip(self.out, self.most_bytes, packed=self.url.endswith((".gz", ".tgz")))
 
     def _fault(self, error: Exception) -> _MirrorError:
         cause: BaseException = error
@@ -293,11 +376,24 @@ def _is_private(url: str) -> bool:
     return any(not (getattr(one, "ipv4_mapped", None) or one).is_global for one in addresses)
 
 
-def _without_second_gzip(body: bytearray, most_bytes: int) -> bytearray:
-    # "Content-Encoding: gzip" is said by proxies that compress the .gz again, and by servers that only mean
+def _undo_second_gzip(out: BinaryIO, most_bytes: int, *, packed: bool) -> None:
+    # "Content-Encoding: gzip" is said by proxies that compress the file, a .gz again, and by servers that only mean
     # that the file itself is gzip. Only the first is undone.
-    try:
-        inner = zlib.decompressobj(wbits=31).decompress(body, most_bytes)
-    except zlib.error:
-        return body
-    return bytearray(inner) if inner.startswith(b"\x1f\x8b") else body
+    out.flush()
+    with tempfile.TemporaryFile() as copy:
+        with _read_back(out) as written:
+            shutil.copyfileobj(written, copy)
+        copy.seek(0)
+        inflater = zlib.decompressobj(wbits=31)
+        try:
+            inner = inflater.decompress(copy.read(_BLOCK), _BLOCK)
+            if packed and not inner.startswith(b"\x1f\x8b"):
+                return
+            out.seek(0)
+            out.truncate()
+            while inner and out.tell() <= most_bytes:
+                out.write(inner)
+                inner = inflater.decompress(inflater.unconsumed_tail or copy.read(_BLOCK), _BLOCK)
+        except zlib.error:
+            if out.tell():
+                raise

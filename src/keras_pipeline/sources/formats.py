@@ -79,7 +79,7 @@ def decompress(content: bytes, name: str, payload_size: int) -> bytes:
     would unpack to, no more than `payload_size` + 1 bytes are made of it.
     """
     if not content.startswith(b"\x1f\x8b"):
-        raise _wrong(name, _looks_like(content), "gzip data")
+        raise _wrong(name, looks_like(content, len(content)), "gzip data")
     inflater = zlib.decompressobj(wbits=31)
     try:
         payload = inflater.decompress(content, payload_size + 1)
@@ -120,7 +120,8 @@ def check_pair(images: "NDArray[np.uint8]", labels: "NDArray[np.uint8]", classes
         raise _wrong(name, received, f"0 to {classes - 1}")
 
 
-def _looks_like(content: bytes) -> str:
+def looks_like(content: bytes, size: int) -> str:
+    """What a file of `size` bytes is that begins so, in words."""
     start = content[:512].lstrip().lower()
     if not content:
         return "an empty file"
@@ -132,7 +133,7 @@ def _looks_like(content: bytes) -> str:
         what = "IDX data that are not compressed"
     else:
         what = f"data that begin with {content[:8]!r}"
-    return f"{what}, {len(content)} bytes"
+    return f"{what}, {size} bytes"
 
 
 def _wrong(name: str, received: str, expected: str) -> DataError:

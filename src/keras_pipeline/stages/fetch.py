@@ -1,125 +1,114 @@
-"""fetch: the dataset's own files, verified, in data/raw."""
+"""fetch: the examples of the dataset, from whatever files, in data/raw in the one form of all datasets."""
 
-import hashlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from keras_pipeline.config.datasets import DATASETS, Dataset
 from keras_pipeline.core import files, process
-from keras_pipeline.core.errors import DataError
-from keras_pipeline.sources import formats
-from keras_pipeline.sources.download import download_dataset
-from keras_pipeline.sources.made import MADE
-from keras_pipeline.sources.manifest import IMAGES, TABLES, read_manifest, roles
+from keras_pipeline.core.errors import BusyError, DataError
+from keras_pipeline.sources import dataset_file, scan, source_files
+from keras_pipeline.sources.kinds.kind import Kind
 
 if TYPE_CHECKING:
     from keras_pipeline.config.params import Params
+    from keras_pipeline.sources.raw import RawDescription
 
 
-def fetch_dataset(params: "Params", raw: Path, downloads: Path) -> None:
-    """Make `raw` hold the four IDX files of `params.fetch.dataset`, or the two CSV files of a table, and dataset.json,
-    written last.
+def fetch_dataset(params: "Params", raw: Path, downloads: Path, scanned: Path | None = None) -> None:
+    """Make `raw` hold the examples of `params.fetch.dataset`, as `sources.raw` writes them.
 
-    dataset.json tells name, title, licence, origins, and of each file its SHA-256, size and published digest;
-    the same dataset gives the same bytes. Where all is in place already, nothing is read from `downloads` or
-    the network and nothing is written. Raises DownloadError, DataError, BusyError, or OSError (disk).
+    The same dataset gives the same bytes, from whatever mirror. Where all is in place already, nothing is read but
+    that, and nothing is written. `scanned`: what the stage scan wrote, which must tell of the same files where DVC runs
+    both. Raises DownloadError, DataError, BusyError, or OSError (disk).
     """
-    dataset = DATASETS[params.fetch.dataset]
+    name = params.fetch.dataset
+    dataset = dataset_file.load_dataset(name)
+    definition = dataset_file.definition_digest(dataset)
     with files.lock_folder(raw.parent):
-        if _in_place(dataset, raw):
-            print(f"{dataset.name}: already in {raw}/, verified.")
+        with process.time_part("scan"):
+            seen = scan.look(name, dataset, downloads)
+        if scanned and scan.written_elsewhere(scanned, name, definition, seen.source):
+            raise BusyError(
+                f"{scanned}: not of the files that are there now: they changed meanwhile. Run `dvc repro` again."
+            )
+        if _in_place(name, definition, seen.source, raw):
+            print(f"{name}: already in {raw}/, verified.")
             return
-        payloads = _payloads(dataset, downloads)
-        with process.time_part("verify"):
-            for split, count in (("train", dataset.train_count), ("test", dataset.test_count)):
-                _check(dataset, split, count, payloads)
-        with process.time_part("write"):
-            _write(dataset, payloads, raw)
-        things = "rows" if dataset.columns else "images"
-        print(f"{dataset.name}: {dataset.train_count} train and {dataset.test_count} test {things} in {raw}/.")
+        described = _fetch(name, dataset, definition, seen, raw, downloads)
+        things = "rows" if described["input"]["kind"] == "table" else "images"
+        counts = [f"{count:,} {split}" for split, count in described["images"].items()]
+        print(f"{name}: {', '.join(counts[:-1])} and {counts[-1]} {things} in {raw}/.")
 
 
 def download_only(params: "Params", raw: Path, downloads: Path) -> None:
-    """Have the verified .gz files of `params.fetch.dataset` in `downloads`, where `fetch_dataset` looks for them.
+    """Have the verified files of `params.fetch.dataset` in `downloads`, where `fetch_dataset` looks for them.
 
-    Nothing is done for a dataset without files, nor where `raw` is in place. Raises as `fetch_dataset` does.
+    Nothing is done for a dataset without downloads, nor where `raw` is in place. Raises as `fetch_dataset` does.
     """
-    dataset = DATASETS[params.fetch.dataset]
+    name = params.fetch.dataset
+    dataset = dataset_file.load_dataset(name)
+    definition = dataset_file.definition_digest(dataset)
     with files.lock_folder(raw.parent):
-        if dataset.files and not _in_place(dataset, raw):
-            _payloads(dataset, downloads)
+        if dataset.download and not _in_place(name, definition, scan.look(name, dataset, downloads).source, raw):
+            _download(name, dataset, downloads)
 
 
-def _payloads(dataset: Dataset, downloads: Path) -> dict[str, bytes]:
-    if not dataset.files:
-        arrays = MADE[dataset.name]()
-        if dataset.columns:
-            return {role: formats.write_csv(dataset.columns, rows) for role, rows in arrays.items()}
-        return {role: formats.write_idx(array) for role, array in arrays.items()}
+def _fetch(name: str, dataset: Kind, definition: str, seen: scan.Scan, raw: Path, downloads: Path) -> "RawDescription":
+    from keras_pipeline.sources.raw_writer import write_raw
+
+    if dataset.has_files:
+        source = _source(name, dataset, seen, downloads)
+    else:
+        source = source_files.Folder(Path(os.devnull), name)
+    with process.time_part("read"):
+        examples = dataset.read(source)
+    with process.time_part("write"):
+        return write_raw(raw, name, dataset, examples, definition=definition, source=seen.source)
+
+
+def _source(name: str, dataset: Kind, seen: scan.Scan, downloads: Path) -> source_files.SourceFiles:
+    if dataset.download:
+        return _download(name, dataset, downloads)
+    if dataset.path is None or seen.path is None:
+        raise scan.absent(name, dataset)
+    recorded = dataset.recorded
+    if recorded and seen.source and seen.source["sha256"] != recorded.sha256:
+        print(
+            f"{dataset.path}: {seen.source['files']:,} files of {seen.source['bytes']:,} bytes, other ones than the "
+            f"{recorded.files:,} of {recorded.bytes:,} bytes that datasets/{name}.yaml recorded. They are used."
+        )
+    return source_files.open_source(seen.path, dataset.path, downloads)
+
+
+def _download(name: str, dataset: Kind, downloads: Path) -> source_files.SourceFiles:
+    from keras_pipeline.sources.download import download_files
+
+    if dataset.download is None:
+        raise ValueError(f"{name} has no download")
+    folder = downloads / name
     mirrors = [mirror.strip() for mirror in os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",")]
     with process.time_part("download"):
-        return download_dataset(dataset, downloads / dataset.name, [mirror for mirror in mirrors if mirror])
+        contents = download_files(dataset.download, folder, [mirror for mirror in mirrors if mirror])
+    if len(dataset.download.files) == 1 and not contents:
+        file = dataset.download.files[0].name
+        return source_files.open_source(folder / file, file, downloads)
+    return source_files.Folder(folder, name, contents)
 
 
-def _check(dataset: Dataset, split: str, count: int, payloads: Mapping[str, bytes]) -> None:
-    name = f"{dataset.name}, {split}"
-    if dataset.columns:
-        rows = formats.read_csv(payloads[f"{split}.csv"], name, dataset.columns)
-        if len(rows) != count:
-            raise DataError(
-                f"{name}: got {len(rows)} rows. Expected: {count}, as datasets.py has it. Correct the row there."
-            )
-        return
-    images = formats.read_idx(payloads[f"{split}-images"], f"{name} images")
-    labels = formats.read_idx(payloads[f"{split}-labels"], f"{name} labels")
-    formats.check_pair(images, labels, len(dataset.class_names), name)
-    expected = (count, *dataset.shape[:2])
-    if images.shape != expected:
-        raise DataError(
-            f"{name}: got images of the shape {images.shape}. Expected: {expected}, as datasets.py has it. "
-            "Correct the row there, or use another source."
-        )
+def _in_place(name: str, definition: str, source: scan.Source | None, raw: Path) -> bool:
+    from keras_pipeline.sources.raw import read_description
 
-
-def _description(dataset: Dataset, raw_files: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "title": dataset.title,
-        "licence": dataset.licence,
-        "origins": list(dataset.mirrors),
-        "files": {
-            role: {"sha256": digest, "bytes": size}
-            | ({dataset.files[role].algorithm: dataset.files[role].digest} if dataset.files else {})
-            for role, (digest, size) in raw_files.items()
-        },
-    }
-
-
-def _in_place(dataset: Dataset, raw: Path) -> bool:
-    if not all((raw / role).is_file() for role in roles(dataset)):
-        return False
     try:
-        recorded = read_manifest(raw)
-        raw_files = {role: (files.file_sha256(raw / role), (raw / role).stat().st_size) for role in roles(dataset)}
+        recorded = read_description(raw)
     except DataError:
         return False
-    expected = _description(dataset, raw_files)
-    if recorded == expected:
-        return True
-    if recorded["name"] == dataset.name:
-        changed = [role for role, (digest, _) in raw_files.items() if digest not in str(recorded)]
-        print(f"{raw}/: not as fetch wrote it ({', '.join(changed) or 'dataset.json'}). It is made anew.")
-    return False
-
-
-def _write(dataset: Dataset, payloads: Mapping[str, bytes], raw: Path) -> None:
-    # Without dataset.json nobody takes a half-written set for a whole one.
-    (raw / "dataset.json").unlink(missing_ok=True)
-    for name in {*IMAGES, *TABLES}.difference(roles(dataset)):
-        (raw / name).unlink(missing_ok=True)
-    for role in roles(dataset):
-        files.write_atomically(raw / role, payloads[role])
-    raw_files = {role: (hashlib.sha256(payloads[role]).hexdigest(), len(payloads[role])) for role in roles(dataset)}
-    files.write_json(raw / "dataset.json", _description(dataset, raw_files))
+    if (recorded["name"], recorded["definition"], recorded["source"]) != (name, definition, source):
+        return False
+    changed = [
+        file
+        for file, one in recorded["files"].items()
+        if not (raw / file).is_file() or files.file_sha256(raw / file) != one["sha256"]
+    ]
+    if changed:
+        print(f"{raw}/: not as fetch wrote it ({', '.join(changed)}). It is made anew.")
+    return not changed

@@ -1,6 +1,5 @@
 """The stage normalize: raw images, or the rows of a table, to scaled training, validation and test arrays."""
 
-import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_pipeline.config import tasks
-from keras_pipeline.config.datasets import DATASETS, Dataset
 from keras_pipeline.config.params import Normalize, Params, refuse_params
 from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.scaling import Scaling, fit_columns, fit_scaling, read_blocks
 from keras_pipeline.data.splits import count_overlap, stratified_part, stratified_split, write_split
 from keras_pipeline.data.statistics import Statistics, write_statistics
-from keras_pipeline.sources import formats
-from keras_pipeline.sources.manifest import read_manifest
+from keras_pipeline.sources.raw import Raw, read_description, read_raw
 
 
 @dataclass(frozen=True)
@@ -42,18 +39,17 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
     the params say, ParamsError where more is asked for than there is.
     """
     with files.lock_folder(normalized.parent):
-        recorded = read_manifest(raw)
+        recorded = read_description(raw)
         if recorded["name"] != params.fetch.dataset:
             raise DataError(
                 f"{raw}: holds the dataset {recorded['name']}, the params say fetch.dataset: {params.fetch.dataset}. "
                 "Run `dvc repro normalize`, which fetches it first, or `keras-pipeline fetch`."
             )
-        dataset = DATASETS[params.fetch.dataset]
         with process.time_part("data"):
-            raw_files = {role: _checked(raw / role, one["sha256"]) for role, one in recorded["files"].items()}
-            data = (_rows if dataset.columns else _images)(dataset, raw_files, params.normalize)
+            made = read_raw(raw)
+            data = (_rows if made.tables else _images)(made, params.normalize, raw)
             _check_targets(data, raw)
-        task = tasks.select_task(dataset.class_names, params.normalize.positive_class)
+        task = tasks.select_task(recorded["class_names"], params.normalize.positive_class)
         duplicates = count_overlap(data.inputs["train"], data.inputs["test"])
         digests: dict[str, str] = {}
         for name, chosen in data.chosen.items():
@@ -62,10 +58,10 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
                 pixels, labels = read_blocks(data.inputs[source], chosen), data.labels[source][chosen]
                 digests |= write_split(normalized, name, pixels, labels, data.scaling)
         statistics: Statistics = {
-            "dataset": dataset.name,
+            "dataset": recorded["name"],
             "normalize": params.normalize.model_dump(),
             "task": task.name,
-            "shape": list(dataset.shape),
+            "shape": list(data.inputs["train"].shape[1:]) + ([] if made.tables else [1]),
             "class_names": data.class_names,
             "scaling": data.scaling.constants(),
             "target": data.target.constants() if data.target else None,
@@ -76,7 +72,7 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
         }
         write_statistics(normalized, statistics)
     sizes = ", ".join(f"{count:,} {split}" for split, count in statistics["images"].items())
-    print(f"normalize: {dataset.name}, {sizes} {task.things}, scaling {data.scaling.name}")
+    print(f"normalize: {recorded['name']}, {sizes} {task.things}, scaling {data.scaling.name}")
     if task.name == "binary":
         print(f"normalize: {data.class_names[1]} against the rest: 1 and 0")
     print(f"normalize: {duplicates} of the test {task.things} are also in the training file")
@@ -100,17 +96,13 @@ def _check_targets(data: _Data, raw: Path) -> None:
         )
 
 
-def _images(dataset: Dataset, raw_files: Mapping[str, Path], settings: Normalize) -> _Data:
+def _images(made: Raw, settings: Normalize, raw: Path) -> _Data:
     """Held out is the same share of every class, also where one of them is against the rest: the same images."""
-    arrays = {role: _mapped(path) for role, path in raw_files.items()}
-    inputs, labels = (
-        {split: arrays[f"{split}-{kind}"] for split in ("train", "test")} for kind in ("images", "labels")
-    )
-    for split in ("train", "test"):
-        _check_pair(dataset, inputs[split], labels[split], str(raw_files[f"{split}-labels"]))
-    chosen = _chosen(labels["train"], len(labels["test"]), len(dataset.class_names), settings)
+    inputs: dict[str, NDArray[Any]] = {split: array[..., 0] for split, array in made.images.items()}
+    labels: dict[str, NDArray[Any]] = {split: array.astype(np.uint8) for split, array in made.labels.items()}
+    names = list(made.description["class_names"])
+    chosen = _chosen(labels["train"], len(labels["test"]), len(names), settings)
     scaling = fit_scaling(settings.scaling, read_blocks(inputs["train"], chosen["train"]))
-    names = list(dataset.class_names)
     if (positive := tasks.find_class(names, settings.positive_class)) is not None:
         name = names[positive]
         names = [f"not {name}", name]
@@ -118,37 +110,25 @@ def _images(dataset: Dataset, raw_files: Mapping[str, Path], settings: Normalize
     return _Data(inputs, labels, chosen, scaling, names)
 
 
-def _check_pair(dataset: Dataset, images: NDArray[np.uint8], labels: NDArray[np.uint8], name: str) -> None:
-    """Raise DataError where the files are not what fetch lets through, though dataset.json names their digests."""
-    try:
-        formats.check_pair(images, labels, len(dataset.class_names), name)
-    except DataError as fault:
-        raise DataError(f"{fault} `dvc repro fetch` writes it again.") from None
-    if images.shape[1:] != dataset.shape[:2]:
-        raise DataError(
-            f"{name}: the images beside it are of the shape {images.shape[1:]}. Expected: {dataset.shape[:2]}. Run "
-            "`dvc repro fetch` to have them written again."
-        )
-
-
-def _rows(dataset: Dataset, raw_files: Mapping[str, Path], settings: Normalize) -> _Data:
+def _rows(made: Raw, settings: Normalize, raw: Path) -> _Data:
     """The target is scaled as the features are, each column by constants of its own."""
-    rows = {
-        split: formats.read_csv(raw_files[f"{split}.csv"].read_bytes(), str(raw_files[f"{split}.csv"]), dataset.columns)
-        for split in ("train", "test")
+    rows: dict[str, NDArray[Any]] = {
+        split: np.column_stack([np.asarray(column) for column in own.values.values()] + [made.labels[split]])
+        for split, own in made.tables.items()
     }
-    inputs = {split: np.ascontiguousarray(own[:, :-1]) for split, own in rows.items()}
+    names = [*made.tables["train"].values, made.tables["train"].target]
+    inputs: dict[str, NDArray[Any]] = {split: np.ascontiguousarray(own[:, :-1]) for split, own in rows.items()}
     chosen = _chosen(np.zeros(len(rows["train"]), np.uint8), len(rows["test"]), 1, settings)
     training = rows["train"][chosen["train"]]
     with np.errstate(all="ignore"):
         target, scaling = (fit_columns(settings.scaling, part) for part in (training[:, -1], training[:, :-1]))
-        labels = {split: target.apply(own[:, -1]) for split, own in rows.items()}
+        labels: dict[str, NDArray[Any]] = {split: target.apply(own[:, -1]) for split, own in rows.items()}
         for split, own in rows.items():
             scaled = np.column_stack([scaling.apply(inputs[split]), labels[split]])
             scaled[:, ~np.isfinite([*scaling.divisor, target.divisor])] = np.nan  # then all would be 0
             for row, column in np.argwhere(~np.isfinite(scaled))[:1]:
                 raise DataError(
-                    f"{raw_files[f'{split}.csv']}: line {row + 2}: {dataset.columns[column]}: got {own[row, column]}, "
+                    f"{raw}/{split}.csv: line {row + 2}: {names[column]}: got {own[row, column]}, "
                     f"which normalize.scaling: {settings.scaling} makes {scaled[row, column]}. Expected: a number of "
                     "32 bits. Use another scaling, or mend that number in the dataset."
                 )
@@ -174,17 +154,3 @@ def _class_counts(data: _Data) -> dict[str, list[int]]:
         ).tolist()
         for split, chosen in data.chosen.items()
     }
-
-
-def _checked(path: Path, sha256: str) -> Path:
-    if not path.is_file() or files.file_sha256(path) != sha256:
-        raise DataError(
-            f"{path}: not the file that the stage 'fetch' wrote (its SHA-256 should be {sha256[:12]}…). "
-            "Run `dvc repro fetch` to have it written again."
-        )
-    return path
-
-
-def _mapped(path: Path) -> NDArray[np.uint8]:
-    with path.open("rb") as file:
-        return formats.read_idx(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), str(path))

@@ -16,7 +16,7 @@ from keras_pipeline.core import process
 from keras_pipeline.standby import under_dvc
 from keras_pipeline.standby.address import BEGUN, address, first_environment, same_user
 
-STAGES = ("fetch", "normalize", "train", "evaluate", "export", "track")
+STAGES = ("scan", "fetch", "normalize", "train", "evaluate", "export", "track")
 ANSWER_SECONDS = 20.0
 """For how long a stage waits for an answer: it may be importing yet, which the stage would do as slowly."""
 

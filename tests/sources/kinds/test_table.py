@@ -17,7 +17,7 @@ from pyarrow import parquet
 from pydantic import ValidationError
 
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.sources import raw
+from keras_pipeline.sources import raw, raw_writer
 from keras_pipeline.sources.kinds import table as module
 from keras_pipeline.sources.kinds.kind import Columns, Examples
 from keras_pipeline.sources.kinds.table import Table
@@ -125,7 +125,7 @@ def test_what_fetch_writes_of_a_table_is_read_back_exactly(rows: list[tuple[floa
     ):
         with tempfile.TemporaryDirectory() as folder:
             examples = Examples(columns, labels, range(len(labels)), splits)  # type: ignore[arg-type]
-            raw.write_raw(Path(folder) / "raw", "flowers", dataset, examples, definition="0" * 64)
+            raw_writer.write_raw(Path(folder) / "raw", "flowers", dataset, examples, definition="0" * 64)
             found = raw.read_raw(Path(folder) / "raw")
         for start, split in enumerate(("train", "test")):
             read_back = found.tables[split]  # type: ignore[index]

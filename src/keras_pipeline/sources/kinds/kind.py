@@ -77,8 +77,8 @@ class RemoteFile(Block):
     sha256: Digest | None = None
     md5: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
     """where its authors publish no other"""
-    content_bytes: Annotated[int, Field(ge=1)] | None = None
-    """of a .gz: of what it holds"""
+    content_bytes: Annotated[int, Field(ge=1, le=2**28)] | None = None
+    """of a .gz: of what it holds, which is unpacked in memory"""
     content_sha256: Digest | None = None
     """of a .gz: of what it holds, whatever packed it"""
 
@@ -88,8 +88,10 @@ class RemoteFile(Block):
             raise ValueError("nothing tells whether it is the right file. Add sha256, md5 or content_sha256.")
         if not (self.bytes or self.content_bytes):
             raise ValueError("nothing tells how large it is. Add bytes or content_bytes.")
-        if (self.content_bytes or self.content_sha256) and not self.name.endswith(".gz"):
+        if self.content_bytes and not self.name.endswith(".gz"):
             raise KeyedError(("name",), "only of a .gz is there a content. Use bytes and sha256.")
+        if self.content_sha256 and not self.content_bytes:
+            raise KeyedError(("content_bytes",), "missing. Add it: how much content_sha256 is of.")
         return self
 
 
@@ -172,6 +174,11 @@ class Kind(Block):
         """Of one input: (height, width, channels) of an image; (columns,) of a table, which may give more features."""
         raise NotImplementedError
 
+    @property
+    def is_table(self) -> bool:
+        """Whether an input is a row of a table, and no image."""
+        return len(self.input_shape) == 1
+
     @classmethod
     def recognize(cls, source: "SourceFiles") -> "Recognized | None":
         """What these files are, if they are of this kind: by names and headers, and a few examples at most."""
@@ -205,7 +212,7 @@ class Columns:
 
     values: "dict[str, NDArray[np.float64] | list[str | None]]"
     missing: str = "median"
-    """the rule for missing values: see `data.encoding.Missing`"""
+    """the rule for missing values: see `data.missing.Missing`"""
     missing_values: tuple[str, ...] = ()
     """the texts that mean a missing value beside an empty one, of whoever asks the network later: in data/raw it is
     empty"""

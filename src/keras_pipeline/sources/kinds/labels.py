@@ -5,13 +5,14 @@ classes from 0. Anything else is said by `label_values` of the dataset file. It 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.sources.kinds.kind import Kind
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SHOWN = 60
 
@@ -26,8 +27,10 @@ class ClassOf:
         self.by_name = {str(value): index for index, value in enumerate(self.names)}
         self.by_number = {str(value): index for index, value in enumerate(self.numbers)}
 
-    def texts_to_classes(self, labels: Sequence[str | None], place: Callable[[int], str]) -> NDArray[np.int64]:
+    def texts_to_classes(self, labels: Sequence[str | None], place: Callable[[int], str]) -> "NDArray[np.int64]":
         """int64 (n,). Raises DataError, beginning with `place` of its index, for the first that is no class's."""
+        import numpy as np
+
         get = self.by_name.get
         found = np.fromiter((-1 if one is None else get(one, -1) for one in labels), np.int64, len(labels))
         if (wrong := np.flatnonzero(found < 0)).size:
@@ -38,8 +41,10 @@ class ClassOf:
             raise _refused(place(int(wrong[0])), said, len(wrong), _listed(self.names), hint)
         return found
 
-    def numbers_to_classes(self, labels: NDArray[Any], place: Callable[[int], str]) -> NDArray[np.int64]:
+    def numbers_to_classes(self, labels: "NDArray[Any]", place: Callable[[int], str]) -> "NDArray[np.int64]":
         """As `texts_to_classes`, of whole numbers of any type of NumPy, also of those that floats are."""
+        import numpy as np
+
         distinct, where = np.unique(
             labels.astype(np.uint8) if labels.dtype.kind == "b" else labels, return_inverse=True
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, overload
 from pydantic import Field, StringConstraints, model_validator
 
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.data.encoding import Missing
+from keras_pipeline.data.missing import Missing
 from keras_pipeline.sources.kinds.divisions import split_of_file, splits_of_column, times_of_column
 from keras_pipeline.sources.kinds.kind import Columns, Examples, Kind, Line, Recognized, Split
 from keras_pipeline.sources.kinds.labels import ClassOf

@@ -1,0 +1,298 @@
+"""data/raw written: block by block, in a folder beside, which an interrupted run goes on with; moved as a whole."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_pipeline.core import files, process
+from keras_pipeline.core.errors import DataError
+from keras_pipeline.core.terminal import Progress
+from keras_pipeline.sources.assignment import LEFT_OUT, SPLITS, assign, by_pixels, group_code, is_test, rows_of
+from keras_pipeline.sources.kinds.kind import Columns, Drawing, Examples, Kind, Split
+from keras_pipeline.sources.raw import Drawn, ImagesInput, RawDescription, TableInput
+from keras_pipeline.sources.scan import Source
+
+if TYPE_CHECKING:
+    from keras_pipeline.sources.kinds.kind import Images
+
+FORMAT = 2
+JOURNAL_SECONDS = 5.0
+"""How often what is written is flushed, so that an interrupted run can go on behind it."""
+_HEADER_BYTES = 128
+_SHOWN = 10
+
+
+def write_raw(
+    folder: Path,
+    name: str,
+    dataset: Kind,
+    examples: Examples,
+    *,
+    definition: str,
+    source: Source | None = None,
+) -> RawDescription:
+    """Write all examples, each to its split, into `folder`, in the order that they have; dataset.json last.
+
+    What an interrupted run of the same dataset and source left beside `folder` is gone on with. Raises DataError where
+    the examples are not what the dataset file says, or a split is left without any; nothing in `folder` is touched
+    then.
+    """
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    if isinstance(examples.inputs, Columns):
+        _begin(unfinished, "")
+        assigned = assign(dataset, examples, examples.inputs)
+        _check_counts(name, dataset, assigned)
+        own: ImagesInput | TableInput = _write_table(unfinished, dataset, examples, examples.inputs, assigned)
+    else:
+        key = hashlib.sha256(json.dumps([FORMAT, name, definition, source]).encode()).hexdigest()
+        own, assigned = _write_images(unfinished, key, name, dataset, examples, examples.inputs)
+        _check_counts(name, dataset, assigned)
+        _write_labels(unfinished, dataset, examples, assigned)
+    _write_extra(unfinished, examples, assigned)
+    counts = _counts(assigned)
+    description: RawDescription = {
+        "format": 2,
+        "name": name,
+        "title": dataset.title or name,
+        "licence": dataset.licence,
+        "definition": definition,
+        "input": own,
+        "class_names": list(dataset.classes),
+        "drawing": _drawn(dataset.drawing),
+        "preparation": examples.preparation,
+        "images": counts,
+        "left_out": int((assigned == LEFT_OUT).sum()),
+        "source": source,
+        "facts": dict(examples.facts),
+        "origins": list(dataset.download.mirrors) if dataset.download else [],
+        "files": {
+            path.name: {"sha256": files.file_sha256(path), "bytes": path.stat().st_size}
+            for path in sorted(unfinished.iterdir())
+            if path.suffix in (".npy", ".csv")
+        },
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    files.clear_folder(folder)
+    for file in description["files"]:
+        (unfinished / file).replace(folder / file)
+    files.write_json(folder / "dataset.json", description)
+    shutil.rmtree(unfinished)
+    return description
+
+
+def _drawn(drawing: Drawing | None) -> Drawn | None:
+    if drawing is None:
+        return None
+    return {"box": drawing.box, "centre": drawing.centre, "dark_border": drawing.dark_border}
+
+
+def _counts(assigned: NDArray[np.uint8]) -> dict[Split, int]:
+    counts = np.bincount(assigned, minlength=LEFT_OUT + 1)
+    return {split: int(counts[index]) for index, split in enumerate(SPLITS) if counts[index]}
+
+
+def _check_counts(name: str, dataset: Kind, assigned: NDArray[np.uint8]) -> None:
+    counts = _counts(assigned)
+    needed: tuple[Split, ...] = ("train", "test")
+    for split in needed:
+        if split not in counts:
+            raise DataError(
+                f"{name}: of {len(assigned):,} examples none is in the {split} split. Expected: one at least. Use "
+                "another `splits.test`, or more examples."
+            )
+    for split in SPLITS if dataset.counts else ():
+        count = getattr(dataset.counts, split)
+        if count is not None and counts.get(split) != count:
+            raise DataError(
+                f"{name}: got {counts.get(split, 0):,} {split} examples. Expected: {count:,}, as `counts` of its "
+                "dataset file has it. Mend it there, or use another source."
+            )
+
+
+# Images.
+
+
+def _begin(unfinished: Path, key: str) -> int:
+    """The folder to write in, and how many examples are in it already, from a run with the same key."""
+    journal = unfinished / "journal.json"
+    with_same = False
+    try:
+        found = json.loads(journal.read_bytes())
+        with_same = bool(key) and found["key"] == key
+        done = int(found["done"])
+    except (OSError, ValueError, KeyError, TypeError):
+        done = 0
+    if not with_same:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        return 0
+    return done
+
+
+def _write_images(
+    unfinished: Path, key: str, name: str, dataset: Kind, examples: Examples, inputs: "Images"
+) -> tuple[ImagesInput, NDArray[np.uint8]]:
+    assigned, shape = assign(dataset, examples), dataset.input_shape
+    total, pixels_tell, share = len(assigned), by_pixels(examples), dataset.splits.test
+    item = int(np.dtype(inputs.dtype).itemsize * np.prod(shape, dtype=np.int64))
+    done = _begin(unfinished, key)
+    if done:
+        assigned[:done] = np.fromfile(unfinished / "assigned.bin", np.uint8, done)
+        print(f"{name}: {done:,} of {total:,} images are there already; goes on behind them.", flush=True)
+    written = [int((assigned[:done] == index).sum()) for index in range(len(SPLITS))]
+    outs = [
+        _open_array(unfinished / f"{split}_images.npy", count * item)
+        for split, count in zip(SPLITS, written, strict=True)
+    ]
+    said = 0
+    progress = Progress(f"{name}: reading", total, "image", done)
+    flushed = time.monotonic()
+    try:
+        for images, reasons in inputs.blocks(done):
+            if images.shape[1:] != shape or images.dtype.str != inputs.dtype or len(images) != len(reasons):
+                raise ValueError(f"images of {images.dtype.str} {images.shape}, for {inputs.dtype} {shape}")
+            own = assigned[done : done + len(images)]
+            if len(own) < len(images):
+                raise ValueError(f"more images than {total} labels")
+            for index, reason in enumerate(reasons):
+                if reason is not None:
+                    own[index] = LEFT_OUT
+                    said += 1
+                    if said <= _SHOWN:
+                        progress.print(f"{examples.places[done + index]}: left out: {reason}")
+            images = np.ascontiguousarray(images)
+            if pixels_tell:
+                for index in map(int, np.flatnonzero(own == 0)):
+                    if is_test(images[index].data.cast("B"), share):
+                        own[index] = 2
+            for index in range(len(SPLITS)):
+                chosen = own == index
+                if chosen.any():
+                    outs[index].write((images if chosen.all() else images[chosen]).data)
+                written[index] += int(chosen.sum())
+            done += len(images)
+            progress.advance(done)
+            if time.monotonic() - flushed > JOURNAL_SECONDS:
+                _flush(unfinished, key, outs, assigned, done)
+                flushed = time.monotonic()
+        if done != total:
+            raise ValueError(f"{done} images for {total} labels")
+    except (KeyboardInterrupt, OSError):
+        with process.defer_signals():
+            _flush(unfinished, key, outs, assigned, done)
+        raise
+    finally:
+        progress.close()
+    if said > _SHOWN:
+        print(f"{name}: and {said - _SHOWN:,} more are left out.")
+    for out, count in zip(outs, written, strict=True):
+        with out:
+            out.seek(0)
+            out.write(_header(inputs.dtype, (count, *shape)))
+            out.flush()
+            os.fsync(out.fileno())
+        if not count:
+            Path(out.name).unlink()
+    made: ImagesInput = {
+        "kind": "images",
+        "shape": list(shape),
+        "dtype": inputs.dtype,  # type: ignore[typeddict-item]
+        "low": inputs.low,
+        "high": inputs.high,
+    }
+    return made, assigned
+
+
+def _open_array(path: Path, size: int) -> BinaryIO:
+    """A file of an array to write behind its first `size` bytes."""
+    out = path.open("r+b" if path.exists() else "w+b")
+    out.truncate(_HEADER_BYTES + size)
+    out.seek(_HEADER_BYTES + size)
+    return out
+
+
+def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """That of a .npy file, always as long."""
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
+    length = _HEADER_BYTES - 10
+    return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
+
+
+def _flush(unfinished: Path, key: str, outs: Sequence[BinaryIO], assigned: NDArray[np.uint8], done: int) -> None:
+    for out in outs:
+        out.flush()
+        os.fsync(out.fileno())
+    files.write_atomically(unfinished / "assigned.bin", assigned[:done].tobytes())
+    files.write_json(unfinished / "journal.json", {"key": key, "done": done})
+
+
+def _write_labels(unfinished: Path, dataset: Kind, examples: Examples, assigned: NDArray[np.uint8]) -> None:
+    labels = examples.labels
+    if labels.dtype != np.int64:
+        raise DataError("images with a number each are not read yet. Expected: classes. Name them in the dataset file.")
+    for number in np.flatnonzero((labels < 0) | (labels >= len(dataset.classes)))[:1]:
+        raise DataError(
+            f"{examples.places[number]}: got the class number {labels[number]}. Expected: 0 to "
+            f"{len(dataset.classes) - 1}. Mend the dataset file, or the labels."
+        )
+    for index, split in enumerate(SPLITS):
+        own = labels[assigned == index]
+        if len(own):
+            _write_array(unfinished / f"{split}_labels.npy", own)
+
+
+def _write_extra(unfinished: Path, examples: Examples, assigned: NDArray[np.uint8]) -> None:
+    train = assigned == 0
+    if examples.groups is not None:
+        codes = {group: group_code(group) for group in set(examples.groups)}
+        every = np.fromiter((codes[group] for group in examples.groups), np.int64, len(assigned))
+        _write_array(unfinished / "train_groups.npy", every[train])
+    if examples.times is not None:
+        _write_array(unfinished / "train_times.npy", examples.times[train])
+
+
+def _write_array(path: Path, array: NDArray[Any]) -> None:
+    with path.open("wb") as out:
+        out.write(_header(array.dtype.str, array.shape))
+        out.write(np.ascontiguousarray(array).data)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+# Tables.
+
+
+def _write_table(
+    unfinished: Path, dataset: Kind, examples: Examples, columns: Columns, assigned: NDArray[np.uint8]
+) -> TableInput:
+    labels = examples.labels.tolist()
+    targets = [dataset.classes[label] for label in labels] if dataset.classes else labels
+    for index, split in enumerate(SPLITS):
+        chosen = np.flatnonzero(assigned == index)
+        if not len(chosen):
+            continue
+        with (unfinished / f"{split}.csv").open("w", encoding="utf-8", newline="") as out:
+            writer = csv.writer(out, lineterminator="\n")
+            writer.writerow([*columns.values, columns.target])
+            writer.writerows(rows_of(columns, targets, chosen))
+            out.flush()
+            os.fsync(out.fileno())
+    return {
+        "kind": "table",
+        "columns": [
+            {"name": name, "kind": "category" if isinstance(values, list) else "number"}
+            for name, values in columns.values.items()
+        ],
+        "target": columns.target,
+        "missing": columns.missing,
+        "missing_values": list(columns.missing_values),
+    }
