@@ -15,7 +15,15 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.core.json_files import check_type
 from keras_pipeline.data import encoding
-from keras_pipeline.data.encoding import TableInput, check_table, count_unseen, encode, feature_names, fit_encoding
+from keras_pipeline.data.encoding import (
+    TableInput,
+    check_table,
+    count_unseen,
+    decode,
+    encode,
+    feature_names,
+    fit_encoding,
+)
 from keras_pipeline.data.scaling import fit_columns, fit_features
 
 NUMBERS = st.one_of(st.none(), st.integers(-(10**6), 10**6).map(lambda whole: whole / 1000))
@@ -90,6 +98,13 @@ def test_only_the_training_rows_are_fitted() -> None:
     assert encode(columns, table(x=(math.nan,), colour=["green"])).tolist() == [[2.0, 0, 0, 1]]
     assert encode(columns, table(x=(5.0,), colour=[None])).tolist() == [[5.0, 0, 0, 1]]
     assert fit_features("unit", columns, values, np.array([0, 1])).offset == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_features_say_what_they_were_made_of() -> None:
+    columns = fit_encoding(table(x=(1.0, 3.0, 2.0), colour=["red", None, "blue"], y=(0.0, 0.0, 1.0)), ALL, "mean")
+    features = encode(columns, table(x=(5.0, math.nan), colour=[None, "green"], y=(1.0, 2.0)))
+    assert decode(columns, features) == {"x": [5.0, 2.0], "colour": ["(missing)", "(other)"], "y": [1.0, 2.0]}
+    assert decode(columns, encode(columns, table(x=(1.0,), colour=["red"], y=(1.0,))))["colour"] == ["red"]
 
 
 def test_a_missing_category_of_the_training_rows_is_a_value_of_its_own() -> None:

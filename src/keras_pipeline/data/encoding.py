@@ -182,6 +182,23 @@ def _not_accepted(row: int, name: str) -> DataError:
     return DataError(f"row {row + 1}: {name!a}: the value is missing. Expected: one, by the rule `missing: refuse`.")
 
 
+def decode(columns: Sequence[NumberColumn | CategoryColumn], features: NDArray[Any]) -> dict[str, list[Any]]:
+    """What the features (n, features), numbers in their own units, were made of, by column: numbers, and texts;
+    `(missing)` and `(other)` of a category that is none of the training rows'."""
+    decoded: dict[str, list[Any]] = {}
+    at = 0
+    for column in columns:
+        if column["kind"] == "number":
+            decoded[column["name"]] = features[:, at].tolist()
+            at += 1
+            continue
+        words = [*column["categories"], *(["(missing)"] if column["missing"] == "value" else []), "(other)"]
+        codes = features[:, at : at + len(words)].argmax(axis=1)
+        decoded[column["name"]] = [words[code] for code in codes.tolist()]
+        at += len(words)
+    return decoded
+
+
 def count_unseen(columns: Sequence[NumberColumn | CategoryColumn], values: Values) -> dict[str, int]:
     """Of each category how many rows have a value that no training row has; only of those that have such rows."""
     found = {}
