@@ -14,6 +14,7 @@ from keras_pipeline.core import interpreter
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.sources.kinds.arrays import Arrays
 from keras_pipeline.sources.kinds.idx import Idx
+from keras_pipeline.sources.kinds.images import PictureFiles
 from keras_pipeline.sources.kinds.kind import Kind
 from keras_pipeline.sources.kinds.made import Made
 from keras_pipeline.sources.kinds.pixels import Pixels
@@ -21,7 +22,7 @@ from keras_pipeline.sources.kinds.records import Records
 from keras_pipeline.sources.kinds.table import Table
 from keras_pipeline.strict_yaml import reader
 
-KINDS: tuple[type[Kind], ...] = (Idx, Arrays, Records, Pixels, Table, Made)
+KINDS: tuple[type[Kind], ...] = (Idx, Arrays, Records, PictureFiles, Pixels, Table, Made)
 """Every kind, in the order in which `keras-pipeline dataset add` asks them."""
 FOLDER = "datasets"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

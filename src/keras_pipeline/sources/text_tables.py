@@ -14,6 +14,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -63,7 +64,7 @@ def column_names(source: "SourceFiles", name: str, dialect: Dialect) -> list[str
     """Of all columns of the file, in order. Raises DataError where it has none, or too many."""
     place = place_of(source, name)
     if PARQUET_FILE.search(name):
-        with _parquet(source, name) as file:
+        with opened_parquet(source, name) as file:
             names = list(file.schema_arrow.names)
     else:
         names = list(dialect.names) or [cell.strip() for cell in _header(source, name, dialect)[0]]
@@ -298,23 +299,30 @@ def _open_zstd(file: BinaryIO) -> Any:
     return pyarrow.CompressedInputStream(file, "zstd")
 
 
-def _parquet(source: "SourceFiles", name: str) -> Any:
+@contextmanager
+def opened_parquet(source: "SourceFiles", name: str) -> Iterator[Any]:
+    """pyarrow's ParquetFile, which reads no more of the file at a time than it must. Raises DataError where it is none,
+    or damaged where it is read within."""
     import pyarrow
     from pyarrow import parquet
 
-    file = source.open(name)
-    try:
-        return parquet.ParquetFile(file)
-    except (pyarrow.ArrowException, OSError) as fault:
-        file.close()
-        raise DataError(f"{place_of(source, name)}: {_first_line(fault)}. Expected: a Parquet file.") from None
+    place = place_of(source, name)
+    with source.open(name) as file:
+        try:
+            opened = parquet.ParquetFile(file, buffer_size=1 << 20)
+        except (pyarrow.ArrowException, OSError) as fault:
+            raise DataError(f"{place}: {_first_line(fault)}. Expected: a Parquet file.") from None
+        try:
+            yield opened
+        except (pyarrow.ArrowException, OSError) as fault:
+            raise DataError(f"{place}: {_first_line(fault)}. Expected: a whole Parquet file.") from None
 
 
 def _parquet_blocks(source: "SourceFiles", name: str, columns: Sequence[str]) -> "Iterator[list[pyarrow.Array[Any]]]":
     import pyarrow
 
     place = place_of(source, name)
-    with _parquet(source, name) as file:
+    with opened_parquet(source, name) as file:
         for column in columns:
             kind = file.schema_arrow.field(column).type
             if pyarrow.types.is_nested(kind):
@@ -323,11 +331,8 @@ def _parquet_blocks(source: "SourceFiles", name: str, columns: Sequence[str]) ->
                     "it out, or write its parts as columns."
                 )
         rows = max(1, 8 * ROWS // max(8, len(columns)))
-        try:
-            for block in file.iter_batches(rows, columns=list(dict.fromkeys(columns))):
-                yield [block.column(column) for column in columns]
-        except (pyarrow.ArrowException, OSError) as fault:
-            raise DataError(f"{place}: {_first_line(fault)}. Expected: a whole Parquet file.") from None
+        for block in file.iter_batches(rows, columns=list(dict.fromkeys(columns))):
+            yield [block.column(column) for column in columns]
 
 
 def to_texts(

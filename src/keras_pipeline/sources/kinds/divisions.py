@@ -22,9 +22,9 @@ WORDS: dict[str, Split] = {
 """For the three splits, in small letters."""
 
 
-def split_named(word: str) -> Split | None:
+def split_named(word: str | None) -> Split | None:
     """The split that a folder or a value of a column means."""
-    return WORDS.get(word.strip().casefold())
+    return WORDS.get((word or "").strip().casefold())
 
 
 def split_of_file(name: str) -> Split | None:
@@ -41,7 +41,7 @@ def splits_of_column(values: Sequence[str | None], place: Callable[[int], str]) 
     """The split of each row. Raises DataError, beginning with `place` of its index, for a value that means none."""
     found: list[Split] = []
     for index, value in enumerate(values):
-        split = split_named(value or "")
+        split = split_named(value)
         if split is None:
             raise DataError(f"{place(index)}: got {_shown(value)} for a split. Expected: train, validation or test.")
         found.append(split)
