@@ -313,7 +313,7 @@ def test_values_that_no_picture_has_are_refused() -> None:
 
 def test_too_many_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MOST_BYTES", 10)
-    with pytest.raises(ValueError, match=r"^[0-9]+ bytes. Expected: 10 at most$"):
+    with pytest.raises(ValueError, match=r"^more than 10 bytes"):
         prepare_picture(encoded(Image.fromarray(RAMP)), GREY)
 
 

@@ -63,10 +63,12 @@ def _save(picture: Image.Image, folder: Path, number: int, chance: random.Random
     """In one of all formats and forms that hold it."""
     kind = FORMATS[number % len(FORMATS)]
     options: dict[str, object] = {}
-    if kind in ("JPEG", "BMP") and picture.mode == "RGBA":
+    if kind in ("JPEG", "BMP", "GIF") and picture.mode == "RGBA":
         white = Image.new("RGB", picture.size, "white")
         white.paste(picture, mask=picture.getchannel("A"))
         picture = white
+    if kind == "GIF" and picture.mode == "RGB":
+        picture = picture.quantize(200, Image.Quantize.FASTOCTREE)
     if kind == "JPEG" and number % 12 == 1:  # as a camera that was held upright
         picture, exif = picture.transpose(Image.Transpose.ROTATE_90), Image.Exif()
         exif[274] = 6
@@ -74,6 +76,6 @@ def _save(picture: Image.Image, folder: Path, number: int, chance: random.Random
     if kind == "PNG" and picture.mode == "L" and number % 12 == 0:
         picture = Image.fromarray(np.asarray(picture).astype(np.uint16) * 257)
     elif kind == "PNG" and picture.mode == "RGB" and number % 12 == 0:
-        picture = picture.quantize(64)
+        picture = picture.quantize(64, Image.Quantize.FASTOCTREE)
     name = f"{chance.choice(['IMG', 'picture', 'scan'])}_{number:03}{ENDINGS[kind]}"
     picture.save(folder / (name.upper() if chance.random() < 0.1 else name), kind, **options)

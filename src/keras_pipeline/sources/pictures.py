@@ -106,7 +106,7 @@ def _opened(content: bytes) -> "Iterator[Image.Image]":
     from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
     if len(content) > MOST_BYTES:
-        raise ValueError(f"{len(content):,} bytes. Expected: {MOST_BYTES:,} at most")
+        raise ValueError(f"more than {MOST_BYTES:,} bytes. Expected: so many at most")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of sizes, for which there is a limit here, and broken EXIF
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     try:

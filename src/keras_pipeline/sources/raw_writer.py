@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -186,9 +187,12 @@ def _write_images(
                 flushed = time.monotonic()
         if done != total:
             raise ValueError(f"{done} images for {total} labels")
-    except (KeyboardInterrupt, OSError):
-        with process.defer_signals():
-            _flush(unfinished, key, outs, assigned, done)
+    except BaseException as fault:
+        with process.defer_signals(), ExitStack() as closing:
+            for out in outs:
+                closing.callback(out.close)
+            if isinstance(fault, KeyboardInterrupt | OSError):
+                _flush(unfinished, key, outs, assigned, done)
         raise
     finally:
         progress.close()
