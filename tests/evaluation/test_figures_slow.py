@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from drawn_binary import drawn
-from keras_pipeline.evaluation import figures, multiclass
+from keras_pipeline.evaluation import figures, many_classes, multiclass
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +62,18 @@ def every_figure(names):
     return figures_with_names(names) | {
         "learning_curves": figures.draw_learning_curves(history(5)),
         "reliability": figures.draw_reliability(multiclass.calibration_rows(*predictions(), 10)),
+    }
+
+
+def figures_of_many(names):
+    outputs, labels = predictions(len(names), 40 * len(names))
+    predicted = outputs.argmax(axis=1)
+    predicted[::7] = (labels[::7] + 1) % len(names)
+    matrix = multiclass.confusion_matrix(labels, predicted, len(names))
+    pairs = multiclass.confused_pairs(matrix, names)
+    return {
+        "confusions": many_classes.draw_confusions(matrix, pairs, names),
+        "extremes": many_classes.draw_extremes(multiclass.per_class_rows(labels, predicted, names)),
     }
 
 
@@ -120,8 +132,10 @@ def test_save_writes_a_plain_png_into_a_new_folder(tmp_path):
         (every_figure, FASHION),
         (figures_with_names, [f"longer name no {number}" for number in range(10)]),
         (figures_with_names, ["even", "odd"]),
+        (figures_of_many, [f"n{number:05} a long name" for number in range(47)]),
+        (figures_of_many, [f"n{number:05}" for number in range(300)]),
     ],
-    ids=["words", "long", "two"],
+    ids=["words", "long", "two", "47", "300"],
 )
 def test_no_text_covers_another_or_leaves_the_figure(build, names, monkeypatch):
     for kind, figure in build(names).items():
@@ -307,3 +321,67 @@ def test_the_figures_say_what_is_in_them() -> None:
         content = io.BytesIO()
         figure.savefig(content, dpi=figures.DOTS_PER_INCH)
         assert len(content.getvalue()) > 10_000
+
+
+def test_names_that_begin_alike_keep_their_ends():
+    names = ["a sea lion of the north", "a sea lion of the south", "a cat", "another name of a class"]
+    shown = figures.short_names(names)
+    assert shown == ["a sea l…he north", "a sea l…he south", "a cat", "another name of…"]
+    assert max(map(len, shown)) == figures.LONGEST_NAME
+
+
+def test_colours_and_shapes_are_those_of_the_images():
+    colour = np.random.default_rng(0).uniform(-1, 1, (2, 10, 20, 3)).astype(np.float32)
+    [axes] = figures.draw_first_batch(colour, [0, 1], ["a", "b"]).axes
+    drawn = [image.get_array() for image in axes.images]
+    for image, shown in zip(colour, drawn, strict=True):
+        span = colour.max() - colour.min()
+        np.testing.assert_allclose(shown, (image - colour.min()) / span, atol=1e-6)
+    left, right, bottom, top = axes.images[0].get_extent()
+    assert (right - left) / (bottom - top) == pytest.approx(2)
+    [axes] = figures.draw_first_batch([colour[0, ..., :2]], [0], ["a"]).axes
+    np.testing.assert_allclose(axes.images[0].get_array(), colour[0, ..., :2].mean(axis=2))
+
+
+def test_a_thumbnail_has_the_means_of_whole_blocks():
+    image = np.random.default_rng(0).random((700, 1100, 3)).astype(np.float32)
+    small = figures.thumbnail(image)
+    assert small.shape == (175, 275, 3)
+    np.testing.assert_allclose(small[3, 5], image[12:16, 20:24].mean((0, 1)), rtol=1e-5)
+    assert figures.thumbnail(image[:300, :511]) is not image
+    np.testing.assert_array_equal(figures.thumbnail(image[:300, :511]), image[:300, :511])
+    assert figures.thumbnail(image[:1]).shape == (1, 275, 3)
+
+
+def test_of_many_classes_no_mistake_is_lost_from_the_map():
+    classes = 1000
+    matrix = 10 * np.eye(classes, dtype=int)
+    matrix[17, 900] = matrix[17, 17] = 5
+    matrix[3, 2] = 30  # beside the diagonal, in the same cell as it
+    names = [f"class {number}" for number in range(classes)]
+    figure = many_classes.draw_confusions(matrix, multiclass.confused_pairs(matrix, names), names)
+    left, right = (axes for axes in figure.axes if axes.get_title())
+    assert "35 of 10,030 test images wrong, 4 classes a cell" in left.get_title()
+    right_ones, mistakes, _ = (image.get_array() for image in left.images)
+    assert mistakes.shape == (250, 250)
+    assert mistakes[17 // 4, 900 // 4] == 0.5
+    assert right_ones[4, 4] == pytest.approx((1 + 0.5 + 1 + 1) / 4)
+    assert mistakes.count() == 2
+    labels = [label.get_text() for label in right.get_yticklabels()]
+    assert labels == ["class 3 → class 2", "class 17 → class 900"]
+    assert [bar.get_width() for bar in right.patches] == [0.75, 0.5]
+    nothing = many_classes.draw_confusions(np.diag(np.ones(50, int)), [], names[:50])
+    nothing.draw_without_rendering()
+    assert "No mistakes" in [axes.get_title() for axes in nothing.axes]
+
+
+def test_extremes_are_of_the_classes_that_were_tested():
+    rows = [row | {"f1": number / 100} for number, row in enumerate(class_rows([f"c{one}" for one in range(100)]))]
+    rows[0] |= {"support": 0}
+    figure = many_classes.draw_extremes(rows)
+    worst, best = figure.axes
+    assert worst.get_yticklabels()[0].get_text() == "c1 (90)"
+    assert [label.get_text() for label in best.get_yticklabels()][::19] == ["c99 (90)", "c80 (90)"]
+    assert figure.get_suptitle().endswith("the extremes of 100 classes; without test images: 1")
+    ends = worst.containers[0].lines[2][0].get_segments()[0][:, 0]
+    assert ends == pytest.approx([0.94, 0.99])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -196,7 +197,10 @@ def test_bootstrap_equals_resampling_of_images():
     predicted = outputs.argmax(axis=1)
     chosen = np.random.default_rng(5).integers(0, 150, (4000, 150))
     cells = np.eye(9, dtype=int)[3 * labels + predicted][chosen].sum(axis=1)
-    drawn = multiclass._macro_averages(cells.reshape(-1, 3, 3))
+    matrices = cells.reshape(-1, 3, 3)
+    drawn = multiclass._macro_averages(
+        np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(axis=2), matrices.sum(axis=1)
+    )
     intervals = multiclass.class_intervals(outputs, labels, seed=0)
     for name, values in drawn.items():
         expected = np.percentile(values, [2.5, 97.5])
@@ -223,6 +227,55 @@ def test_wilson_covers_the_truth_in_95_of_100_test_sets():
 def test_confusion_matrix_has_the_true_class_in_rows():
     matrix = multiclass.confusion_matrix(np.array([0, 0, 1]), np.array([0, 2, 2]), 4)
     assert matrix.tolist() == [[1, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_confused_pairs_come_by_how_often_and_equals_in_their_order():
+    matrix = np.array([[5, 1, 2, 0], [0, 0, 0, 0], [2, 0, 0, 0], [0, 3, 0, 9]])
+    rows = multiclass.confused_pairs(matrix, ["a", "b", "c", "d"])
+    found = [(row["actual"], row["predicted"], row["count"], row["share"]) for row in rows]
+    assert found == [("d", "b", 3, 0.25), ("a", "c", 2, 0.25), ("c", "a", 2, 1.0), ("a", "b", 1, 0.125)]
+    many = np.ones((40, 40), dtype=int)
+    assert len(multiclass.confused_pairs(many, [str(one) for one in range(40)])) == multiclass.MOST_PAIRS
+
+
+@pytest.mark.parametrize(("count", "found"), [(2, [1, 3]), (3, [0, 1, 3]), (4, [0, 1, 2, 3]), (9, [0, 1, 2, 3])])
+def test_the_classes_that_are_confused_most(count, found):
+    matrix = np.array([[5, 1, 2, 0], [0, 0, 0, 0], [2, 0, 0, 0], [0, 3, 0, 9]])
+    assert multiclass.most_confused(matrix, count) == found
+
+
+@pytest.mark.parametrize("together", [1, 7, 10**9])
+def test_numbers_do_not_depend_on_how_many_images_are_in_memory_at_a_time(together, monkeypatch):
+    outputs, labels, _ = classifier(images=50, classes=4)
+    expected = score(outputs, labels), multiclass.class_intervals(outputs, labels, seed=3)
+    monkeypatch.setattr(multiclass, "MOST_NUMBERS", 4 * together)
+    assert (score(outputs, labels), multiclass.class_intervals(outputs, labels, seed=3)) == expected
+
+
+def test_the_bootstrap_draws_what_a_multinomial_of_all_cells_does():
+    outputs, labels, _ = classifier(images=300, classes=6)
+    matrix = multiclass.confusion_matrix(labels, outputs.argmax(axis=1), 6)
+    assert (matrix == 0).any()
+    for hollow in (matrix, matrix * (1 - np.eye(6, dtype=int)[::-1]), np.diag([3, 2, 1, 0, 0, 0])):
+        total = int(hollow.sum())
+        draws = np.random.default_rng(1).multinomial(total, hollow.ravel() / total, size=1000).reshape(-1, 6, 6)
+        counts = np.diagonal(draws, axis1=1, axis2=2), draws.sum(axis=2), draws.sum(axis=1)
+        drawn = multiclass._bootstrap(hollow, 1)
+        for name, expected in multiclass._macro_averages(*counts).items():
+            np.testing.assert_array_equal(drawn[name], expected)
+
+
+def test_many_images_of_a_thousand_classes_take_little_memory_beside_them():
+    outputs = np.zeros((20_000, 1000), np.float32)
+    labels = np.arange(20_000) % 1000
+    outputs[np.arange(20_000), np.where(np.arange(20_000) % 3, labels, (labels + 1) % 1000)] = 1
+    tracemalloc.start()
+    try:
+        score(outputs, labels)
+        multiclass.class_intervals(outputs, labels, seed=0)
+        assert tracemalloc.get_traced_memory()[1] < 400e6  # a copy of all as float64 alone is 160 MB, draws were 8 GB
+    finally:
+        tracemalloc.stop()
 
 
 def test_per_class():

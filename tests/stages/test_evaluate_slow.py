@@ -24,7 +24,7 @@ WRITTEN = {
     "predictions.npz",
     "metrics.json",
     "intervals.json",
-    *(f"tables/{name}.csv" for name in ("per_class", "calibration", "confusion")),
+    *(f"tables/{name}.csv" for name in ("per_class", "calibration", "confusion", "confused_pairs")),
     *(f"figures/{name}.png" for name in ("confusion_matrix", "learning_curves", "per_class", "reliability")),
     "figures/worst_mistakes.png",
 }

@@ -36,7 +36,7 @@ FIGURES = {
     "diabetes": {"learning_curves", "predicted", "residuals"},
 }  # fmt: skip
 TABLES = {
-    "binary": {"calibration", "confusion", "per_class", "precision_recall", "roc"},
+    "binary": {"calibration", "confused_pairs", "confusion", "per_class", "precision_recall", "roc"},
     "line": {"coefficients", "predicted"},
     "diabetes": {"predicted"},
 }

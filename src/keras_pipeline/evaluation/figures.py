@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from keras_pipeline.core.files import write_atomically
 BLUE, SKY, ORANGE, GREEN, VERMILION = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#D55E00"
 GREY = "#666666"
 LONGEST_NAME = 16
+FEW_CLASSES = 12
+MOST_PIXELS = 256
+Pixels = NDArray[np.floating[Any]]
+Images = Sequence[Pixels] | Pixels
 DOTS_PER_INCH = 120
 IMAGE, CELL, LETTER, HEADING = 1.65, 1.75, 0.085, 0.5
 """Inches in a grid of images: an image, with the space to the next one, a letter of its title, the grid's heading."""
@@ -35,6 +40,7 @@ def draw_confusion_matrix(matrix: NDArray[np.integer[Any]], class_names: Sequenc
     images, classes = int(matrix.sum()), len(class_names)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     diagonal = np.eye(classes, dtype=bool)
+    names = short_names(class_names)
     side = max(4.5, 2.5 + 0.68 * classes)
     figure = Figure(figsize=(side + 1.5, side), layout="constrained")
     axes = figure.add_subplot()
@@ -46,8 +52,8 @@ def draw_confusion_matrix(matrix: NDArray[np.integer[Any]], class_names: Sequenc
         colour = "white" if share > (0.6 if row == column else 0.05) else "black" if count else GREY
         axes.text(column, row - 0.12, str(count), ha="center", va="center", color=colour, size=10)
         axes.text(column, row + 0.22, f"{share:.1%}", ha="center", va="center", color=colour, size=7)
-    _name_ticks(axes, class_names)
-    axes.set_yticks(range(classes), [_short(name) for name in class_names], parse_math=False)
+    _name_ticks(axes, names)
+    axes.set_yticks(range(classes), names, parse_math=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.set_title(f"Confusion matrix: {images - int(np.trace(matrix)):,} of {images:,} test images wrong")
@@ -92,16 +98,20 @@ def draw_per_class(rows: Sequence[Mapping[str, Any]]) -> Figure:
     `multiclass.per_class_rows`."""
     lowest = min(row[key] for row in rows for key in ("precision_low", "recall_low", "f1"))
     bottom = max(0.0, math.floor(20 * (lowest - 0.01)) / 20)
-    figure = Figure(figsize=(max(7.0, 3 + 0.8 * len(rows)), 5), layout="constrained")
+    width = (
+        3 + 0.8 * len(rows) if len(rows) <= FEW_CLASSES else 3 + 0.8 * FEW_CLASSES + 0.45 * (len(rows) - FEW_CLASSES)
+    )
+    figure = Figure(figsize=(max(7.0, width), 5), layout="constrained")
     axes = figure.add_subplot()
     places = np.arange(len(rows))
     for key, offset, marker, colour in (("precision", -0.2, "o", ORANGE), ("recall", 0.0, "D", BLUE)):
-        _dots(axes, places + offset, rows, key, label=key, fmt=marker, color=colour)
+        draw_intervals(axes, places + offset, rows, key, label=key, fmt=marker, color=colour)
     axes.errorbar(places + 0.2, [row["f1"] for row in rows], fmt="x", color=GREY, label="F1")
     for place in places[:-1]:
         axes.axvline(place + 0.5, color=GREY, lw=0.5, alpha=0.4)
     axes.set(xlim=(-0.5, len(rows) - 0.5), ylim=(bottom - 0.01 * (1 - bottom), 1 + 0.02 * (1 - bottom)))
-    _name_ticks(axes, [row["class"] for row in rows], [f" ({row['support']})" for row in rows])
+    names = short_names([row["class"] for row in rows])
+    _name_ticks(axes, [f"{name} ({row['support']})" for name, row in zip(names, rows, strict=True)])
     axes.set_xlabel("class (test images)")
     axes.set_ylabel("score, with 95 % intervals")
     axes.set_title("Precision, recall and F1 of each class on the test images")
@@ -111,12 +121,18 @@ def draw_per_class(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _dots(axes: Axes, places: NDArray[Any], rows: Sequence[Mapping[str, Any]], key: str, **style: Any) -> None:
-    """The value `key` of each row with its interval, KEY_low to KEY_high."""
+def draw_intervals(
+    axes: Axes, places: NDArray[Any], rows: Sequence[Mapping[str, Any]], key: str, across: bool = False, **style: Any
+) -> None:
+    """The value `key` of each row as a dot with its interval, KEY_low to KEY_high: upward, or across."""
     values = np.array([row[key] for row in rows])
     below = values - [row[f"{key}_low"] for row in rows]
     above = [row[f"{key}_high"] for row in rows] - values
-    axes.errorbar(places, values, np.maximum([below, above], 0.0), ms=6, capsize=3, **style)
+    errors = np.maximum([below, above], 0.0)
+    if across:
+        axes.errorbar(values, places, xerr=errors, ms=5, capsize=2, **style)
+    else:
+        axes.errorbar(places, values, errors, ms=6, capsize=3, **style)
 
 
 def draw_reliability(bins: Sequence[Mapping[str, Any]]) -> Figure:
@@ -138,7 +154,7 @@ def draw_reliability(bins: Sequence[Mapping[str, Any]]) -> Figure:
         axes.bar(centres, [row[key] for row in filled], width, color=colours, ec=BLUE, lw=0.8)
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
-    _dots(upper, centres, filled, "accuracy", label="accuracy, 95 % interval", fmt="_", color="black")
+    draw_intervals(upper, centres, filled, "accuracy", label="accuracy, 95 % interval", fmt="_", color="black")
     upper.plot(confidence, confidence, "D", ms=5, mfc=ORANGE, mec="black", clip_on=False, label="mean confidence")
     upper.plot([0, 1], [0, 1], "--", color=GREY, label="perfect calibration")
     upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy of the images in the bin")
@@ -150,17 +166,17 @@ def draw_reliability(bins: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def draw_worst_mistakes(
-    images: NDArray[np.floating[Any]],
+    images: Images,
     labels: Sequence[int],
     predicted: Sequence[int],
     probability: Sequence[float],
     class_names: Sequence[str],
 ) -> Figure:
-    """Wrongly classified images (n, height, width, 1) of any value range, in a square grid, in their order.
+    """Wrongly classified images (height, width, channels) of any value range, in a square grid, in their order.
 
     Each is titled with its true class, the predicted one and the probability given to the latter.
     """
-    names = [_short(name) for name in class_names]
+    names = short_names(class_names)
     separator = " " if max(map(len, names)) <= 4 else "\n"
     titles = [
         f"true {names[true]}{separator}\N{RIGHTWARDS ARROW} {names[wrong]}  {share:.2f}"
@@ -173,16 +189,16 @@ def draw_worst_mistakes(
 
 
 def draw_flipped(
-    images: NDArray[np.floating[Any]],
+    images: Images,
     labels: Sequence[int],
     answers: Mapping[str, tuple[Sequence[int], Sequence[float]]],
     class_names: Sequence[str],
     title: str,
 ) -> Figure:
-    """Images (n, height, width, 1) of any value range, in a square grid, in their order, each titled with its true
+    """Images (height, width, channels) of any value range, in a square grid, in their order, each titled with its true
     class and a line for each of two runs: its name, the class that it answered, and the probability that it gave it.
     """
-    names = [_short(name) for name in class_names]
+    names = short_names(class_names)
     titles = [
         "\n".join(
             [f"true {names[true]}"]
@@ -193,13 +209,27 @@ def draw_flipped(
     return _grid(images, titles, title)
 
 
-def draw_first_batch(images: NDArray[np.floating[Any]], labels: Sequence[int], class_names: Sequence[str]) -> Figure:
-    """What a network is trained on, images (n, height, width, 1) of any value range, each titled with its class."""
-    return _grid(images, [_short(class_names[label]) for label in labels], "The first images, as the network sees them")
+def draw_first_batch(images: Images, labels: Sequence[int], class_names: Sequence[str]) -> Figure:
+    """What a network is trained on, images (height, width, channels) of any value range, each titled with its class."""
+    names = short_names(class_names)
+    return _grid(images, [names[label] for label in labels], "The first images, as the network sees them")
 
 
-def _grid(images: NDArray[np.floating[Any]], titles: Sequence[str], title: str) -> Figure:
-    """The images in a square grid, in their order, black and white being the least and the highest of all values.
+def thumbnail(image: Pixels) -> Pixels:
+    """The image, or where a side has more than twice MOST_PIXELS, one of whole blocks' means: as much as can be seen,
+    so that a grid of large images does not fill the memory."""
+    block = max(image.shape[:2]) // MOST_PIXELS
+    if block < 2:
+        return image
+    height, width = (max(1, side // block) for side in image.shape[:2])
+    rows, columns = (min(block, side) for side in image.shape[:2])
+    cut = image[: height * rows, : width * columns]
+    return np.asarray(cut.reshape(height, rows, width, columns, -1).mean(axis=(1, 3), dtype=np.float32))
+
+
+def _grid(images: Images, titles: Sequence[str], title: str) -> Figure:
+    """The images in a square grid, in their order, black and white being the least and the highest of all values. Three
+    channels are red, green and blue; of any other number the mean is shown.
 
     All in one pair of axes, in inches: axes for each image would take four times as long to draw.
     """
@@ -211,11 +241,19 @@ def _grid(images: NDArray[np.floating[Any]], titles: Sequence[str], title: str) 
     figure = Figure(figsize=(width, height))
     figure.suptitle(title, y=1 - HEADING / 2 / height, va="center", parse_math=False)
     axes = figure.add_axes((0, 0, 1, 1))
+    least = min((float(image.min()) for image in images), default=0.0)
+    most = max((float(image.max()) for image in images), default=1.0)
     for index, image in enumerate(images):
         line, column = divmod(index, side)
         left, top = width * (column + 0.5) / side - IMAGE / 2, HEADING + (IMAGE + above) * line + above
-        where = (left, left + IMAGE, top + IMAGE, top)
-        axes.imshow(image[:, :, 0], cmap="gray", vmin=float(images.min()), vmax=float(images.max()), extent=where)
+        wide, high = (IMAGE * one / max(image.shape[:2]) for one in image.shape[1::-1])
+        beside = left + (IMAGE - wide) / 2
+        where = (beside, beside + wide, top + high, top)
+        if image.shape[2] == 3:
+            axes.imshow(np.clip((image - least) / ((most - least) or 1), 0, 1), extent=where)
+        else:
+            grey = image[:, :, 0] if image.shape[2] == 1 else image.mean(axis=2)
+            axes.imshow(grey, cmap="gray", vmin=least, vmax=most, extent=where)
         axes.text(left + IMAGE / 2, top - 0.05, titles[index], size=9, ha="center", va="bottom", parse_math=False)
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")  # which the last image has changed
     axes.set_axis_off()
@@ -230,13 +268,21 @@ def save_figure(figure: Figure, path: Path) -> None:
     write_atomically(path, content.getvalue())
 
 
-def _short(name: str) -> str:
-    line = " ".join(name.split())
-    return line if len(line) <= LONGEST_NAME else line[: LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
+def short_names(names: Sequence[str]) -> list[str]:
+    """Each name on one line, of LONGEST_NAME letters at most: without its end, or where several begin alike without its
+    middle."""
+    lines = [" ".join(name.split()) for name in names]
+    begins = Counter(line[: LONGEST_NAME - 1] for line in lines)
+    return [line if len(line) <= LONGEST_NAME else _shortened(line, begins[line[: LONGEST_NAME - 1]]) for line in lines]
 
 
-def _name_ticks(axes: Axes, names: Sequence[str], suffixes: Sequence[str] = ()) -> None:
-    labels = [_short(name) + suffix for name, suffix in zip(names, suffixes or [""] * len(names), strict=True)]
+def _shortened(line: str, alike: int) -> str:
+    kept = LONGEST_NAME - 1
+    first = kept if alike == 1 else kept // 2
+    return f"{line[:first]}\N{HORIZONTAL ELLIPSIS}{line[first - kept :] if first < kept else ''}"
+
+
+def _name_ticks(axes: Axes, labels: Sequence[str]) -> None:
     slanted = max(map(len, labels)) > 8
     axes.set_xticks(range(len(labels)), labels, parse_math=False, rotation_mode="anchor")
     for label in axes.get_xticklabels() if slanted else []:

@@ -7,10 +7,12 @@ or labels do not fit or a value lies outside [0, 1], and DivergedError when a va
 """
 
 import math
-from itertools import pairwise
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import islice, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn import metrics as sklearn_metrics
@@ -21,11 +23,26 @@ Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 Draws = NDArray[np.int64]
 BOOTSTRAP_DRAWS = 1000
+MOST_NUMBERS = 2**23
+"""How many numbers of one kind are in memory at a time, whatever the numbers of images and classes."""
+MOST_PAIRS = 1000
+"""How many confused pairs of classes are listed."""
+EPSILON = float(np.finfo(np.float64).eps)
+"""No probability is taken for smaller: its logarithm counts. scikit-learn's."""
 NORMAL_95 = 1.959963984540054  # standard deviations of a normal distribution that hold 95 %
 
 
 def probabilities(outputs: Floats) -> NDArray[np.float64]:
     """`outputs` as float64 (n, classes) rows that sum to 1: divided by their sum, uniform where all are 0."""
+    check_outputs(outputs)
+    rows = outputs.astype(np.float64)
+    rows[~rows.any(axis=1)] = 1.0
+    rows /= rows.sum(axis=1, keepdims=True)
+    return rows
+
+
+def check_outputs(outputs: Floats) -> None:
+    """Raise DataError or DivergedError where outputs are no shares of at least one image and two classes."""
     if outputs.ndim != 2 or outputs.shape[0] < 1 or outputs.shape[1] < 2:
         raise DataError(
             f"outputs have the shape {outputs.shape}; expected (images, classes) with at least one image and "
@@ -41,10 +58,44 @@ def probabilities(outputs: Floats) -> NDArray[np.float64]:
             f"outputs lie in [{outputs.min():g}, {outputs.max():g}]; expected [0, 1]. "
             "End the network in a softmax or sigmoid activation."
         )
-    rows = outputs.astype(np.float64)
-    rows[~rows.any(axis=1)] = 1.0
-    rows /= rows.sum(axis=1, keepdims=True)
-    return rows
+
+
+class OfEach(NamedTuple):
+    """Of each image, float64 (n,): the probability of the predicted class, that of the true class, and the Brier score.
+
+    They are computed some images at a time, so that many images of many classes do not fill the memory.
+    """
+
+    confidence: NDArray[np.float64]
+    true: NDArray[np.float64]
+    brier: NDArray[np.float64]
+
+
+def of_each_image(outputs: Floats, labels: Integers) -> OfEach:
+    """See `OfEach`."""
+    check_outputs(outputs)
+    images, classes = outputs.shape
+    if labels.shape != (images,):
+        raise DataError(
+            f"labels have the shape {labels.shape} for {images} images; expected one label per image. "
+            "Predictions and labels are of different runs: run `dvc repro evaluate`."
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(
+            f"labels lie in [{labels.min()}, {labels.max()}]; expected [0, {classes - 1}], "
+            "one class per output. Train and evaluate with the same dataset."
+        )
+    found = OfEach(*(np.empty(images) for _ in range(3)))
+    together = max(1, MOST_NUMBERS // classes)
+    for start in range(0, images, together):
+        some = slice(start, start + together)
+        rows, own = probabilities(outputs[some]), labels[some]
+        places = np.arange(len(own)), own
+        found.confidence[some] = rows.max(axis=1)
+        found.true[some] = rows[places]
+        rows[places] -= 1
+        found.brier[some] = np.square(rows).sum(axis=1)
+    return found
 
 
 def class_scores(outputs: Floats, labels: Integers, loss: float, calibration_bins: int) -> dict[str, float]:
@@ -58,8 +109,8 @@ def class_scores(outputs: Floats, labels: Integers, loss: float, calibration_bin
     probability over `calibration_bins` bins of equal width (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
     `p_no_better_than_constant`: see the function of that name.
     """
-    probability = _checked_probabilities(outputs, labels)
-    predicted, classes = outputs.argmax(axis=1), np.arange(outputs.shape[1])
+    of_each = of_each_image(outputs, labels)
+    predicted = outputs.argmax(axis=1)
     low, high = wilson_interval(int(np.count_nonzero(predicted == labels)), len(labels))
     # balanced_accuracy_score is the same, but warns of a predicted class that no label has
     balanced_accuracy = sklearn_metrics.recall_score(
@@ -77,8 +128,8 @@ def class_scores(outputs: Floats, labels: Integers, loss: float, calibration_bin
         "precision_macro": precision,
         "recall_macro": recall,
         "f1_macro": f1,
-        "log_loss": sklearn_metrics.log_loss(labels, probability, labels=classes),
-        "brier_score": sklearn_metrics.brier_score_loss(labels, probability, labels=classes, scale_by_half=False),
+        "log_loss": np.maximum(log_losses(outputs, labels), -np.log(1 - EPSILON)).mean(),  # as scikit-learn does
+        "brier_score": of_each.brier.mean(),
         "calibration_error": calibration_error(calibration_rows(outputs, labels, calibration_bins)),
         "p_no_better_than_constant": p_no_better_than_constant(labels, predicted),
     }
@@ -92,27 +143,22 @@ def class_intervals(outputs: Floats, labels: Integers, seed: int) -> dict[str, t
     percentile bootstrap (Efron 1979). They depend on the confusion matrix only, so its cells are drawn from a
     multinomial distribution: the same as drawing images with replacement, and vectorised.
     """
-    probability = _checked_probabilities(outputs, labels)
+    of_each = of_each_image(outputs, labels)
     images, classes = outputs.shape
     predicted = outputs.argmax(axis=1)
-    brier_scores = np.square(probability - np.eye(classes)[labels]).sum(axis=1)
-    cells = confusion_matrix(labels, predicted, classes).ravel()
-    draws = np.random.default_rng(seed).multinomial(images, cells / images, size=BOOTSTRAP_DRAWS)
-    drawn = _macro_averages(draws.reshape(-1, classes, classes))
+    drawn = _bootstrap(confusion_matrix(labels, predicted, classes), seed)
     result = {
         "accuracy": wilson_interval(int(np.count_nonzero(predicted == labels)), images),
         **{name: middle_95_percent(values) for name, values in drawn.items()},
         "log_loss": normal_interval(log_losses(outputs, labels)),
-        "brier_score": normal_interval(brier_scores),
+        "brier_score": normal_interval(of_each.brier),
     }
     return {f"test/{name}": interval for name, interval in result.items()}
 
 
 def log_losses(outputs: Floats, labels: Integers) -> NDArray[np.float64]:
     """Of each image, float64 (n,); their mean is `test/log_loss`."""
-    true_probability = _checked_probabilities(outputs, labels)[np.arange(len(labels)), labels]
-    clipped = np.maximum(true_probability, np.finfo(np.float64).eps)  # as scikit-learn does
-    return np.asarray(-np.log(clipped))
+    return np.asarray(-np.log(np.maximum(of_each_image(outputs, labels).true, EPSILON)))
 
 
 def per_class_rows(labels: Integers, predicted: Integers, class_names: list[str]) -> list[dict[str, Any]]:
@@ -144,15 +190,47 @@ def confusion_matrix(labels: Integers, predicted: Integers, classes: int) -> Dra
     return matrix
 
 
+def confused_pairs(matrix: Draws, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """The mistakes by how often they were made, MOST_PAIRS at most: a row for each pair of classes, with actual,
+    predicted, count, and share, of the images of the actual class."""
+    support = matrix.sum(axis=1).tolist()
+    return [
+        {
+            "actual": class_names[actual],
+            "predicted": class_names[predicted],
+            "count": count,
+            "share": count / support[actual],
+        }
+        for count, actual, predicted in islice(_confusions(matrix), MOST_PAIRS)
+    ]
+
+
+def most_confused(matrix: Draws, count: int) -> list[int]:
+    """So many classes that are confused most with each other, in their order; all, if there are no more."""
+    found: set[int] = set()
+    for _, *pair in _confusions(matrix):
+        if len(found.union(pair)) > count:
+            break
+        found.update(pair)
+    others = (one for one in range(len(matrix)) if one not in found)
+    return sorted([*found, *islice(others, count - len(found))])
+
+
+def _confusions(matrix: Draws) -> Iterator[tuple[int, int, int]]:
+    """The mistakes by how often they were made: that, the true class, and the predicted one."""
+    wrong = (matrix - np.diag(np.diagonal(matrix))).ravel()
+    places = np.flatnonzero(wrong)
+    for place in places[np.argsort(-wrong[places], kind="stable")].tolist():
+        yield int(wrong[place]), *divmod(place, len(matrix))
+
+
 def calibration_rows(outputs: Floats, labels: Integers, bins: int) -> list[dict[str, Any]]:
     """The images by their largest probability, in `bins` bins (lower, upper] of equal width over [0, 1].
 
     Per bin: lower, upper, count, confidence (mean largest probability), accuracy with its Wilson 95 % interval,
     accuracy_low and accuracy_high; all but the first three None in an empty bin.
     """
-    probability = _checked_probabilities(outputs, labels)
-    confidence = probability.max(axis=1)
-    correct = outputs.argmax(axis=1) == labels
+    confidence, correct = of_each_image(outputs, labels).confidence, outputs.argmax(axis=1) == labels
     edges = np.linspace(0, 1, bins + 1)
     bin_of_image = np.searchsorted(edges[1:-1], confidence)
     rows: list[dict[str, Any]] = []
@@ -171,7 +249,7 @@ def calibration_rows(outputs: Floats, labels: Integers, bins: int) -> list[dict[
 
 def find_worst_mistakes(outputs: Floats, labels: Integers, count: int) -> NDArray[np.intp]:
     """Indices (at most `count`,) of the wrong predictions, the most confident first, equals by index."""
-    confidence = _checked_probabilities(outputs, labels).max(axis=1)
+    confidence = of_each_image(outputs, labels).confidence
     wrong = np.flatnonzero(outputs.argmax(axis=1) != labels)
     return wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
 
@@ -199,32 +277,42 @@ def p_no_better_than_constant(labels: Integers, predicted: Integers) -> float:
     return float(binomtest(only_network, only_network + only_constant, alternative="greater").pvalue)
 
 
-def _checked_probabilities(outputs: Floats, labels: Integers) -> NDArray[np.float64]:
-    probability = probabilities(outputs)
-    images, classes = outputs.shape
-    if labels.shape != (images,):
-        raise DataError(
-            f"labels have the shape {labels.shape} for {images} images; expected one label per image. "
-            "Predictions and labels are of different runs: run `dvc repro evaluate`."
-        )
-    if labels.min() < 0 or labels.max() >= classes:
-        raise DataError(
-            f"labels lie in [{labels.min()}, {labels.max()}]; expected [0, {classes - 1}], "
-            "one class per output. Train and evaluate with the same dataset."
-        )
-    return probability
-
-
 def calibration_error(bins: list[dict[str, Any]]) -> float:
     """The bins' gaps between confidence and accuracy, weighted by their counts: the rows of `calibration_rows`."""
     gaps = [row["count"] * abs(row["accuracy"] - row["confidence"]) for row in bins if row["count"]]
     return float(sum(gaps) / sum(row["count"] for row in bins))
 
 
-def _macro_averages(matrices: Draws) -> dict[str, NDArray[np.float64]]:
-    """scikit-learn's averages with zero_division=0, for many confusion matrices (draws, classes, classes)."""
-    correct = np.diagonal(matrices, axis1=1, axis2=2)
-    support, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
+def _bootstrap(matrix: Draws, seed: int) -> dict[str, NDArray[np.float64]]:
+    """`_macro_averages` of BOOTSTRAP_DRAWS matrices of as many images, drawn with replacement from those of `matrix`.
+
+    Only the cells that hold an image can be drawn, so that a million empty ones take neither time nor memory; the last
+    of all stays, for the generator draws no number for it.
+    """
+    cells, classes = matrix.ravel(), len(matrix)
+    drawable = np.union1d(np.flatnonzero(cells), len(cells) - 1)
+    actual, predicted = np.divmod(drawable, classes)
+    images = int(cells.sum())
+    random, together = np.random.default_rng(seed), max(1, MOST_NUMBERS // len(drawable))
+    of_rows, of_columns, of_diagonal = (
+        scipy.sparse.csr_array((kept, (np.arange(len(drawable)), places)), (len(drawable), classes))
+        for kept, places in (
+            (np.ones(len(drawable), np.int64), actual),
+            (np.ones(len(drawable), np.int64), predicted),
+            ((actual == predicted).astype(np.int64), actual),
+        )
+    )
+    parts = []
+    for start in range(0, BOOTSTRAP_DRAWS, together):
+        draws = random.multinomial(images, cells[drawable] / images, size=min(together, BOOTSTRAP_DRAWS - start))
+        summed = (np.ascontiguousarray(draws @ some) for some in (of_diagonal, of_rows, of_columns))
+        parts.append(_macro_averages(*summed))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _macro_averages(correct: Draws, support: Draws, predicted: Draws) -> dict[str, NDArray[np.float64]]:
+    """scikit-learn's averages with zero_division=0, for many draws: of each class, int (draws, classes), how many
+    images were right, there, and taken for it."""
     recall = correct / np.maximum(support, 1)
     precision = correct / np.maximum(predicted, 1)
     f1 = 2 * correct / np.maximum(support + predicted, 1)

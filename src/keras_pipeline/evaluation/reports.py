@@ -16,11 +16,15 @@ from keras_pipeline.data import task_spec
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import Split
 from keras_pipeline.data.statistics import DatasetDescription
-from keras_pipeline.evaluation import binary, figures, multiclass, regression
+from keras_pipeline.evaluation import binary, figures, many_classes, multiclass, regression
 from keras_pipeline.evaluation.predictions import Predictions
 
 Rows = list[dict[str, Any]]
 Coefficients = NDArray[np.float32]
+MOST_IN_MATRIX = 30
+"""How many classes have their names and counts in a confusion matrix."""
+MOST_BESIDE = 40
+"""How many classes have their scores side by side in a figure."""
 
 
 @dataclass(frozen=True)
@@ -81,27 +85,36 @@ def _binary(answers: Predictions, test: Split, statistics: DatasetDescription, s
 def _by_class(
     outputs: multiclass.Floats, test: Split, names: list[str], settings: Evaluate, scores: Mapping[str, float]
 ) -> tuple[dict[str, Rows], dict[str, Figure], list[str]]:
-    """Tables and figures from outputs (n, classes), and a line where nothing was learned."""
+    """Tables and figures from outputs (n, classes), and a line where nothing was learned. DVC's plot has a cell for
+    each pair of the classes in tables/confusion.csv: of many classes, those that are confused most."""
     labels, predicted = test.targets, task_spec.predicted_classes(outputs)
     rows = multiclass.per_class_rows(labels, predicted, names)
     calibration = multiclass.calibration_rows(outputs, labels, settings.calibration_bins)
     worst = multiclass.find_worst_mistakes(outputs, labels, settings.worst_mistakes)
-    probability = multiclass.probabilities(outputs)[np.arange(len(labels)), predicted]
-    pairs = zip(labels, predicted, strict=True)
+    probability = multiclass.of_each_image(outputs, labels).confidence
+    matrix = multiclass.confusion_matrix(labels, predicted, len(names))
+    confused = multiclass.confused_pairs(matrix, names)
+    plotted = set(multiclass.most_confused(matrix, MOST_IN_MATRIX))
+    pairs = ((true, answer) for true, answer in zip(labels.tolist(), predicted.tolist(), strict=True))
     tables = {
         "per_class": rows,
         "calibration": calibration,
-        "confusion": [{"actual": names[true], "predicted": names[answer]} for true, answer in pairs],
+        "confusion": [
+            {"actual": names[true], "predicted": names[answer]} for true, answer in pairs if {true, answer} <= plotted
+        ],
+        "confused_pairs": confused,
     }
     with process.time_part("figures"):
         drawn = {
-            "confusion_matrix": figures.draw_confusion_matrix(
-                multiclass.confusion_matrix(labels, predicted, len(names)), names
-            ),
-            "per_class": figures.draw_per_class(rows),
+            "confusion_matrix": figures.draw_confusion_matrix(matrix, names)
+            if len(names) <= MOST_IN_MATRIX
+            else many_classes.draw_confusions(matrix, confused, names),
+            "per_class": figures.draw_per_class(rows)
+            if len(names) <= MOST_BESIDE
+            else many_classes.draw_extremes(rows),
             "reliability": figures.draw_reliability(calibration),
             "worst_mistakes": figures.draw_worst_mistakes(
-                test.inputs[worst],
+                [figures.thumbnail(test.inputs[index]) for index in worst],
                 labels[worst].tolist(),
                 predicted[worst].tolist(),
                 probability[worst].tolist(),

@@ -224,11 +224,8 @@ def _confusions(found: FoundRun) -> Iterator[tuple[str, str, int]]:
         return
     names = found.record["dataset"]["class_names"]
     matrix = multiclass.confusion_matrix(found.labels, found.outputs.argmax(axis=1), len(names))
-    wrong = matrix - np.diag(np.diagonal(matrix))
-    for place in np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS].tolist():
-        actual, answered = divmod(place, len(names))
-        if wrong[actual, answered]:
-            yield names[actual], names[answered], int(wrong[actual, answered])
+    for row in multiclass.confused_pairs(matrix, names)[:MOST_CONFUSIONS]:
+        yield row["actual"], row["predicted"], row["count"]
 
 
 def _calibration(found: FoundRun) -> list[dict[str, Any]]:
