@@ -309,8 +309,8 @@ def opened_parquet(source: "SourceFiles", name: str) -> Iterator[Any]:
     place = place_of(source, name)
     with source.open(name) as file:
         try:
-            opened = parquet.ParquetFile(file, buffer_size=1 << 20)
-        except (pyarrow.ArrowException, OSError) as fault:
+            opened = parquet.ParquetFile(file, buffer_size=1 << 16)  # of each column
+        except (pyarrow.ArrowException, OSError, ValueError) as fault:
             raise DataError(f"{place}: {_first_line(fault)}. Expected: a Parquet file.") from None
         try:
             yield opened
@@ -332,6 +332,7 @@ def _parquet_blocks(source: "SourceFiles", name: str, columns: Sequence[str]) ->
                 )
         rows = max(1, 8 * ROWS // max(8, len(columns)))
         for block in file.iter_batches(rows, columns=list(dict.fromkeys(columns))):
+            block.validate(full=True)  # that texts are UTF-8: nobody has looked
             yield [block.column(column) for column in columns]
 
 

@@ -3,10 +3,7 @@
 import io
 import json
 import struct
-import tracemalloc
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,6 +13,7 @@ from keras_pipeline.core.errors import DataError, ParamsError
 from keras_pipeline.sources.kinds.arrays import Arrays
 from keras_pipeline.strict_yaml.reader import parse_yaml
 from memory_files import MemoryFiles, images_of
+from peak_memory import little_memory
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (7, 4, 5), np.uint8)
@@ -38,16 +36,6 @@ def header(shape: str, dtype: str = "'|u1'", order: bool = False, content: bytes
     text = f"{{'descr': {dtype}, 'fortran_order': {order}, 'shape': {shape}, }}"
     text += " " * (-(len(text) + 11) % 64) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + content
-
-
-@contextmanager
-def little_memory() -> Iterator[None]:
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < 3_000_000
-    finally:
-        tracemalloc.stop()
 
 
 def dataset(**keys: Any) -> Arrays:
@@ -166,7 +154,7 @@ MANY = f"({2**63}, 4, 5)"
 )  # fmt: skip
 def test_what_is_no_such_array_is_refused(x: bytes, y: bytes | None, keys: dict[str, Any], message: str) -> None:
     source = MemoryFiles({"x_train.npy": x, "y_train.npy": npy(LABELS) if y is None else y})
-    with little_memory(), pytest.raises(DataError) as refused:
+    with little_memory(20_000_000), pytest.raises(DataError) as refused:
         dataset(**keys).read(source)
     assert str(refused.value).startswith("data")
     assert message in str(refused.value)
@@ -207,7 +195,10 @@ def crafted(**members: bytes) -> MemoryFiles:
 def test_a_member_that_unpacks_to_more_than_its_header_says_is_not_unpacked() -> None:
     source = crafted(x_train=header("(7, 4, 5)", content=bytes(50_000_000)), y_train=npy(LABELS))
     assert len(source.files["own.npz"]) < 60_000
-    with little_memory(), pytest.raises(DataError, match=r"x_train: got 50000128 bytes. Expected: 268 for uint8"):
+    with (
+        little_memory(20_000_000),
+        pytest.raises(DataError, match=r"x_train: got 50000128 bytes. Expected: 268 for uint8"),
+    ):
         dataset().read(source)
 
 

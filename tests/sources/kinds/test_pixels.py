@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from keras_pipeline.core.errors import DataError, ParamsError
 from keras_pipeline.sources.kinds.pixels import Pixels
 from keras_pipeline.strict_yaml.reader import parse_yaml
 from memory_files import MemoryFiles, images_of
+from peak_memory import little_memory
 
 RANDOM = np.random.default_rng(0)
 U1 = pyarrow.uint8()
@@ -178,18 +178,12 @@ def test_a_cell_of_parquet_is_refused_with_its_place(value: Any, kind: Any, mess
 
 
 def test_memory_is_a_block_whatever_the_file() -> None:
-    table = csv(rows() * 3000, ["label", *NAMES])
+    table = csv(rows() * 10_000, ["label", *NAMES])
     packed = gzip.compress(table)
     examples = dataset(**DIGITS).read(MemoryFiles({"t.csv.gz": packed}))
-    tracemalloc.start()
-    pyarrow_before = pyarrow.total_allocated_bytes()
-    count = 0
-    for block, _ in examples.inputs.blocks():  # type: ignore[union-attr]
-        count += len(block)
-        assert pyarrow.total_allocated_bytes() - pyarrow_before < 40_000_000
-    assert tracemalloc.get_traced_memory()[1] < 30_000_000
-    tracemalloc.stop()
-    assert count == 27_000
+    with little_memory(60_000_000):
+        count = sum(len(block) for block, _ in examples.inputs.blocks())  # type: ignore[union-attr]
+    assert count == 90_000
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ class Pixels(StoredImages):
             labels=np.concatenate(labels),
             places=places,
             splits=splits,
-            groups=[one or "" for one in texts["group"]] if self.splits.group else None,
+            groups=_groups(texts["group"], places) if self.splits.group else None,
             times=times_of_column(texts["time"], places.__getitem__) if self.splits.time else None,
         )
 
@@ -196,7 +196,7 @@ class Table:
             yield self._numbers(columns, done)
             done += len(columns[0])
         if done != self.count:
-            raise DataError(f"{self.name}: got {done} rows, and {self.count} before. Let nobody write it meanwhile.")
+            raise DataError(f"{self.name}: got {done} rows of pixels. Expected: {self.count}, as many as labels.")
 
     def _numbers(self, columns: "list[pyarrow.Array[Any]]", start: int) -> "NDArray[np.uint8]":
         import numpy as np
@@ -269,6 +269,13 @@ def _is_pixel(value: Any) -> bool:
         return bool(0 <= value <= 255 and value == int(value))
     except (TypeError, ValueError):
         return False
+
+
+def _groups(values: list[str | None], places: Sequence[str]) -> list[str]:
+    for index, value in enumerate(values):
+        if not value:
+            raise DataError(f"{places[index]}: got no group. Expected: what `splits.group` names, in each row.")
+    return [value or "" for value in values]
 
 
 def _shown(value: Any) -> str:
