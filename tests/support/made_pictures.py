@@ -1,10 +1,13 @@
 """A folder of 300 pictures in three classes, as people have them: of odd sizes, in every format, grey and in colours,
 turned by EXIF, transparent, with a palette, of 16 bits.
 
+python tests/support/made_pictures.py FOLDER
+
 `photograph`: parts of scikit-learn's two sample photographs; `digit`: its digits, enlarged; `shape`: drawn ones.
 """
 
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +82,7 @@ def _save(picture: Image.Image, folder: Path, number: int, chance: random.Random
         picture = picture.quantize(64, Image.Quantize.FASTOCTREE)
     name = f"{chance.choice(['IMG', 'picture', 'scan'])}_{number:03}{ENDINGS[kind]}"
     picture.save(folder / (name.upper() if chance.random() < 0.1 else name), kind, **options)
+
+
+if __name__ == "__main__":
+    make_pictures(Path(sys.argv[1]))

@@ -3,17 +3,21 @@
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 import unicodedata
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import parquet
 
@@ -28,6 +32,8 @@ from keras_pipeline.sources.picture_files import decoding, recognition
 from keras_pipeline.sources.source_files import SourceFiles, open_source
 from keras_pipeline.stages import fetch
 from made_pictures import CLASSES, make_pictures
+from memory_files import MemoryFiles
+from places import ROOT
 
 VALUES = {"cat/03.png": 30, "dog/01.png": 10, "cat/02.png": 20, "dog/04.png": 40}
 
@@ -636,6 +642,21 @@ def test_a_fetch_that_was_interrupted_is_gone_on_with(
 # The dataset file.
 
 
+def test_the_examples_of_the_documentation_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = (ROOT / "docs" / "own-data.md").read_text().partition("\n## Pictures\n")[2].partition("\n## ")[0]
+    whole, table = re.findall("```yaml\n(.*?)```", section, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "photos.yaml"
+    file.write_text(whole)
+    make_pictures(tmp_path / "photos", 4)
+    assert len(dataset_file.read_dataset(file).read(open_source(Path("photos"), "photos", tmp_path)).labels) == 12
+    parquet_line = re.search(r"`(table: \{files: '\*\.parquet'.*?\})`", section, re.DOTALL)
+    assert parquet_line
+    for text in (table, "splits: {group: '(person[0-9]+)_'}", re.sub(r"\s+", " ", parquet_line[1])):
+        file.write_text(f"{whole}{text}\n")
+        dataset_file.read_dataset(file)
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
@@ -751,3 +772,29 @@ def test_pictures_of_which_nothing_says_what_they_are_of_are_refused(tmp_path: P
 )
 def test_the_size_that_is_proposed(sizes: list[tuple[int, int]], proposed: tuple[int, int]) -> None:
     assert recognition.sensible_size(sizes) == proposed
+
+
+# Whatever there is.
+
+PARTS = st.sampled_from(
+    ["cat", "dog", "Dog", "train", "val", "test", "löwe", "a", "1.png", "2.PNG", "3.txt", "labels.csv"]
+)
+NAMES = st.lists(st.lists(PARTS, min_size=1, max_size=4).map("/".join), max_size=8, unique=True)
+CELLS = st.sampled_from(
+    ["file", "label", "1.png", "cat/1.png", "../1.png", "/1.png", "cat", "dog", "", '"', "x", "\0", "é"]
+)
+TEXT = st.lists(st.lists(CELLS, min_size=1, max_size=3).map(",".join), max_size=6).map("\n".join)
+
+
+@given(names=NAMES, text=TEXT, table=st.booleans())
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_names_and_any_csv_are_read_or_refused(tmp_path: Path, names: list[str], text: str, table: bool) -> None:
+    every = [*names, "labels.csv"] if table else names
+    source = MemoryFiles({name: text.encode() if name.endswith(".csv") else png() for name in every})
+    chosen = kind(tmp_path / "data", TABLE if table else "")
+    with suppress(DataError):
+        examples = chosen.read(source)
+        assert len(examples.labels) == len(examples.places) > 0
+        assert first_pixels(examples) == [0] * len(examples.labels)
+    with suppress(DataError):
+        PictureFiles.recognize(source)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BLOCK_BYTES = 2**22
+BLOCK_BYTES = 2**20
 """Of files, and of images, that one thread is given at a time."""
 WAITING_BYTES = 2**26
 """Of files and images together that are read, or decoded, and not yet asked for; one block at least."""
