@@ -118,7 +118,7 @@ studies: $(READY) jax torch  ## every study in studies/, its report into docs/st
 
 .PHONY: schemas
 schemas: $(READY)  ## schemas/ and docs/params.md, from the code that checks the files
-	@for file in params partial study search; do $(IN) keras-pipeline schema $$file > schemas/$$file.json || exit; done
+	@for file in params partial study search dataset; do $(IN) keras-pipeline schema $$file > schemas/$$file.json || exit; done
 	@$(IN) keras-pipeline schema table > docs/params.md
 
 .PHONY: pictures

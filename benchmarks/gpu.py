@@ -287,21 +287,22 @@ def main() -> None:
 
 def prepare_images(chosen: argparse.Namespace, folder: Path) -> None:
     """Leave the splits in `folder` as uint8."""
-    from keras_pipeline.config import datasets
-    from keras_pipeline.sources import formats, made
-    from keras_pipeline.sources.download import download_dataset
+    from types import SimpleNamespace
+
+    from keras_pipeline.sources.raw import read_raw
+    from keras_pipeline.stages.fetch import fetch_dataset
 
     count, validation = IMAGES, VALIDATION
+    raw = chosen.raw
     if chosen.small:
-        arrays = made.digits()
         count, validation = 768, 300
-    else:
-        if chosen.raw:
-            payloads = {role: (chosen.raw / role).read_bytes() for role in datasets.DATASETS["mnist"].files}
-        else:
-            mirrors = [one.strip() for one in os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",") if one.strip()]
-            payloads = download_dataset(datasets.DATASETS["mnist"], folder, mirrors)
-        arrays = {role: formats.read_idx(payload, role) for role, payload in payloads.items()}
+    if chosen.small or not raw:
+        raw = folder / "raw"
+        name = "digits" if chosen.small else "mnist"
+        fetch_dataset(SimpleNamespace(fetch=SimpleNamespace(dataset=name)), raw, folder / "downloads")
+    found = read_raw(raw)
+    arrays = {f"{split}-images": found.images[split][..., 0] for split in ("train", "test")}
+    arrays |= {f"{split}-labels": found.labels[split].astype(np.uint8) for split in ("train", "test")}
     chosen.count = count
     chosen.images = f"{count:,} training images of {'digits' if chosen.small else 'MNIST'}, {validation:,} to validate"
     for split, source, number in (("train", "train", count), ("validation", "test", validation)):

@@ -16,7 +16,7 @@ from keras_pipeline.data.statistics import describe_dataset, read_statistics
 from keras_pipeline.records import provenance, record
 from keras_pipeline.records.provenance import TRAINING
 from keras_pipeline.records.record import MACHINE_TITLES, RunRecord
-from keras_pipeline.sources.manifest import read_manifest
+from keras_pipeline.sources.raw import read_description
 
 LOSS_COLUMNS = ("train/loss", "val/loss")
 FRAMEWORKS = ("tensorflow", "jax", "torch")
@@ -87,7 +87,7 @@ def compare_files(run: RunRecord, models: Path, raw: Path, normalized: Path) -> 
     elif files.file_sha256(model) != run["sha256"]["model"]:
         yield Difference("fault", f"model: {model} is not the network that this run wrote (`dvc checkout`)")
     try:
-        expected = {raw / role: entry["sha256"] for role, entry in read_manifest(raw)["files"].items()}
+        expected = {raw / role: entry["sha256"] for role, entry in read_description(raw)["files"].items()}
     except DataError:
         expected = {}
     statistics = normalized / "statistics.json"

@@ -41,7 +41,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("file", nargs="?", type=place.user_path, metavar="FILE", help="use: the partial params file")
     command.add_argument("--dry-run", action="store_true", help="use: show what would change, and change nothing")
     command = add("schema", schema, "print a file's JSON Schema, for editors, or the table of params", "params")
-    command.add_argument("of", choices=["params", "partial", "study", "search", "table"])
+    command.add_argument("of", choices=["params", "partial", "study", "search", "dataset", "table"])
     add("doctor", doctor, "what this machine has, and what to do where something is missing", "params", "raw")
     command = add("debug", debug, "a quick training that answers one question", "params", "normalized")
     command.description, command.formatter_class = DEBUG, argparse.RawDescriptionHelpFormatter

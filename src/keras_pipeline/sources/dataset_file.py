@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from keras_pipeline.core import interpreter
 from keras_pipeline.core.errors import ParamsError
@@ -102,18 +102,6 @@ def definition_digest(dataset: Kind) -> str:
     make no difference."""
     values = dataset.model_dump(mode="json", exclude={"recorded"})
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of a dataset file: one of the kinds."""
-    definitions: dict[str, Any] = {}
-    choices = []
-    for kind in KINDS:
-        schema = kind.model_json_schema()
-        definitions |= schema.pop("$defs", {})
-        definitions[kind.__name__] = schema
-        choices.append({"$ref": f"#/$defs/{kind.__name__}"})
-    return {"oneOf": choices, "$defs": definitions}
 
 
 def found_in(path: str) -> Iterator[Path]:

@@ -16,12 +16,14 @@ from packaging.requirements import Requirement
 from keras_pipeline.checks.dvc_files import find_faults, find_torn_lock
 from keras_pipeline.checks.dvc_settings import ask_dvc, cache_folder, site_cache_fault
 from keras_pipeline.checks.params import load_params
-from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.core import process
 from keras_pipeline.core.errors import DataError, MachineError, PipelineError, masked
 from keras_pipeline.models import frameworks, settings
 from keras_pipeline.records.git import describe_git, git_state, is_unknown
-from keras_pipeline.sources.manifest import read_manifest
+from keras_pipeline.sources.dataset_file import found_in, load_dataset
+from keras_pipeline.sources.kinds.kind import Download
+from keras_pipeline.sources.raw import read_description
+from keras_pipeline.sources.scan import absent
 from keras_pipeline.tracking import store
 from keras_pipeline.tracking.stores import address, connection, database, relocation
 from keras_pipeline.tracking.stores.address import Location
@@ -253,18 +255,22 @@ def _dataset(params_file: Path, raw: Path) -> Finding:
         name = load_params(params_file).fetch.dataset
     except ValueError:
         return False, "unknown while params.yaml has faults"
-    if not DATASETS[name].files:
-        return True, f"{name} comes with scikit-learn"
-    manifest = raw / "dataset.json"
-    if manifest.exists():
+    dataset = load_dataset(name)
+    if not dataset.has_files:
+        return True, f"{name} is computed, from no files"
+    if dataset.path is not None:
+        here = any(path.exists() for path in found_in(dataset.path))
+        return here, f"{dataset.path} is here" if here else str(absent(name, dataset))
+    if (raw / "dataset.json").exists():
         try:
-            there = read_manifest(raw)["name"]
+            there = read_description(raw)["name"]
         except DataError as error:
             return False, str(error)
         if there == name:
             return True, f"{name} is in {raw}/"
-    for mirror in _mirrors(name):
-        if _answers(mirror):
+    download = dataset.download
+    for mirror in _mirrors(download) if download else ():
+        if download and _answers(mirror, download.files[-1].name):
             return True, f"{name} can be fetched from {masked(mirror)}"
     return False, (
         f"no mirror of {name} answers. Set KERAS_PIPELINE_MIRRORS to a folder or URL with its files, "
@@ -272,17 +278,16 @@ def _dataset(params_file: Path, raw: Path) -> Finding:
     )
 
 
-def _mirrors(name: str) -> Iterator[str]:
+def _mirrors(download: Download) -> Iterator[str]:
     own = os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",")
     yield from (mirror.strip() for mirror in own if mirror.strip())
-    yield from DATASETS[name].mirrors
+    yield from download.mirrors
 
 
-def _answers(mirror: str) -> bool:
+def _answers(mirror: str, file: str) -> bool:
     if not mirror.startswith(("http://", "https://")):
         return Path(mirror.removeprefix("file://")).is_dir()
     try:
-        url = f"{mirror.rstrip('/')}/train-labels-idx1-ubyte.gz"
-        return requests.head(url, timeout=5, allow_redirects=True).ok
+        return requests.head(f"{mirror.rstrip('/')}/{file}", timeout=5, allow_redirects=True).ok
     except (OSError, ValueError):  # of requests; and of urllib3, which it lets pass
         return False

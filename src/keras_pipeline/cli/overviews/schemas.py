@@ -84,7 +84,30 @@ def search_schema() -> Rules:
     return found
 
 
-SCHEMAS = {"params": params_schema, "partial": partial_schema, "study": study_schema, "search": search_schema}
+def dataset_schema() -> Rules:
+    """Of datasets/NAME.yaml: one of the kinds."""
+    from keras_pipeline.sources.dataset_file import KINDS
+
+    definitions: Rules = {}
+    for kind in KINDS:
+        own = _mended(kind.model_json_schema(schema_generator=_Described))
+        for name, rules in own.get("$defs", {}).items():
+            if definitions.get(name, rules) != rules:  # another kind has another block of this name
+                own = json.loads(json.dumps(own).replace(f'"#/$defs/{name}"', f'"#/$defs/{kind.__name__}{name}"'))
+                own["$defs"][f"{kind.__name__}{name}"] = own["$defs"].pop(name)
+        definitions |= own.pop("$defs", {})
+        definitions[kind.__name__] = own
+    one_of = [{"$ref": f"#/$defs/{kind.__name__}"} for kind in KINDS]
+    return {"$schema": DIALECT, "title": "a dataset of keras-pipeline", "oneOf": one_of, "$defs": definitions}
+
+
+SCHEMAS = {
+    "params": params_schema,
+    "partial": partial_schema,
+    "study": study_schema,
+    "search": search_schema,
+    "dataset": dataset_schema,
+}
 
 
 def schema_text(kind: str) -> str:
