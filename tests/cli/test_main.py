@@ -16,24 +16,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import small
 import tiny_datasets
+import tiny_raw
 from keras_pipeline.checks import params as checks
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.cli import main
-from keras_pipeline.config import datasets
 from keras_pipeline.core import errors, files, limits, process
 from keras_pipeline.core.errors import PipelineError
-from keras_pipeline.sources import formats
 from places import PROGRAM, SHIPPED
 
-STAGES = ("fetch", "normalize", "train", "evaluate", "export", "track")
+STAGES = ("scan", "fetch", "normalize", "train", "evaluate", "export", "track")
 VERBS = (
-    "fetch", "normalize", "train", "launch", "evaluate", "export", "track", "study", "search", "status", "certify",
-    "compare", "relocate", "ui", "model", "serve", "page", "edge", "params", "schema", "doctor", "debug",
+    "scan", "fetch", "normalize", "train", "launch", "evaluate", "export", "track", "study", "search", "status",
+    "certify", "compare", "relocate", "ui", "model", "serve", "page", "edge", "params", "schema", "doctor", "debug",
     "determinism", "conformance", "completion",
 )  # fmt: skip
 HEAVY = {"tensorflow", "keras", "mlflow", "sklearn", "scipy", "matplotlib", "dvc", "numpy", "requests", "shtab"}
@@ -73,14 +71,7 @@ def edit(key: str, value: str) -> None:
 
 def write_raw() -> None:
     """data/raw as fetch leaves it, with a few images of noise."""
-    random = np.random.default_rng(0)
-    entries = {}
-    for split in ("train", "test"):
-        for kind, top, shape in (("images", 256, (200, 28, 28)), ("labels", 10, (200,))):
-            path = Path("data/raw", f"{split}-{kind}")
-            files.write_atomically(path, formats.write_idx(random.integers(0, top, shape, np.uint8)))
-            entries[path.name] = {"sha256": files.file_sha256(path)}
-    files.write_json(Path("data/raw/dataset.json"), {"name": "mnist", "files": entries})
+    tiny_raw.write_raw(Path("data/raw"), name="mnist", train=200, test=200)
 
 
 # Help.
@@ -221,17 +212,17 @@ def test_a_stage_without_its_input_names_the_stage_that_writes_it(
 
 def test_a_damaged_input_is_bad_data(run: Run) -> None:
     write_raw()
-    Path("data/raw/test-labels").write_bytes(b"\0")
+    Path("data/raw/test_labels.npy").write_bytes(b"\0")
     code, _, err = run("normalize")
     assert code == 3
-    assert err[0].startswith("data/raw/test-labels: not the file that the stage 'fetch' wrote")
+    assert err[0].startswith("data/raw/test_labels.npy: not the file that the stage 'fetch' wrote")
 
 
 # The other ends.
 
 
 def test_no_mirror_is_a_failed_download(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(datasets.DATASETS, "mnist", tiny_datasets.row(tiny_datasets.payloads(train=100)))
+    tiny_datasets.write_file(Path(), tiny_datasets.payloads(train=100), name="mnist")
     monkeypatch.setenv("KERAS_PIPELINE_MIRRORS", "/nowhere")
     edit("batch_size", "full")
     for options in ([], ["--download-only"]):
@@ -246,8 +237,7 @@ def test_fetch_and_normalize_of_a_whole_dataset(run: Run, monkeypatch: pytest.Mo
     contents = tiny_datasets.payloads(train=100)
     for role, envelope in tiny_datasets.compressed(contents).items():
         files.write_atomically(tmp_path / "own" / tiny_datasets.NAMES[role], envelope)
-    row = tiny_datasets.row(contents)
-    monkeypatch.setitem(datasets.DATASETS, "mnist", row.__class__(**{**vars(row), "name": "mnist"}))
+    tiny_datasets.write_file(Path(), contents, name="mnist")
     monkeypatch.setenv("KERAS_PIPELINE_MIRRORS", "own")
     edit("batch_size", "full")
     assert run("fetch", "--raw", "r/raw", "--downloads", "d")[0] == 0

@@ -1,5 +1,6 @@
 """Several processes at once on the same files, released together."""
 
+import json
 import multiprocessing
 import os
 import time
@@ -11,7 +12,6 @@ import pytest
 
 import tiny_datasets
 from fault_server import FaultServer, Handler
-from keras_pipeline.config import datasets
 from keras_pipeline.core import files, json_files
 from keras_pipeline.core.errors import BusyError
 from keras_pipeline.stages import fetch
@@ -52,7 +52,8 @@ def test_fetches_at_once_make_one_dataset(turn: int, tmp_path: Path, monkeypatch
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     answers = {tiny_datasets.NAMES[role]: slowly(envelope) for role, envelope in ENVELOPES.items()}
     with FaultServer(answers) as server:
-        monkeypatch.setitem(datasets.DATASETS, "tiny", tiny_datasets.row(CONTENTS, server.url))
+        monkeypatch.chdir(tmp_path)
+        tiny_datasets.write_file(tmp_path, CONTENTS, server.url)
         barrier = FORK.Barrier(6)
         processes = [FORK.Process(target=fetching, args=(tmp_path, barrier)) for _ in range(6)]
         for process in processes:
@@ -63,8 +64,9 @@ def test_fetches_at_once_make_one_dataset(turn: int, tmp_path: Path, monkeypatch
         assert sorted(path for path, _ in server.requests) == sorted(f"/{name}" for name in answers)  # each once
         fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     found = {path.name: path.read_bytes() for path in (tmp_path / "raw").iterdir()}
-    assert {name: found[name] for name in CONTENTS} == CONTENTS
-    assert set(found) == {*CONTENTS, "dataset.json"}
+    for split in ("train", "test"):
+        assert found[f"{split}_images.npy"].endswith(CONTENTS[f"{split}-images"][16:])
+    assert set(found) == {*json.loads(found["dataset.json"])["files"], "dataset.json"}
 
 
 def writing(path: Path, number: int, barrier: Any) -> None:

@@ -36,8 +36,9 @@ from fault_server import (
 )
 from keras_pipeline.core.errors import DownloadError
 from keras_pipeline.sources import download
-from keras_pipeline.sources.download import Limits, download_dataset
-from tiny_mirror import BYTES, CONTENTS, ENVELOPES, FIRST, GOOD, reason
+from keras_pipeline.sources.download import Limits, download_files
+from keras_pipeline.sources.kinds.kind import Download, RemoteFile
+from tiny_mirror import BYTES, CONTENTS, ENVELOPES, FIRST, GOOD, downloaded, reason
 
 FASHION = gzip.compress(tiny_datasets.payloads(seed=1)["train-images"], mtime=0)
 
@@ -54,7 +55,7 @@ FASHION = gzip.compress(tiny_datasets.payloads(seed=1)["train-images"], mtime=0)
         (whole(b""), "got an empty file."),
         (without_length(BYTES[:-9]), f"got a file that ends early at byte {len(BYTES) - 9}, after"),
         (whole(CONTENTS["train-images"]), "got IDX data that are not compressed, 4720 bytes."),
-        (whole(FASHION), "with the payload sha256"),
+        (whole(FASHION), "with the content_sha256"),
         (whole(BYTES + b"more"), "got 4 bytes after the end of the gzip data"),
         (endless, "sends more than the 70260 bytes it may have."),
         (
@@ -80,7 +81,7 @@ def test_the_next_mirror_is_asked_and_the_bad_one_last_from_then_on(
 ) -> None:
     with FaultServer({**GOOD, FIRST: answer}) as bad:
         row = tiny_datasets.row(CONTENTS, bad.url, good.url)
-        assert download_dataset(row, tmp_path, limits=limits) == CONTENTS
+        assert downloaded(row, tmp_path, limits=limits) == CONTENTS
         assert [path for path, _ in bad.requests] == [f"/{FIRST}"]
     assert [path for path, _ in good.requests] == [f"/{name}" for name in GOOD]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
@@ -107,7 +108,7 @@ def test_a_passing_fault_is_tried_again_with_jitter(
     answer: Answer, tmp_path: Path, limits: Limits, slept: list[float]
 ) -> None:
     with FaultServer({**GOOD, FIRST: in_turn(answer, answer, GOOD[FIRST])}) as server:
-        assert download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits) == CONTENTS
+        assert downloaded(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits) == CONTENTS
         assert len(server.requests) == 6
     assert 0.5 <= slept[0] <= 1
     assert 1 <= slept[1] <= 2
@@ -134,18 +135,18 @@ def test_retry_after_is_honoured_up_to_its_cap(
 ) -> None:
     busy = status(503, Retry_After=asked)
     with FaultServer({**GOOD, FIRST: in_turn(busy, GOOD[FIRST])}) as server:
-        download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
+        downloaded(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
     assert slept == [waited]
 
 
 def test_a_date_in_retry_after_means_the_usual_pause(tmp_path: Path, limits: Limits, slept: list[float]) -> None:
     busy = status(503, Retry_After="Fri, 31 Dec 2999 23:59:59 GMT")
     with FaultServer({**GOOD, FIRST: in_turn(busy, GOOD[FIRST])}) as server:
-        download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
+        downloaded(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
     assert 0.5 <= slept[0] < 1
 
 
-@pytest.mark.parametrize("algorithm", ["payload sha256", "gzip md5"])
+@pytest.mark.parametrize("algorithm", ["content_sha256", "md5"])
 @pytest.mark.parametrize("layers", [0, 1])
 def test_content_encoding_gzip_is_undone_only_where_it_was_added(
     algorithm: Any, layers: int, tmp_path: Path, limits: Limits
@@ -156,7 +157,7 @@ def test_content_encoding_gzip_is_undone_only_where_it_was_added(
     }
     with FaultServer(answers) as server:
         row = tiny_datasets.row(CONTENTS, server.url, algorithm=algorithm)
-        assert download_dataset(row, tmp_path, limits=limits) == CONTENTS
+        assert downloaded(row, tmp_path, limits=limits) == CONTENTS
         assert {headers["Accept-Encoding"] for _, headers in server.requests} == {"identity"}
     assert (tmp_path / FIRST).read_bytes() == BYTES
 
@@ -165,13 +166,13 @@ def test_another_envelope_is_taken_by_payload_digest_and_refused_by_md5(tmp_path
     sent = {name: gzip.compress(CONTENTS[role], 1) for role, name in tiny_datasets.NAMES.items()}
     again = {name: whole(content) for name, content in sent.items()}
     with FaultServer(again) as server:
-        assert download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path / "a", limits=limits) == CONTENTS
-        row = tiny_datasets.row(CONTENTS, f"{server.url}/", algorithm="gzip md5")
+        assert downloaded(tiny_datasets.row(CONTENTS, server.url), tmp_path / "a", limits=limits) == CONTENTS
+        row = tiny_datasets.row(CONTENTS, f"{server.url}/", algorithm="md5")
         with pytest.raises(DownloadError) as refused:
-            download_dataset(row, tmp_path / "b" / "c", limits=limits)
+            downloaded(row, tmp_path / "b" / "c", limits=limits)
     found, expected = hashlib.md5(sent[FIRST]).hexdigest(), hashlib.md5(BYTES).hexdigest()
     assert str(refused.value).splitlines()[1] == (
-        f"  {server.url}/{FIRST}: got {len(sent[FIRST])} bytes with the gzip md5 {found}. Expected: {expected}. "
+        f"  {server.url}/{FIRST}: got {len(sent[FIRST])} bytes with the md5 {found}. Expected: {expected}. "
         "It is another dataset's file or a damaged one: use another source."
     )
 
@@ -179,7 +180,7 @@ def test_another_envelope_is_taken_by_payload_digest_and_refused_by_md5(tmp_path
 def test_a_redirect_is_followed(good: FaultServer, tmp_path: Path, limits: Limits) -> None:
     with FaultServer({name: redirect(f"{good.url}/{name}") for name in GOOD}) as server:
         row = tiny_datasets.row(CONTENTS, server.url.replace("//", "//me:secret@"))
-        assert download_dataset(row, tmp_path, limits=limits) == CONTENTS
+        assert downloaded(row, tmp_path, limits=limits) == CONTENTS
         assert all(headers["Authorization"] == "Basic bWU6c2VjcmV0" for _, headers in server.requests)
     assert all(headers["Authorization"] is None for _, headers in good.requests)
 
@@ -189,10 +190,10 @@ def test_five_redirects_in_a_row_are_followed(count: int, good: bool, tmp_path: 
     with FaultServer({**GOOD, FIRST: in_turn(*[redirect(FIRST)] * count, GOOD[FIRST])}) as server:
         row = tiny_datasets.row(CONTENTS, server.url)
         if good:
-            assert download_dataset(row, tmp_path, limits=limits) == CONTENTS
+            assert downloaded(row, tmp_path, limits=limits) == CONTENTS
         else:
             with pytest.raises(DownloadError, match=r"more than 5 redirects\."):
-                download_dataset(row, tmp_path, limits=limits)
+                downloaded(row, tmp_path, limits=limits)
         assert [path for path, _ in server.requests].count(f"/{FIRST}") == 6
 
 
@@ -208,7 +209,7 @@ def test_no_mirror_of_the_internet_leads_into_a_private_network(
     with FaultServer({**GOOD, FIRST: redirect(target)}) as proxy:  # it answers for every host
         monkeypatch.setenv("http_proxy", proxy.url)
         with pytest.raises(DownloadError, match=r"redirects to .*, which is in a private network") as refused:
-            download_dataset(tiny_datasets.row(CONTENTS, "http://8.8.8.8"), tmp_path, limits=limits)
+            downloaded(tiny_datasets.row(CONTENTS, "http://8.8.8.8"), tmp_path, limits=limits)
         assert f"redirects to '{target}'" in str(refused.value)
         assert [path for path, _ in proxy.requests] == [f"http://8.8.8.8/{FIRST}"]
 
@@ -219,23 +220,23 @@ def test_within_a_private_network_and_within_the_internet_a_redirect_is_followed
     with FaultServer({**GOOD, FIRST: in_turn(redirect(f"http://9.9.9.9/{FIRST}"), GOOD[FIRST])}) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         row = tiny_datasets.row(CONTENTS, "http://8.8.8.8")
-        assert download_dataset(row, tmp_path / "internet", limits=limits) == CONTENTS
+        assert downloaded(row, tmp_path / "internet", limits=limits) == CONTENTS
     with FaultServer({**GOOD, FIRST: in_turn(redirect(f"http://10.1.2.3/{FIRST}"), GOOD[FIRST])}) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         row = tiny_datasets.row(CONTENTS, "http://192.168.1.1")
-        assert download_dataset(row, tmp_path / "private", limits=limits) == CONTENTS
+        assert downloaded(row, tmp_path / "private", limits=limits) == CONTENTS
 
 
 def test_of_a_kept_file_no_more_is_read_than_it_may_have(good: FaultServer, tmp_path: Path, limits: Limits) -> None:
     with (tmp_path / FIRST).open("wb") as file:
         file.truncate(1 << 40)
-    assert download_dataset(tiny_datasets.row(CONTENTS, good.url), tmp_path, limits=limits) == CONTENTS
+    assert downloaded(tiny_datasets.row(CONTENTS, good.url), tmp_path, limits=limits) == CONTENTS
     assert (tmp_path / FIRST).read_bytes() == BYTES
 
 
 def test_what_will_not_pass_is_not_tried_again(tmp_path: Path, limits: Limits, slept: list[float]) -> None:
     with pytest.raises(DownloadError, match="gaierror"):
-        download_dataset(tiny_datasets.row(CONTENTS, "http://mirror.invalid"), tmp_path, limits=limits)
+        downloaded(tiny_datasets.row(CONTENTS, "http://mirror.invalid"), tmp_path, limits=limits)
     assert slept == []
 
 
@@ -246,7 +247,7 @@ def test_a_refused_port_and_an_unknown_host_cost_less_than_five_seconds(tmp_path
         row = tiny_datasets.row(CONTENTS, f"http://127.0.0.1:{port}", "http://mirror.invalid")
         started = time.monotonic()
         with pytest.raises(DownloadError) as refused:
-            download_dataset(row, tmp_path)
+            downloaded(row, tmp_path)
     assert time.monotonic() - started < 5
     _, first, second, _ = str(refused.value).splitlines()
     assert "ConnectionRefusedError: [Errno 111] Connection refused" in first
@@ -263,9 +264,7 @@ def test_a_host_that_takes_no_connection_is_left(tmp_path: Path, limits: Limits,
             client.connect_ex(full.getsockname())
         url = f"http://127.0.0.1:{full.getsockname()[1]}"
         with pytest.raises(DownloadError) as refused:
-            download_dataset(
-                tiny_datasets.row(CONTENTS, url), tmp_path, limits=dataclasses.replace(limits, connect=0.2)
-            )
+            downloaded(tiny_datasets.row(CONTENTS, url), tmp_path, limits=dataclasses.replace(limits, connect=0.2))
     assert str(refused.value).splitlines()[1] == f"  {url}/{FIRST}: no connection within 0.2 s."
     assert slept == []
 
@@ -274,7 +273,7 @@ def test_a_mirror_that_was_left_is_listened_to_no_longer(tmp_path: Path, limits:
     impatient = dataclasses.replace(limits, total=0.1)
     with FaultServer({FIRST: drip(BYTES, 0.01)}) as server:
         with pytest.raises(DownloadError, match=r"not complete after 0\.1 s\."):
-            download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=impatient)
+            downloaded(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=impatient)
         for thread in threading.enumerate():
             if isinstance(thread, download._Transfer) and thread.url.startswith(server.url):
                 thread.join(20)
@@ -297,7 +296,7 @@ def test_on_a_terminal_the_bytes_that_came_are_shown(
     seen = Terminal()
     monkeypatch.setattr(sys, "__stderr__", seen)
     with FaultServer({**GOOD, FIRST: in_halves}) as server:
-        download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
+        downloaded(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
     assert re.search(rf"{FIRST}: +\d+%\|.*\| 2\.00k/{len(BYTES) / 1000:.2f}k \[.*B/s\]", seen.getvalue())
     assert seen.getvalue().endswith("\r")  # and then nothing is left of it
 
@@ -335,22 +334,22 @@ def test_tls_is_verified_and_never_left(
     with FaultServer({**GOOD, FIRST: in_turn(redirect(f"{good.url}/{FIRST}"), *[GOOD[FIRST]] * 2)}, context) as server:
         row = tiny_datasets.row(CONTENTS, server.url)
         with pytest.raises(DownloadError, match=r"SSLCertVerificationError: .*self-signed certificate"):
-            download_dataset(row, tmp_path, limits=limits)
+            downloaded(row, tmp_path, limits=limits)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         with pytest.raises(DownloadError, match=f"redirects to '{good.url}/.*, which is neither https"):
-            download_dataset(row, tmp_path, limits=limits)
+            downloaded(row, tmp_path, limits=limits)
         assert good.requests == []
-        assert download_dataset(row, tmp_path, limits=limits) == CONTENTS
+        assert downloaded(row, tmp_path, limits=limits) == CONTENTS
         with FaultServer({name: redirect(f"{server.url}/{name}") for name in GOOD}) as plain:
             row = tiny_datasets.row(CONTENTS, plain.url)
-            assert download_dataset(row, tmp_path / "safer", limits=limits) == CONTENTS
+            assert downloaded(row, tmp_path / "safer", limits=limits) == CONTENTS
 
 
 def test_the_proxy_of_the_environment_is_used(
     good: FaultServer, tmp_path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", good.url.replace("//", "//me:secret@"))
-    download_dataset(tiny_datasets.row(CONTENTS, "http://mirror.invalid/base/"), tmp_path, limits=limits)
+    downloaded(tiny_datasets.row(CONTENTS, "http://mirror.invalid/base/"), tmp_path, limits=limits)
     path, headers = good.requests[0]
     assert path == f"http://mirror.invalid/base/{FIRST}"
     assert headers["Proxy-Authorization"] == "Basic bWU6c2VjcmV0"
@@ -361,7 +360,7 @@ def test_a_wrong_proxy_is_named_without_its_password(
 ) -> None:
     monkeypatch.setenv("https_proxy", good.url.replace("//", "//me:secret@"))
     with pytest.raises(DownloadError, match="at the proxy: Tunnel connection failed: 407") as refused:
-        download_dataset(tiny_datasets.row(CONTENTS, "https://mirror.invalid"), tmp_path, limits=limits)
+        downloaded(tiny_datasets.row(CONTENTS, "https://mirror.invalid"), tmp_path, limits=limits)
     assert "secret" not in str(refused.value)
 
 
@@ -373,8 +372,8 @@ def test_no_password_or_token_reaches_a_message(
         mirror = server.url.replace("//", "//me:secret@")
         row = tiny_datasets.row(CONTENTS, mirror, "s3://me:secret@bucket", "http://me:secret@[::1")
         with pytest.raises(DownloadError) as refused:
-            download_dataset(row, tmp_path, limits=limits)
-        download_dataset(row, tmp_path, limits=limits)
+            downloaded(row, tmp_path, limits=limits)
+        downloaded(row, tmp_path, limits=limits)
     assert "s3" in str(refused.value)
     assert "secret" not in str(refused.value) + capsys.readouterr().out
 
@@ -387,7 +386,7 @@ def test_own_folder_comes_first(form: str, good: FaultServer, tmp_path: Path, li
         (own / name).write_bytes(ENVELOPES[role])
     mirror = form.format(str(own).replace("%", "%25") if form.startswith("file") else own)
     row = tiny_datasets.row(CONTENTS, good.url)
-    assert download_dataset(row, tmp_path / "kept", [mirror], limits) == CONTENTS
+    assert downloaded(row, tmp_path / "kept", [mirror], limits) == CONTENTS
     assert good.requests == []
 
 
@@ -395,7 +394,7 @@ def test_every_mirror_is_named_with_its_reason(tmp_path: Path, limits: Limits) -
     (tmp_path / "own").mkdir()
     row = tiny_datasets.row(CONTENTS, "s3://bucket")
     with pytest.raises(DownloadError) as refused:
-        download_dataset(row, tmp_path / "kept", [f"{tmp_path}/own", f"{tmp_path}/own"], limits)
+        downloaded(row, tmp_path / "kept", [f"{tmp_path}/own", f"{tmp_path}/own"], limits)
     lines = str(refused.value).splitlines()
     assert lines[0] == f"{tmp_path}/kept/{FIRST}: no mirror gave this file."
     assert lines[1] == f"  [Errno 2] No such file or directory: '{tmp_path}/own/{FIRST}'"
@@ -437,16 +436,16 @@ def test_what_is_no_mirror_is_said_in_a_line_and_the_next_is_asked(
     Path("devices", FIRST).symlink_to("/dev/zero")
     Path("loop").symlink_to("loop")
     row = tiny_datasets.row(CONTENTS, good.url)
-    assert download_dataset(row, tmp_path / "kept", [mirror], limits) == CONTENTS
+    assert downloaded(row, tmp_path / "kept", [mirror], limits) == CONTENTS
     assert said in capsys.readouterr().out.split("\n")[0]
 
 
 def test_kept_files_are_used_without_a_request(good: FaultServer, tmp_path: Path, limits: Limits) -> None:
     row = tiny_datasets.row(CONTENTS, good.url)
-    download_dataset(row, tmp_path, limits=limits)
+    downloaded(row, tmp_path, limits=limits)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     good.requests.clear()
-    assert download_dataset(row, tmp_path, ["http://mirror.invalid"], limits) == CONTENTS
+    assert downloaded(row, tmp_path, ["http://mirror.invalid"], limits) == CONTENTS
     assert good.requests == []
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
 
@@ -456,7 +455,7 @@ def test_a_damaged_kept_file_is_said_and_fetched_anew(
     damage: str, good: FaultServer, tmp_path: Path, limits: Limits, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = tiny_datasets.row(CONTENTS, good.url)
-    download_dataset(row, tmp_path, limits=limits)
+    downloaded(row, tmp_path, limits=limits)
     good.requests.clear()
     capsys.readouterr()
     kept = tmp_path / FIRST
@@ -467,7 +466,7 @@ def test_a_damaged_kept_file_is_said_and_fetched_anew(
         flipped = bytes([*BYTES[:99], BYTES[99] ^ 4, *BYTES[100:]])
         damaged = {"flip": flipped, "cut": BYTES[:99], "empty": b"", "html": b"<html>", "another dataset": FASHION}
         kept.write_bytes(damaged[damage])
-    assert download_dataset(row, tmp_path, limits=limits) == CONTENTS
+    assert downloaded(row, tmp_path, limits=limits) == CONTENTS
     assert [path for path, _ in good.requests] == [f"/{FIRST}"]
     assert kept.read_bytes() == BYTES
     assert ("It is fetched anew." in capsys.readouterr().out) == (damage != "dangling link")
@@ -483,7 +482,7 @@ def test_a_folder_or_file_in_the_way_is_an_oserror_before_any_request(
     else:
         folder.write_bytes(b"a file")
     with pytest.raises((FileExistsError, IsADirectoryError), match=f"{folder / at}"):
-        download_dataset(tiny_datasets.row(CONTENTS, good.url), folder, limits=limits)
+        downloaded(tiny_datasets.row(CONTENTS, good.url), folder, limits=limits)
     assert good.requests == []
 
 
@@ -492,7 +491,7 @@ def test_a_full_disk_is_an_oserror_and_leaves_nothing(good: FaultServer, tmp_pat
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
-            download_dataset(tiny_datasets.row(CONTENTS, good.url), tmp_path, limits=limits)
+            downloaded(tiny_datasets.row(CONTENTS, good.url), tmp_path, limits=limits)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
@@ -501,5 +500,44 @@ def test_a_full_disk_is_an_oserror_and_leaves_nothing(good: FaultServer, tmp_pat
 def test_what_a_killed_download_left_is_removed(good: FaultServer, tmp_path: Path, limits: Limits) -> None:
     (tmp_path / f".{FIRST}.abc").write_bytes(BYTES[:99])
     (tmp_path / "mine").write_bytes(b"")
-    download_dataset(tiny_datasets.row(CONTENTS, good.url), tmp_path, limits=limits)
+    downloaded(tiny_datasets.row(CONTENTS, good.url), tmp_path, limits=limits)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*GOOD, "mine"])
+
+
+ARCHIVE = b"PK\3\4" + bytes(range(256)) * 40
+SHA256, MD5 = hashlib.sha256(ARCHIVE).hexdigest(), hashlib.md5(ARCHIVE).hexdigest()
+
+
+def archive(mirror: str, **changes: Any) -> Download:
+    """A file of which size and digest of itself are known, and no content."""
+    return Download(mirrors=(mirror,), files=(RemoteFile(name="a.zip", **{"bytes": len(ARCHIVE), **changes}),))
+
+
+@pytest.mark.parametrize("digest", [{"sha256": SHA256}, {"md5": MD5}, {"sha256": SHA256, "md5": MD5}])
+@pytest.mark.parametrize("layers", [0, 1])
+def test_a_file_of_any_format_is_verified_as_it_is(
+    digest: dict[str, str], layers: int, tmp_path: Path, limits: Limits
+) -> None:
+    answer = whole(gzip.compress(ARCHIVE), Content_Encoding="gzip") if layers else whole(ARCHIVE)
+    with FaultServer({"a.zip": answer}) as server:
+        assert download_files(archive(server.url, **digest), tmp_path, limits=limits) == {}
+        assert download_files(archive(server.url, **digest), tmp_path, limits=limits) == {}
+        assert len(server.requests) == 1
+    assert (tmp_path / "a.zip").read_bytes() == ARCHIVE
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (ARCHIVE[:-1], f"got a zip archive, {len(ARCHIVE) - 1} bytes. Expected: {len(ARCHIVE):,} bytes."),
+        (ARCHIVE + b"x", f"got more than {len(ARCHIVE) + 1:,} bytes"),
+        (ARCHIVE + b"xx", f"sends more than the {len(ARCHIVE) + 1} bytes it may have."),
+        (b"<html>log in!</html>", "got HTML, a page for people, 20 bytes."),
+        (ARCHIVE[:-1] + b"x", f"got {len(ARCHIVE)} bytes with the sha256"),
+    ],
+)
+def test_another_file_is_refused_and_not_kept(content: bytes, message: str, tmp_path: Path, limits: Limits) -> None:
+    with FaultServer({"a.zip": whole(content)}) as server, pytest.raises(DownloadError) as refused:
+        download_files(archive(server.url, sha256=SHA256), tmp_path, limits=limits)
+    assert message in str(refused.value)
+    assert list(tmp_path.iterdir()) == []

@@ -15,12 +15,12 @@ import pytest
 
 import tiny_datasets
 from fault_server import Answer, FaultServer, drip, drip_header, silent
-from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.core.errors import DownloadError
 from keras_pipeline.sources import formats
-from keras_pipeline.sources.download import Limits, download_dataset
+from keras_pipeline.sources.dataset_file import load_dataset
+from keras_pipeline.sources.download import Limits, download_files
 from places import SUPPORT
-from tiny_mirror import BYTES, CONTENTS, ENVELOPES, GOOD, reason
+from tiny_mirror import BYTES, CONTENTS, ENVELOPES, GOOD, downloaded, reason
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def test_a_slow_but_moving_mirror_is_waited_for(tmp_path: Path) -> None:
     limits = Limits(window=0.2, speed=1)
     slow = drip(ENVELOPES["test-labels"], 0.01)
     with FaultServer({**GOOD, tiny_datasets.NAMES["test-labels"]: slow}) as server:
-        got = download_dataset(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
+        got = downloaded(tiny_datasets.row(CONTENTS, server.url), tmp_path, limits=limits)
     assert got["test-labels"] == content
 
 
@@ -61,8 +61,8 @@ CHILD = """
 import sys
 from pathlib import Path
 import tiny_datasets
-from keras_pipeline.sources.download import download_dataset
-download_dataset(tiny_datasets.row(tiny_datasets.payloads(), sys.argv[1]), Path(sys.argv[2]))
+from keras_pipeline.sources.download import download_files
+download_files(tiny_datasets.row(tiny_datasets.payloads(), sys.argv[1]), Path(sys.argv[2]))
 """
 
 
@@ -87,7 +87,7 @@ def test_sigkill_at_any_moment_leaves_no_partial_file_and_the_next_run_completes
             for role, name in tiny_datasets.NAMES.items():
                 assert files.get(name, ENVELOPES[role]) == ENVELOPES[role]
             server.requests.clear()
-            assert download_dataset(tiny_datasets.row(CONTENTS, server.url), folder, limits=limits) == CONTENTS
+            assert downloaded(tiny_datasets.row(CONTENTS, server.url), folder, limits=limits) == CONTENTS
             server.requests.clear()
             assert sorted(path.name for path in folder.iterdir()) == sorted(GOOD)
     assert len(reached) > 1
@@ -112,14 +112,15 @@ def pieces(content: bytes) -> Answer:
 )
 def test_the_real_mnist_and_no_other_row_takes_its_files(tmp_path: Path) -> None:
     mirror = os.environ["KERAS_PIPELINE_MIRRORS"]
-    got = download_dataset(DATASETS["mnist"], tmp_path / "mnist", [mirror])
+    found = download_files(load_dataset("mnist").download, tmp_path / "mnist", [mirror])
+    got = {role: found[name] for role, name in tiny_datasets.NAMES.items()}
     labels = formats.read_idx(got["test-labels"], "labels")
     assert labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     images = formats.read_idx(got["train-images"], "images")
     assert images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
     for other in ("fashion_mnist", "kmnist"):
-        alone = DATASETS[other].__class__(**{**vars(DATASETS[other]), "mirrors": ()})
+        alone = load_dataset(other).download.model_copy(update={"mirrors": ()})
         with pytest.raises(DownloadError, match="another dataset's file"):
-            download_dataset(alone, tmp_path / other, [mirror])
+            download_files(alone, tmp_path / other, [mirror])
         assert list((tmp_path / other).iterdir()) == []

@@ -16,39 +16,50 @@ import pytest
 import small
 import tiny_datasets
 from fault_server import FaultServer, silent, whole
-from keras_pipeline.config import datasets
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import BusyError, DataError, DownloadError
 from keras_pipeline.sources import formats
-from keras_pipeline.stages import fetch, normalize
+from keras_pipeline.stages import fetch, normalize, scan
 from small_tasks import LINE
 from tiny_mirror import CONTENTS, GOOD, snapshot
 
+FILES = ("train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy")
 PARAMS: Any = SimpleNamespace(fetch=SimpleNamespace(dataset="tiny"))
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
-    """The mirror of the dataset 'tiny', which is a row for as long as the test lasts."""
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FaultServer]:
+    """The mirror of the dataset 'tiny', whose file is in the current folder."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KERAS_PIPELINE_MIRRORS", raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with FaultServer(GOOD) as server:
-        monkeypatch.setitem(datasets.DATASETS, "tiny", tiny_datasets.row(CONTENTS, server.url))
+        tiny_datasets.write_file(tmp_path, CONTENTS, server.url)
         yield server
 
 
-def test_writes_the_payloads_and_their_description(server: FaultServer, tmp_path: Path) -> None:
+def pixels(role: str) -> np.ndarray:
+    return formats.read_idx(CONTENTS[role], role)
+
+
+def test_writes_the_arrays_and_their_description(server: FaultServer, tmp_path: Path) -> None:
     fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
-    raw = {name: content for name, (content, _) in snapshot(tmp_path / "raw").items()}
-    described = json.loads(raw.pop("dataset.json"))
-    assert raw == CONTENTS
-    assert described["name"] == "tiny"
-    assert described["licence"] == "none"
+    described = json.loads((tmp_path / "raw" / "dataset.json").read_text())
+    assert (described["name"], described["title"], described["licence"]) == ("tiny", "Tiny", "none")
     assert described["origins"] == [server.url]
-    for role, entry in described["files"].items():
-        digest = files.file_sha256(tmp_path / "raw" / role)
-        assert entry == {"sha256": digest, "bytes": len(CONTENTS[role]), "payload sha256": digest}
+    assert described["images"] == {"train": 6, "test": 3}
+    assert described["input"] == {"kind": "images", "shape": [28, 28, 1], "dtype": "|u1", "low": 0, "high": 255}
+    assert sorted(described["files"]) == sorted(FILES)
+    for split in ("train", "test"):
+        images, labels = (np.load(tmp_path / "raw" / f"{split}_{what}.npy") for what in ("images", "labels"))
+        assert np.array_equal(images[..., 0], pixels(f"{split}-images"))
+        assert labels.dtype == np.int64
+        assert np.array_equal(labels, pixels(f"{split}-labels"))
+    for name, entry in described["files"].items():
+        path = tmp_path / "raw" / name
+        assert entry == {"sha256": files.file_sha256(path), "bytes": path.stat().st_size}
     assert sorted(path.name for path in (tmp_path / "downloads" / "tiny").iterdir()) == sorted(GOOD)
+    assert not (tmp_path / "raw.unfinished").exists()
 
 
 def test_where_all_is_in_place_nothing_is_done(
@@ -89,16 +100,17 @@ def test_what_is_not_as_written_is_made_anew_from_the_downloads(
     server.requests.clear()
     capsys.readouterr()
     if damage == "flip":
-        content = CONTENTS["test-images"]
-        (raw / "test-images").write_bytes(bytes([*content[:-1], content[-1] ^ 1]))
+        content = before["test_images.npy"]
+        (raw / "test_images.npy").write_bytes(bytes([*content[:-1], content[-1] ^ 1]))
     elif damage == "missing":
-        (raw / "train-labels").unlink()
+        (raw / "train_labels.npy").unlink()
     elif damage == "pipe":
-        (raw / "train-labels").unlink()
-        os.mkfifo(raw / "train-labels")
+        (raw / "train_labels.npy").unlink()
+        os.mkfifo(raw / "train_labels.npy")
     elif damage == "leftover":
         (raw / "dataset.json").unlink()
-        (raw / ".train-images.abc.unfinished").write_bytes(b"half")
+        (raw.with_name("raw.unfinished")).mkdir()
+        (raw.with_name("raw.unfinished") / "train_images.npy").write_bytes(b"half")
     else:
         texts = {"dataset.json": '{"name": "tiny", "files": []}', "not JSON": '{"name": ', "list": "[]"}
         (raw / "dataset.json").write_text(texts[damage])
@@ -106,29 +118,29 @@ def test_what_is_not_as_written_is_made_anew_from_the_downloads(
     assert {name: content for name, (content, _) in snapshot(raw).items()} == before
     assert server.requests == []
     out = capsys.readouterr().out
-    assert (f"{raw}/: not as fetch wrote it (test-images). It is made anew." in out) == (damage == "flip")
+    assert (f"{raw}/: not as fetch wrote it (test_images.npy). It is made anew." in out) == (damage == "flip")
 
 
 def test_another_dataset_replaces_the_one_there(
-    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: FaultServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     others = tiny_datasets.payloads(seed=1)
-    other = tiny_datasets.row(others, str(tmp_path / "own"))
     (tmp_path / "own").mkdir()
     for role, envelope in tiny_datasets.compressed(others).items():
         (tmp_path / "own" / tiny_datasets.NAMES[role]).write_bytes(envelope)
-    monkeypatch.setitem(datasets.DATASETS, "other", other.__class__(**{**vars(other), "name": "other"}))
+    tiny_datasets.write_file(tmp_path, others, str(tmp_path / "own"), name="other")
     params: Any = SimpleNamespace(fetch=SimpleNamespace(dataset="other"))
     fetch.fetch_dataset(params, tmp_path / "raw", tmp_path / "downloads")
     assert json.loads((tmp_path / "raw" / "dataset.json").read_text())["name"] == "other"
-    assert (tmp_path / "raw" / "train-images").read_bytes() == others["train-images"]
+    found = np.load(tmp_path / "raw" / "train_images.npy")[..., 0]
+    assert np.array_equal(found, formats.read_idx(others["train-images"], ""))
     assert "not as fetch wrote it" not in capsys.readouterr().out
 
 
-def test_a_full_disk_leaves_no_description_of_what_is_not_there(server: FaultServer, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_what_was_there(server: FaultServer, tmp_path: Path) -> None:
     fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
-    (tmp_path / "raw" / "train-images").write_bytes(b"")
+    (tmp_path / "raw" / "train_images.npy").write_bytes(b"")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
@@ -136,9 +148,9 @@ def test_a_full_disk_leaves_no_description_of_what_is_not_there(server: FaultSer
             fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == sorted(CONTENTS)
+    assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == sorted([*FILES, "dataset.json"])
     fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
-    assert (tmp_path / "raw" / "train-images").read_bytes() == CONTENTS["train-images"]
+    assert np.array_equal(np.load(tmp_path / "raw" / "train_images.npy")[..., 0], pixels("train-images"))
 
 
 def test_download_only_leaves_raw_alone_and_run_then_needs_no_mirror(server: FaultServer, tmp_path: Path) -> None:
@@ -156,10 +168,8 @@ def test_download_only_has_nothing_to_do_for_digits(tmp_path: Path) -> None:
     assert not (tmp_path / "downloads").exists()
 
 
-def test_no_mirror_means_exit_code_4_and_no_raw(
-    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(datasets.DATASETS, "tiny", tiny_datasets.row(CONTENTS, str(tmp_path / "empty")))
+def test_no_mirror_means_exit_code_4_and_no_raw(server: FaultServer, tmp_path: Path) -> None:
+    tiny_datasets.write_file(tmp_path, CONTENTS, str(tmp_path / "empty"))
     with pytest.raises(DownloadError, match="no mirror gave this file"):
         fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     assert not (tmp_path / "raw").exists()
@@ -168,20 +178,31 @@ def test_no_mirror_means_exit_code_4_and_no_raw(
 @pytest.mark.parametrize(
     ("role", "array", "message"),
     [
-        ("train-labels", np.array([0, 1, 2, 10, 255, 4], np.uint8), "the label 10 at index 3"),
+        ("train-labels", np.array([0, 1, 2, 10, 255, 4], np.uint8), "label 3: got the label 10"),
         ("test-labels", np.zeros(4, np.uint8), "got 3 images and 4 labels"),
-        ("train-images", np.zeros((6, 27, 28), np.uint8), r"shape \(6, 27, 28\). Expected: \(6, 28, 28\)"),
-        ("test-images", np.zeros((3, 784), np.uint8), "images of 2 and labels of 1 dimensions"),
+        ("train-images", np.zeros((6, 27, 28), np.uint8), "got images of 27 × 28. Expected: 28 × 28"),
+        ("test-images", np.zeros((3, 784), np.uint8), r"got 3 × 784 numbers .*Expected: images of unsigned bytes"),
+        ("train-labels", np.zeros(7, np.uint8), "got 6 images and 7 labels"),
     ],
 )
 def test_files_that_do_not_fit_together_are_refused_whatever_their_digests(
     role: str, array: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("KERAS_PIPELINE_MIRRORS", raising=False)
+    monkeypatch.chdir(tmp_path)
     contents = {**CONTENTS, role: formats.write_idx(array)}
     with FaultServer({tiny_datasets.NAMES[r]: whole(e) for r, e in tiny_datasets.compressed(contents).items()}) as bad:
-        monkeypatch.setitem(datasets.DATASETS, "tiny", tiny_datasets.row(contents, bad.url))
-        with pytest.raises(DataError, match=f"^tiny, {role[:-7]}.*{message}"):
+        tiny_datasets.write_file(tmp_path, contents, bad.url, counts=False)
+        with pytest.raises(DataError, match=f"^tiny/{tiny_datasets.NAMES[role][:5]}.*{message}"):
             fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
+    assert not (tmp_path / "raw").exists()
+
+
+def test_other_counts_than_the_dataset_file_has_are_refused(server: FaultServer, tmp_path: Path) -> None:
+    path = tiny_datasets.write_file(tmp_path, CONTENTS, server.url)
+    path.write_text(path.read_text().replace('"train": 6', '"train": 7'))
+    with pytest.raises(DataError, match=r"^tiny: got 6 train examples\. Expected: 7, as `counts`"):
+        fetch.fetch_dataset(PARAMS, tmp_path / "raw", tmp_path / "downloads")
     assert not (tmp_path / "raw").exists()
 
 
@@ -211,3 +232,69 @@ def test_a_damaged_table_is_noticed_and_made_anew(tmp_path: Path, capsys: pytest
     fetch.fetch_dataset(chosen, tmp_path / "raw", tmp_path / "downloads")
     assert "not as fetch wrote it (train.csv). It is made anew." in capsys.readouterr().out
     assert (tmp_path / "raw" / "train.csv").read_bytes() == before
+
+
+def own_files(folder: Path, count: int = 200) -> Path:
+    """datasets/own.yaml for one file of images and one of labels, in the folder `own`."""
+    random = np.random.default_rng(0)
+    (folder / "own").mkdir()
+    (folder / "own" / "images").write_bytes(formats.write_idx(random.integers(0, 256, (count, 4, 3), np.uint8)))
+    (folder / "own" / "labels").write_bytes(formats.write_idx(random.integers(0, 2, count).astype(np.uint8)))
+    path = folder / "datasets" / "own.yaml"
+    path.parent.mkdir()
+    path.write_text(
+        "kind: idx\npath: own\nsize: [4, 3]\ntrain: {images: images, labels: labels}\nclasses: [a, b]\n"
+        f"recorded: {{files: 1, bytes: 1, sha256: {'a' * 64}}}\n"
+    )
+    return path
+
+
+OWN: Any = SimpleNamespace(fetch=SimpleNamespace(dataset="own"))
+
+
+def test_own_files_are_divided_by_their_pixels_and_another_state_of_them_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own_files(tmp_path)
+    fetch.fetch_dataset(OWN, tmp_path / "raw", tmp_path / "downloads")
+    said = capsys.readouterr().out
+    assert said.startswith("own: 2 files of 2,624 bytes, other ones than the 1 of 1 bytes that datasets/own.yaml rec")
+    tested = np.load(tmp_path / "raw" / "test_images.npy")
+    assert 20 < len(tested) < 60
+    content = (tmp_path / "own" / "images").read_bytes()
+    (tmp_path / "own" / "images").write_bytes(content[:-1] + bytes([content[-1] ^ 255]))
+    fetch.fetch_dataset(OWN, tmp_path / "raw", tmp_path / "downloads")  # the last one is another, and the others stay
+    again = {image.tobytes() for image in np.load(tmp_path / "raw" / "test_images.npy")}
+    assert len(again ^ {image.tobytes() for image in tested}) <= 2
+
+
+def test_data_that_are_not_here_are_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own_files(tmp_path)
+    (tmp_path / "own").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"own is not here\. Looked for: .*/own.*Put it there, or correct `path`\."):
+        fetch.fetch_dataset(OWN, tmp_path / "raw", tmp_path / "downloads")
+    (tmp_path / "own.dvc").write_text("outs: []")
+    with pytest.raises(DataError, match=r"Run `dvc pull own\.dvc`"):
+        fetch.fetch_dataset(OWN, tmp_path / "raw", tmp_path / "downloads")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    (tmp_path / "main").mkdir()
+    (tmp_path / "elsewhere").rename(tmp_path / "main" / "own")
+    fetch.fetch_dataset(OWN, tmp_path / "raw", tmp_path / "downloads")
+    assert (tmp_path / "raw" / "dataset.json").exists()
+
+
+def test_files_that_changed_after_the_scan_are_not_read_for_those_it_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own_files(tmp_path)
+    scanned = tmp_path / "scan.json"
+    scan.scan_dataset(OWN, scanned, tmp_path / "downloads")
+    monkeypatch.setenv("DVC_STAGE", "fetch")
+    fetch.fetch_dataset(OWN, tmp_path / "raw", tmp_path / "downloads", scanned)
+    content = (tmp_path / "own" / "images").read_bytes()
+    (tmp_path / "own" / "images").write_bytes(content[:-1] + bytes([content[-1] ^ 255]))
+    with pytest.raises(BusyError, match="they changed meanwhile"):
+        fetch.fetch_dataset(OWN, tmp_path / "raw", tmp_path / "downloads", scanned)

@@ -1,4 +1,4 @@
-"""A new dataset is a row: what the pipeline knows and refuses of one, as far as no framework is needed."""
+"""A new dataset is a file: what the pipeline knows and refuses of one, as far as no framework is needed."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from own_dataset import LETTERS, OwnDataset
 from small_tasks import BINARY
 
 
-def test_a_row_is_a_dataset(tmp_path: Path) -> None:
+def test_a_file_is_a_dataset(tmp_path: Path) -> None:
     letters = OwnDataset(tmp_path)
     good = letters.run("params", "check")
     assert good.returncode == 0, good.stderr
@@ -25,7 +25,7 @@ def test_each_of_its_classes_may_be_against_the_rest(tmp_path: Path) -> None:
     assert last.returncode == 0, last.stderr
     beyond = letters.run("params", "check", **{**BINARY, "normalize.positive_class": 26})
     assert beyond.returncode == 2
-    said = "normalize.positive_class: 26 is no class of the dataset 'letters', which has 26, 0 … 25. Use 25 at most, or"
+    said = "normalize.positive_class: '26' is no class of the dataset. Its 26 classes are 'A', 'B',"
     assert said in beyond.stderr
 
 
@@ -41,9 +41,6 @@ def test_a_split_without_an_image_of_each_class_is_refused(tmp_path: Path) -> No
 def test_labels_from_1_on_are_refused_with_the_reason(tmp_path: Path) -> None:
     done = OwnDataset(tmp_path, first=1).run("fetch")
     assert done.returncode == 3
-    assert (
-        "letters, train: got the label 26 at index 25 (and 11 more that are too large), and no label is 0."
-        in done.stderr
-    )
-    assert "write each label 1 less" in done.stderr
-    assert not (tmp_path / "data" / "raw" / "dataset.json").exists()
+    assert "letters/train-labels: label 25: got the label 26 (and 11 more that are no class's)." in done.stderr
+    assert "They seem to count from 1: write `label_values: [1, 2, …, 26]`." in done.stderr
+    assert not (tmp_path / "data" / "raw").exists()

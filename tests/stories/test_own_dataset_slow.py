@@ -1,4 +1,4 @@
-"""A new dataset is a row: it is trained on and evaluated."""
+"""A new dataset is a file: it is trained on and evaluated."""
 
 import json
 from pathlib import Path

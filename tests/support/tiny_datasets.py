@@ -1,13 +1,17 @@
 """A dataset of a few images with the files of a real one, for tests that need no real one."""
 
 import gzip
-import hashlib
-from typing import Literal
+import json
+from hashlib import md5, sha256
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from keras_pipeline.config.datasets import Dataset, RemoteFile
 from keras_pipeline.sources import formats
+from keras_pipeline.sources.kinds.kind import Download, RemoteFile
+
+Algorithm = Literal["content_sha256", "md5"]
 
 NAMES = {
     "train-images": "train-images-idx3-ubyte.gz",
@@ -32,30 +36,37 @@ def compressed(contents: dict[str, bytes]) -> dict[str, bytes]:
     return {role: gzip.compress(content, mtime=0) for role, content in contents.items()}
 
 
-def row(
-    contents: dict[str, bytes],
-    *mirrors: str,
-    algorithm: Literal["payload sha256", "gzip md5"] = "payload sha256",
-) -> Dataset:
-    """A row of the dataset 'tiny' for these payloads, with digests of the given kind."""
+def row(contents: dict[str, bytes], *mirrors: str, algorithm: Algorithm = "content_sha256") -> Download:
+    """What a dataset file says of where these payloads are, with digests of the given kind."""
     envelopes = compressed(contents)
-    return Dataset(
-        name="tiny",
-        title="Tiny",
-        licence="none",
-        class_names=tuple("0123456789"),
-        train_count=len(contents["train-labels"]) - 8,
-        test_count=len(contents["test-labels"]) - 8,
-        files={
-            role: RemoteFile(
-                name,
-                algorithm,
-                hashlib.sha256(contents[role]).hexdigest()
-                if algorithm == "payload sha256"
-                else hashlib.md5(envelopes[role]).hexdigest(),
-                len(contents[role]),
-            )
-            for role, name in NAMES.items()
-        },
-        mirrors=mirrors,
-    )
+    digests = {
+        role: {"content_sha256": sha256(content).hexdigest(), "md5": md5(envelopes[role]).hexdigest()}
+        for role, content in contents.items()
+    }
+    files = [
+        RemoteFile(name=name, content_bytes=len(contents[role]), **{algorithm: digests[role][algorithm]})
+        for role, name in NAMES.items()
+    ]
+    return Download(mirrors=mirrors, files=tuple(files))
+
+
+def write_file(
+    folder: Path, contents: dict[str, bytes], *mirrors: str, name: str = "tiny", counts: bool = True
+) -> Path:
+    """datasets/NAME.yaml in `folder` for these payloads; as YAML, JSON will do."""
+    values: dict[str, Any] = {
+        "kind": "idx",
+        "title": "Tiny",
+        "licence": "none",
+        "download": row(contents, *mirrors).model_dump(exclude_none=True, mode="json"),
+        "size": [28, 28],
+        "train": {"images": NAMES["train-images"], "labels": NAMES["train-labels"]},
+        "test": {"images": NAMES["test-images"], "labels": NAMES["test-labels"]},
+        "classes": list("0123456789"),
+    }
+    if counts:
+        values["counts"] = {split: len(contents[f"{split}-labels"]) - 8 for split in ("train", "test")}
+    path = folder / "datasets" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    return path

@@ -6,10 +6,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,69 +143,36 @@ def _write_images(
     unfinished: Path, key: str, name: str, dataset: Kind, examples: Examples, inputs: "Images"
 ) -> tuple[ImagesInput, NDArray[np.uint8]]:
     assigned, shape = assign(dataset, examples), dataset.input_shape
-    total, pixels_tell, share = len(assigned), by_pixels(examples), dataset.splits.test
-    item = int(np.dtype(inputs.dtype).itemsize * np.prod(shape, dtype=np.int64))
     done = _begin(unfinished, key)
     if done:
         assigned[:done] = np.fromfile(unfinished / "assigned.bin", np.uint8, done)
-        print(f"{name}: {done:,} of {total:,} images are there already; goes on behind them.", flush=True)
-    written = [int((assigned[:done] == index).sum()) for index in range(len(SPLITS))]
-    outs = [
-        _open_array(unfinished / f"{split}_images.npy", count * item)
-        for split, count in zip(SPLITS, written, strict=True)
-    ]
-    said = 0
-    progress = Progress(f"{name}: reading", total, "image", done)
-    flushed = time.monotonic()
-    try:
-        for images, reasons in inputs.blocks(done):
-            if images.shape[1:] != shape or images.dtype.str != inputs.dtype or len(images) != len(reasons):
-                raise ValueError(f"images of {images.dtype.str} {images.shape}, for {inputs.dtype} {shape}")
-            own = assigned[done : done + len(images)]
-            if len(own) < len(images):
-                raise ValueError(f"more images than {total} labels")
-            for index, reason in enumerate(reasons):
-                if reason is not None:
-                    own[index] = LEFT_OUT
-                    said += 1
-                    if said <= _SHOWN:
-                        progress.print(f"{examples.places[done + index]}: left out: {reason}")
-            images = np.ascontiguousarray(images)
-            if pixels_tell:
-                for index in map(int, np.flatnonzero(own == 0)):
-                    if is_test(images[index].data.cast("B"), share):
-                        own[index] = 2
-            for index in range(len(SPLITS)):
-                chosen = own == index
-                if chosen.any():
-                    outs[index].write((images if chosen.all() else images[chosen]).data)
-                written[index] += int(chosen.sum())
-            done += len(images)
-            progress.advance(done)
-            if time.monotonic() - flushed > JOURNAL_SECONDS:
-                _flush(unfinished, key, outs, assigned, done)
-                flushed = time.monotonic()
-        if done != total:
-            raise ValueError(f"{done} images for {total} labels")
-    except BaseException as fault:
-        with process.defer_signals(), ExitStack() as closing:
-            for out in outs:
-                closing.callback(out.close)
-            if isinstance(fault, KeyboardInterrupt | OSError):
-                _flush(unfinished, key, outs, assigned, done)
-        raise
-    finally:
-        progress.close()
-    if said > _SHOWN:
-        print(f"{name}: and {said - _SHOWN:,} more are left out.")
-    for out, count in zip(outs, written, strict=True):
-        with out:
+        print(f"{name}: {done:,} of {len(assigned):,} images are there already; goes on behind them.", flush=True)
+    item = int(np.dtype(inputs.dtype).itemsize * np.prod(shape, dtype=np.int64))
+    progress = Progress(f"{name}: reading", len(assigned), "image", done)
+    with ExitStack() as stack:
+        stack.callback(progress.close)
+        stack.enter_context(files.named_faults(unfinished, item * len(assigned)))
+        paths = {index: unfinished / f"{split}_images.npy" for index, split in enumerate(SPLITS)}
+        counts = {index: int((assigned[:done] == index).sum()) for index in paths}
+        outs = {index: stack.enter_context(_open_array(path, counts[index] * item)) for index, path in paths.items()}
+        try:
+            blocks = _append_blocks(dataset, examples, inputs, assigned, done, outs, progress)
+            for done, flushing in blocks:
+                if flushing:
+                    _flush(unfinished, key, outs.values(), assigned, done)
+        except (KeyboardInterrupt, OSError):
+            with process.defer_signals(), suppress(OSError):
+                _flush(unfinished, key, outs.values(), assigned, done)
+            raise
+        except BaseException:
+            shutil.rmtree(unfinished)
+            raise
+        for index, out in outs.items():
             out.seek(0)
-            out.write(_header(inputs.dtype, (count, *shape)))
-            out.flush()
+            _append(out, _header(inputs.dtype, (int((assigned == index).sum()), *shape)))
             os.fsync(out.fileno())
-        if not count:
-            Path(out.name).unlink()
+            if not (assigned == index).any():
+                paths[index].unlink()
     made: ImagesInput = {
         "kind": "images",
         "shape": list(shape),
@@ -216,12 +183,54 @@ def _write_images(
     return made, assigned
 
 
+def _append_blocks(
+    dataset: Kind, examples: Examples, inputs: "Images", assigned: NDArray[np.uint8], done: int,
+    outs: Mapping[int, BinaryIO], progress: Progress,
+) -> Iterator[tuple[int, bool]]:  # fmt: skip
+    """Write all images from the one with the number `done` on; how many are done then, and whether it is time to flush.
+    Completes `assigned`."""
+    pixels_tell, share, left_out, flushed = by_pixels(examples), dataset.splits.test, 0, time.monotonic()
+    for block, reasons in inputs.blocks(done):
+        images = np.ascontiguousarray(block)
+        own = assigned[done : done + len(images)]
+        if (images.dtype.str, images.shape) != (inputs.dtype, (len(own), *dataset.input_shape)):
+            raise ValueError(f"{images.dtype.str} {images.shape}, not {inputs.dtype} {dataset.input_shape}")
+        for index, reason in enumerate(reasons):
+            if reason is not None:
+                own[index] = LEFT_OUT
+                left_out += 1
+                if left_out <= _SHOWN:
+                    progress.print(f"{examples.places[done + index]}: left out: {reason}")
+        for index in map(int, np.flatnonzero(own == 0)) if pixels_tell else ():
+            if is_test(images[index].data.cast("B"), share):
+                own[index] = SPLITS.index("test")
+        for index, out in outs.items():
+            chosen = own == index
+            if chosen.any():
+                _append(out, (images if chosen.all() else images[chosen]).data.cast("B"))
+        done += len(images)
+        progress.advance(done)
+        late = time.monotonic() - flushed > JOURNAL_SECONDS
+        yield done, late
+        flushed = time.monotonic() if late else flushed
+    if done != len(assigned):
+        raise ValueError(f"{done} images for {len(assigned)} labels")
+    if left_out > _SHOWN:
+        progress.print(f"and {left_out - _SHOWN:,} more are left out")
+
+
 def _open_array(path: Path, size: int) -> BinaryIO:
     """A file of an array to write behind its first `size` bytes."""
-    out = path.open("r+b" if path.exists() else "w+b")
+    out = cast(BinaryIO, path.open("r+b" if path.exists() else "w+b", buffering=0))
     out.truncate(_HEADER_BYTES + size)
     out.seek(_HEADER_BYTES + size)
     return out
+
+
+def _append(out: BinaryIO, content: bytes | memoryview) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[out.write(view) :]
 
 
 def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
@@ -231,9 +240,8 @@ def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
     return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
 
 
-def _flush(unfinished: Path, key: str, outs: Sequence[BinaryIO], assigned: NDArray[np.uint8], done: int) -> None:
+def _flush(unfinished: Path, key: str, outs: Iterable[BinaryIO], assigned: NDArray[np.uint8], done: int) -> None:
     for out in outs:
-        out.flush()
         os.fsync(out.fileno())
     files.write_atomically(unfinished / "assigned.bin", assigned[:done].tobytes())
     files.write_json(unfinished / "journal.json", {"key": key, "done": done})

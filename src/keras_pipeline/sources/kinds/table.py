@@ -11,7 +11,6 @@ from keras_pipeline.data.missing import Missing
 from keras_pipeline.sources.kinds.divisions import split_of_file, splits_of_column, times_of_column
 from keras_pipeline.sources.kinds.kind import Columns, Examples, Kind, Line, Recognized, Split
 from keras_pipeline.sources.kinds.labels import ClassOf
-from keras_pipeline.sources.recognized_table import recognize_table
 from keras_pipeline.sources.text_tables import (
     MOST_COLUMNS,
     Dialect,
@@ -103,6 +102,8 @@ class Table(Kind):
         tables = [name for name in names if is_table(name)]
         if not tables or any(_OTHER_KINDS.search(name) for name in names):
             return None
+        from keras_pipeline.sources.recognized_table import recognize_table
+
         return recognize_table(source, list(table_files(source)))
 
     def read(self, source: "SourceFiles") -> Examples:
