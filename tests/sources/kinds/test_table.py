@@ -112,7 +112,7 @@ MIXED = st.tuples(
 )
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(MIXED, min_size=1, max_size=30))
 def test_what_fetch_writes_of_a_table_is_read_back_exactly(rows: list[tuple[float | None, str | None]]) -> None:
     numbers = np.array([math.nan if number is None else number for number, _ in rows] * 2)
