@@ -16,13 +16,13 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from keras_pipeline.core import files, limits
+from keras_pipeline.core import files, limits, process
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.core.json_files import Count, Digest
 from keras_pipeline.core.terminal import Progress
 from keras_pipeline.sources.dataset_file import FOLDER, found_in
 from keras_pipeline.sources.kinds.kind import Download, Kind
-from keras_pipeline.sources.source_files import walk
+from keras_pipeline.sources.source_files import Folder, SourceFiles, open_source, walk
 
 _UNSETTLED_NS = 2_000_000_000
 """What was changed so shortly before it was read may be changed again without another time."""
@@ -73,6 +73,37 @@ def absent(name: str, dataset: Kind) -> DataError:
     pointer = next((path for path in found_in(f"{dataset.path}.dvc") if path.is_file()), None)
     way_out = f"Run `dvc pull {dataset.path}.dvc`" if pointer else "Put it there, or correct `path`"
     return DataError(f"{FOLDER}/{name}.yaml: {dataset.path} is not here. Looked for: {places}. {way_out}.")
+
+
+def open_files(name: str, dataset: Kind, seen: Scan, downloads: Path) -> SourceFiles:
+    """The files that `look` saw, which it downloads where they are mirrors'; none of a dataset that is computed. Says
+    where they are other ones than the dataset file recorded. Raises DataError or DownloadError."""
+    if not dataset.has_files:
+        return Folder(Path(os.devnull), name)
+    if dataset.download:
+        return _downloaded(name, dataset.download, downloads)
+    if dataset.path is None or seen.path is None:
+        raise absent(name, dataset)
+    recorded = dataset.recorded
+    if recorded and seen.source and seen.source["sha256"] != recorded.sha256:
+        print(
+            f"{dataset.path}: {seen.source['files']:,} files of {seen.source['bytes']:,} bytes, other ones than the "
+            f"{recorded.files:,} of {recorded.bytes:,} bytes that datasets/{name}.yaml recorded. They are used."
+        )
+    return open_source(seen.path, dataset.path, downloads)
+
+
+def _downloaded(name: str, download: Download, downloads: Path) -> SourceFiles:
+    from keras_pipeline.sources.download import download_files
+
+    folder = downloads / name
+    mirrors = [mirror.strip() for mirror in os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",")]
+    with process.time_part("download"):
+        contents = download_files(download, folder, [mirror for mirror in mirrors if mirror])
+    if len(download.files) == 1 and not contents:
+        file = download.files[0].name
+        return open_source(folder / file, file, downloads)
+    return Folder(folder, name, contents)
 
 
 def _published(download: Download) -> Source:

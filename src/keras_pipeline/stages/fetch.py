@@ -1,12 +1,11 @@
 """fetch: the examples of the dataset, from whatever files, in data/raw in the one form of all datasets."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import BusyError, DataError
-from keras_pipeline.sources import dataset_file, scan, source_files
+from keras_pipeline.sources import dataset_file, scan
 from keras_pipeline.sources.kinds.kind import Kind
 
 if TYPE_CHECKING:
@@ -49,50 +48,19 @@ def download_only(params: "Params", raw: Path, downloads: Path) -> None:
     dataset = dataset_file.load_dataset(name)
     definition = dataset_file.definition_digest(dataset)
     with files.lock_folder(raw.parent):
-        if dataset.download and not _in_place(name, definition, scan.look(name, dataset, downloads).source, raw):
-            _download(name, dataset, downloads)
+        seen = scan.look(name, dataset, downloads)
+        if dataset.download and not _in_place(name, definition, seen.source, raw):
+            scan.open_files(name, dataset, seen, downloads)
 
 
 def _fetch(name: str, dataset: Kind, definition: str, seen: scan.Scan, raw: Path, downloads: Path) -> "RawDescription":
     from keras_pipeline.sources.raw_writer import write_raw
 
-    if dataset.has_files:
-        source = _source(name, dataset, seen, downloads)
-    else:
-        source = source_files.Folder(Path(os.devnull), name)
+    source = scan.open_files(name, dataset, seen, downloads)
     with process.time_part("read"):
         examples = dataset.read(source)
     with process.time_part("write"):
         return write_raw(raw, name, dataset, examples, definition=definition, source=seen.source)
-
-
-def _source(name: str, dataset: Kind, seen: scan.Scan, downloads: Path) -> source_files.SourceFiles:
-    if dataset.download:
-        return _download(name, dataset, downloads)
-    if dataset.path is None or seen.path is None:
-        raise scan.absent(name, dataset)
-    recorded = dataset.recorded
-    if recorded and seen.source and seen.source["sha256"] != recorded.sha256:
-        print(
-            f"{dataset.path}: {seen.source['files']:,} files of {seen.source['bytes']:,} bytes, other ones than the "
-            f"{recorded.files:,} of {recorded.bytes:,} bytes that datasets/{name}.yaml recorded. They are used."
-        )
-    return source_files.open_source(seen.path, dataset.path, downloads)
-
-
-def _download(name: str, dataset: Kind, downloads: Path) -> source_files.SourceFiles:
-    from keras_pipeline.sources.download import download_files
-
-    if dataset.download is None:
-        raise ValueError(f"{name} has no download")
-    folder = downloads / name
-    mirrors = [mirror.strip() for mirror in os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",")]
-    with process.time_part("download"):
-        contents = download_files(dataset.download, folder, [mirror for mirror in mirrors if mirror])
-    if len(dataset.download.files) == 1 and not contents:
-        file = dataset.download.files[0].name
-        return source_files.open_source(folder / file, file, downloads)
-    return source_files.Folder(folder, name, contents)
 
 
 def _in_place(name: str, definition: str, source: scan.Source | None, raw: Path) -> bool:
