@@ -71,14 +71,13 @@ def prepare_picture(content: bytes, preparation: Preparation) -> "NDArray[np.uin
     import numpy as np
 
     with _opened(content) as picture:
-        turned = _orientation(picture)
         longest = FINER * max(preparation.height, preparation.width)
         picture.draft(None, (longest, longest))
         width, height = picture.size
         with _one_large_picture if width * height > LARGE_PIXELS else nullcontext():
             picture.load()
             plain = _plain(picture, preparation)
-            if turned is not None:
+            if (turned := _orientation(picture)) is not None:  # known only now, of a PNG that says it at its end
                 plain = plain.transpose(turned)
             pixels = np.asarray(_fitted(plain, preparation))
     return pixels.reshape(preparation.shape)
