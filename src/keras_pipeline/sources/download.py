@@ -31,6 +31,8 @@ from keras_pipeline.core.errors import DataError, DownloadError, masked
 from keras_pipeline.sources import formats
 from keras_pipeline.sources.kinds.kind import Download, RemoteFile
 
+LARGEST_UNSIZED = 2**26
+"""Bytes of a file of which nobody has told how large it is."""
 _REDIRECTS = 5
 _BLOCK = 2**20
 
@@ -222,7 +224,7 @@ def _receive(mirror: str, file: RemoteFile, out: BinaryIO, limits: Limits) -> No
 
 def _most_bytes(file: RemoteFile) -> int:
     # gzip of bytes that do not compress adds 5 bytes per block of 16 KiB or more, and a header with a name.
-    content = file.content_bytes or 0
+    content = file.content_bytes or LARGEST_UNSIZED
     return file.bytes + 1 if file.bytes else content + content // 1000 + 65_536
 
 

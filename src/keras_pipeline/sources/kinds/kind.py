@@ -69,7 +69,7 @@ class Counts(Block):
 
 
 class RemoteFile(Block):
-    """A file of a mirror: what it must be. One digest and one size at least."""
+    """A file of a mirror: what it must be. One digest at least; a file of unknown size has 64 MiB at most."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
     """behind the address of a mirror, and in the folder of downloads"""
@@ -86,8 +86,6 @@ class RemoteFile(Block):
     def _can_be_verified(self) -> Self:
         if not (self.sha256 or self.md5 or self.content_sha256):
             raise ValueError("nothing tells whether it is the right file. Add sha256, md5 or content_sha256.")
-        if not (self.bytes or self.content_bytes):
-            raise ValueError("nothing tells how large it is. Add bytes or content_bytes.")
         if self.content_bytes and not self.name.endswith(".gz"):
             raise KeyedError(("name",), "only of a .gz is there a content. Use bytes and sha256.")
         if self.content_sha256 and not self.content_bytes:

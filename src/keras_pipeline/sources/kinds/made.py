@@ -32,7 +32,6 @@ def digits() -> "Parts":
     edges repeated); four fifths train, stratified by class. Whole numbers throughout: the same bytes everywhere."""
     import numpy as np
     from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
     small, labels = load_digits(return_X_y=True)
     small = small.astype(np.int64).reshape(-1, 8, 8)
@@ -41,10 +40,7 @@ def digits() -> "Parts":
     weights = np.maximum(0, 14 - abs(position[:, None] - 14 * np.arange(8)))
     scale = 14 * 14 * 16
     images = ((weights @ small @ weights.T * 255 + scale // 2) // scale).astype(np.uint8)[..., None]
-    train, test, train_labels, test_labels = train_test_split(
-        images, labels.astype(np.int64), test_size=0.2, stratify=labels, random_state=0
-    )
-    return {"train": (train, train_labels), "test": (test, test_labels)}
+    return _stratified(images, labels)
 
 
 def line() -> "Parts":
@@ -71,9 +67,43 @@ def diabetes() -> "Parts":
     return {"train": (train, train_target), "test": (test, test_target)}
 
 
+def iris() -> "Parts":
+    """Four measures and the species of 150 flowers, in the order of scikit-learn's; four fifths train, stratified."""
+    from sklearn.datasets import load_iris
+
+    return _stratified(*load_iris(return_X_y=True))
+
+
+def wine() -> "Parts":
+    """Thirteen measures and the cultivar of 178 wines; four fifths train, stratified."""
+    from sklearn.datasets import load_wine
+
+    return _stratified(*load_wine(return_X_y=True))
+
+
+def _stratified(inputs: "NDArray[Any]", labels: "NDArray[Any]") -> "Parts":
+    import numpy as np
+    from sklearn.model_selection import train_test_split
+
+    train, test, train_labels, test_labels = train_test_split(
+        inputs, labels.astype(np.int64), test_size=0.2, stratify=labels, random_state=0
+    )
+    return {"train": (train, train_labels), "test": (test, test_labels)}
+
+
 MAKERS = {
     "digits": Maker(digits, (28, 28, 1)),
     "line": Maker(line, (1,), ("x",)),
+    "iris": Maker(iris, (4,), ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")),
+    "wine": Maker(
+        wine,
+        (13,),
+        (
+            "alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids",
+            "nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue", "od280/od315_of_diluted_wines",
+            "proline",
+        ),  # fmt: skip
+    ),
     "diabetes": Maker(diabetes, (10,), ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")),
 }
 """By name."""
