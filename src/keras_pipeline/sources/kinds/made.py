@@ -91,20 +91,17 @@ def _stratified(inputs: "NDArray[Any]", labels: "NDArray[Any]") -> "Parts":
     return {"train": (train, train_labels), "test": (test, test_labels)}
 
 
+_IRIS = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
+_WINE = (
+    "alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids",
+    "nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue", "od280/od315_of_diluted_wines", "proline",
+)  # fmt: skip
 MAKERS = {
     "digits": Maker(digits, (28, 28, 1)),
     "line": Maker(line, (1,), ("x",)),
-    "iris": Maker(iris, (4,), ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")),
-    "wine": Maker(
-        wine,
-        (13,),
-        (
-            "alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids",
-            "nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue", "od280/od315_of_diluted_wines",
-            "proline",
-        ),  # fmt: skip
-    ),
     "diabetes": Maker(diabetes, (10,), ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")),
+    "iris": Maker(iris, (4,), _IRIS),
+    "wine": Maker(wine, (13,), _WINE),
 }
 """By name."""
 
