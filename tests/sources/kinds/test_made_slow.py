@@ -5,11 +5,19 @@ import hashlib
 import numpy as np
 import pytest
 
-from keras_pipeline.config import datasets
-from keras_pipeline.sources import formats, made
-from keras_pipeline.sources.made import digits
+from keras_pipeline.sources import formats
+from keras_pipeline.sources.kinds import made
 
 pytestmark = pytest.mark.slow
+
+
+def digits() -> dict[str, np.ndarray]:
+    """As four arrays of bytes, by role."""
+    return {
+        f"{split}-{kind}": (array[..., 0] if kind == "images" else array).astype(np.uint8)
+        for split, pair in made.digits().items()
+        for kind, array in zip(("images", "labels"), pair, strict=True)
+    }
 
 
 def test_digits_are_the_same_bytes_everywhere_and_keep_their_meaning() -> None:
@@ -21,7 +29,6 @@ def test_digits_are_the_same_bytes_everywhere_and_keep_their_meaning() -> None:
         "test-images": (360, 28, 28),
         "test-labels": (360,),
     }
-    assert {array.dtype for array in arrays.values()} == {np.dtype(np.uint8)}
     assert (arrays["train-images"].min(), arrays["train-images"].max()) == (0, 255)
     shares = [np.bincount(arrays[f"{split}-labels"], minlength=10) for split in ("train", "test")]
     assert abs(shares[0] / 1437 - shares[1] / 360).max() < 0.003
@@ -51,9 +58,19 @@ def test_enlarging_is_bilinear_with_half_pixel_centres() -> None:
 def test_diabetes_are_scikit_learn_s_rows_unscaled() -> None:
     from sklearn.datasets import load_diabetes
 
-    arrays = made.diabetes()
-    assert [rows.shape for rows in arrays.values()] == [(353, 11), (89, 11)]
+    parts = made.diabetes()
+    rows = {split: np.column_stack(pair) for split, pair in parts.items()}
+    assert [one.shape for one in rows.values()] == [(353, 11), (89, 11)]
     bunch = load_diabetes(scaled=False)
-    assert tuple(bunch.feature_names) == datasets.DATASETS["diabetes"].columns[:-1]
+    assert tuple(bunch.feature_names) == made.MAKERS["diabetes"].columns
     whole = np.column_stack([bunch.data, bunch.target])
-    assert sorted(np.concatenate(list(arrays.values())).tolist()) == sorted(whole.tolist())
+    assert sorted(np.concatenate(list(rows.values())).tolist()) == sorted(whole.tolist())
+
+
+@pytest.mark.parametrize("name", made.MAKERS)
+def test_what_is_made_is_what_its_row_says(name: str) -> None:
+    maker = made.MAKERS[name]
+    for inputs, labels in maker.make().values():
+        assert inputs.shape[1:] == maker.shape
+        assert len(inputs) == len(labels)
+    assert len(maker.columns) == (len(set(maker.columns)) if len(maker.shape) == 1 else 0)
