@@ -163,11 +163,11 @@ def package(module: str) -> str:
 
 def code(stage: str) -> set[str]:
     """The folders and files of code in a stage's deps."""
-    return {path for path in STAGES[stage]["deps"] if path.startswith("src/")}
+    return {path for path in STAGES[stage].get("deps", []) if path.startswith("src/")}
 
 
 def data_files(stage: str) -> set[str]:
-    return set(STAGES[stage]["deps"]) - code(stage)
+    return set(STAGES[stage].get("deps", [])) - code(stage)
 
 
 def outputs(stage: str) -> set[str]:

@@ -20,7 +20,7 @@ from keras_pipeline.core.terminal import Progress
 from keras_pipeline.sources.assignment import LEFT_OUT, SPLITS, assign, by_pixels, group_code, is_test, rows_of
 from keras_pipeline.sources.kinds.kind import Columns, Drawing, Examples, Kind, Split
 from keras_pipeline.sources.raw import Drawn, ImagesInput, RawDescription, TableInput
-from keras_pipeline.sources.scan import Source
+from keras_pipeline.sources.source_files import Source
 
 if TYPE_CHECKING:
     from keras_pipeline.sources.kinds.kind import Images

@@ -14,27 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import TypedDict
-
 from keras_pipeline.core import files, limits, process
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.core.json_files import Count, Digest
 from keras_pipeline.core.terminal import Progress
 from keras_pipeline.sources.dataset_file import FOLDER, found_in
 from keras_pipeline.sources.kinds.kind import Download, Kind
-from keras_pipeline.sources.source_files import Folder, SourceFiles, open_source, walk
+from keras_pipeline.sources.source_files import Folder, Source, SourceFiles, open_source, walk
 
 _UNSETTLED_NS = 2_000_000_000
 """What was changed so shortly before it was read may be changed again without another time."""
-
-
-class Source(TypedDict):
-    """Of what the examples are read. `sha256`: of the lines `SHA-256  path`, sorted by path; of downloads with their
-    published digests."""
-
-    files: Count
-    bytes: Count
-    sha256: Digest
 
 
 @dataclass(frozen=True)

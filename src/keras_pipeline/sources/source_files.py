@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -13,15 +14,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
+from typing_extensions import TypedDict
+
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.sources.text_tables import is_table
+from keras_pipeline.core.json_files import Count, Digest
 
 MOST_FILES = 10_000_000
 MOST_UNPACKED = 200
 """So many times its own size a .gz file may unpack to, and a MiB more: images and tables do not come near it."""
 _BLOCK = 2**20
 _LEFT_OUT = ("thumbs.db", "__macosx", "desktop.ini")
+_OTHER_ARCHIVE = re.compile(r"\.(tar\.(bz2|xz|zst)|tbz2?|txz)$", re.IGNORECASE)
+
+
+class Source(TypedDict):
+    """Of what the examples are read. `sha256`: of the lines `SHA-256  path`, sorted by path; of downloads with their
+    published digests."""
+
+    files: Count
+    bytes: Count
+    sha256: Digest
 
 
 class SourceFiles(Protocol):
@@ -72,8 +85,7 @@ def open_source(path: Path, name: str, kept: Path) -> SourceFiles:
         return Tar(path, name)
     if start.startswith(b"\x1f\x8b") and path.name.lower().endswith((".tar.gz", ".tgz")):
         return Tar(_unpacked_beside(path, name, kept), name)
-    packed = start.startswith((b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"(\xb5/\xfd"))
-    if packed and not is_table(path.name):
+    if start.startswith((b"7z\xbc\xaf", b"Rar!")) or _OTHER_ARCHIVE.search(path.name):
         raise DataError(f"{name}: an archive that is not read. Expected: .zip, .tar or .tar.gz. Pack it anew.")
     return SingleFile(path, name)
 

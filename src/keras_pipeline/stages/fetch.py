@@ -7,6 +7,7 @@ from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import BusyError, DataError
 from keras_pipeline.sources import dataset_file, scan
 from keras_pipeline.sources.kinds.kind import Kind
+from keras_pipeline.sources.source_files import Source
 
 if TYPE_CHECKING:
     from keras_pipeline.config.params import Params
@@ -63,7 +64,7 @@ def _fetch(name: str, dataset: Kind, definition: str, seen: scan.Scan, raw: Path
         return write_raw(raw, name, dataset, examples, definition=definition, source=seen.source)
 
 
-def _in_place(name: str, definition: str, source: scan.Source | None, raw: Path) -> bool:
+def _in_place(name: str, definition: str, source: Source | None, raw: Path) -> bool:
     from keras_pipeline.sources.raw import read_description
 
     try:
