@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compared_runs import IMAGES, Images, made, nowhere, outputs, record, scaled_arrays, with_data, write, written
+import small
+from compared_runs import IMAGES, Images, made, normalized_arrays, nowhere, outputs, record, with_data, write, written
 from keras_pipeline.comparison import find_run, report, two_runs
 from keras_pipeline.comparison.find_run import PREDICTIONS, RECORD, SCORES, FoundRun
 from keras_pipeline.core import files
@@ -31,7 +32,13 @@ def predicted(seed: int, folder: str, noise: float, offset: float = 100.0) -> Fo
     }
     target_scaling = {"name": "standard", "offset": offset, "divisor": 20.0}
     scaling = {"name": "standard", "offset": [offset], "divisor": [1.0]}
-    run["dataset"] |= {"task": "regression", "dataset": "diabetes", "class_names": [], "shape": [1], "sha256": digests}
+    run["dataset"] |= {
+        "task": "regression",
+        "dataset": "diabetes",
+        "class_names": [],
+        **small.table("x"),
+        "sha256": digests,
+    }
     run["dataset"] |= {"target": target_scaling, "scaling": scaling}
     files.write_json(Path(folder, RECORD), run)
     Path(folder, "reports").mkdir()
@@ -73,7 +80,7 @@ def test_predicted_numbers_are_compared_by_their_errors() -> None:
 
 def test_the_test_images_are_those_of_a_folder_with_the_digest() -> None:
     run = record()
-    images = scaled_arrays(Path("studies/data/digits/0123"), run)
+    images = normalized_arrays(Path("studies/data/digits/0123"), run)
     a, b = made(run=run), made(2)
     Path("studies/data/digits/raw").mkdir()
     Path("studies/data/digits/.lock").touch()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compared_runs import LABELS, Images, made, record, scaled_arrays, written
+from compared_runs import LABELS, Images, made, normalized_arrays, record, written
 from keras_pipeline.comparison import report, two_runs
 from keras_pipeline.evaluation import multiclass
 
@@ -23,7 +23,7 @@ def test_the_images_that_flipped_are_drawn_both_ways_and_are_inside_the_page(mon
 
     monkeypatch.setattr(report.figures, "draw_flipped", kept)
     run = record()
-    images = scaled_arrays(Path("data/normalized"), run)
+    images = normalized_arrays(Path("data/normalized"), run)
     a, b = made(1, 0.75, run, "relu"), made(2, 0.95, asked="sigmoid")
     b.record["dataset"] = run["dataset"]
     found = two_runs.compare_answers(a, b)

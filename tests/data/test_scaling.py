@@ -8,7 +8,7 @@ import pytest
 
 from keras_pipeline.data.scaling import Scaling, fit_columns, fit_scaling
 
-NOISE = np.random.default_rng(0).integers(0, 256, (50, 5, 4), np.uint8)
+NOISE = np.random.default_rng(0).integers(0, 256, (50, 5, 4, 1), np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -17,12 +17,12 @@ NOISE = np.random.default_rng(0).integers(0, 256, (50, 5, 4), np.uint8)
 def test_fixed_scalings_have_their_ranges_whatever_the_images(name: str, black: float, white: float) -> None:
     scaling = fit_scaling(name, [NOISE])
     assert scaling == fit_scaling(name, [NOISE[:1]])
-    images = np.array([[[0, 255]]], np.uint8)
+    images = np.array([[[[0], [255]]]], np.uint8)
     scaled = scaling.apply(images)
     assert scaled.dtype == np.float32
     assert scaled.shape == (1, 1, 2, 1)
     assert scaled.reshape(-1).tolist() == [black, white]
-    assert images.tolist() == [[[0, 255]]]
+    assert images.tolist() == [[[[0], [255]]]]
 
 
 def test_standard_scaling_is_numpy_s_mean_and_deviation() -> None:

@@ -14,10 +14,19 @@ from numpy.typing import NDArray
 
 import small
 from keras_pipeline.checks.params import load_params
-from keras_pipeline.core import files
+from keras_pipeline.core import array_files, files
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.data.scaling import fit_scaling, read_blocks
-from keras_pipeline.data.splits import count_overlap, read_split, stratified_part, stratified_split, write_split
+from keras_pipeline.data.scaling import fit_scaling
+from keras_pipeline.data.splits import (
+    count_overlap,
+    grouped_split,
+    latest_split,
+    read_blocks,
+    read_split,
+    stratified_part,
+    stratified_split,
+    write_split,
+)
 from places import SHIPPED
 
 PARAMS = load_params(SHIPPED)
@@ -93,13 +102,13 @@ def test_every_image_can_be_drawn() -> None:
     assert drawn == set(range(20))
 
 
-NOISE = np.random.default_rng(0).integers(0, 256, (50, 5, 4), np.uint8)
+NOISE = np.random.default_rng(0).integers(0, 256, (50, 5, 4, 1), np.uint8)
 
 
 def test_overlap_counts_each_known_image() -> None:
     known = NOISE[:10]
     changed = known[:1].copy()
-    changed[0, 4, 3] ^= 1
+    changed[0, 4, 3, 0] ^= 1
     assert count_overlap(known, np.concatenate([NOISE[5:20], changed, NOISE[5:6]])) == 6
     assert count_overlap(known, NOISE[10:]) == 0
     assert count_overlap(known, known) == 10
@@ -108,31 +117,34 @@ def test_overlap_counts_each_known_image() -> None:
 def written(folder: Path) -> dict[str, str]:
     """NOISE as a training split, block by block; the digests."""
     parts = read_blocks(NOISE, np.arange(20)), read_blocks(NOISE, np.arange(20, 50))
-    unit = fit_scaling("unit", [NOISE])
-    return write_split(folder, "train", itertools.chain(*parts), np.arange(50, dtype=np.uint8), unit)
+    return write_split(folder, "train", itertools.chain(*parts), np.arange(50, dtype=np.uint8))
 
 
 def described(digests: dict[str, str], **changes: Any) -> Any:
     """What statistics.json says of `written`, whose 50 images are each of a class of its own."""
     names = [str(number) for number in range(50)]
     counts = {"train": [1] * 50}
-    made = small.statistics({"train": 50}, shape=[5, 4, 1], class_names=names, sha256=digests, class_counts=counts)
+    about = small.described(shape=(5, 4, 1))
+    made = small.statistics({"train": 50}, **about, class_names=names, sha256=digests, class_counts=counts)
     return {**made, **changes}
 
 
 def test_a_split_is_written_as_numpy_writes_it_and_survives_the_disk(tmp_path: Path) -> None:
     digests = written(tmp_path)
     scaled = fit_scaling("unit", [NOISE]).apply(NOISE)
-    np.save(tmp_path / "numpy", scaled)
+    np.save(tmp_path / "numpy", NOISE)
     assert (tmp_path / "train_images.npy").read_bytes() == (tmp_path / "numpy.npy").read_bytes()
     (tmp_path / "numpy.npy").unlink()
     assert digests == {path.name: files.file_sha256(path) for path in tmp_path.iterdir()}
     assert sorted(digests) == ["train_images.npy", "train_labels.npy"]
     read = read_split(tmp_path, "train", described(digests))
-    assert (read.inputs == scaled).all()
+    assert (read.inputs == NOISE).all()
+    assert (read.scaled() == scaled).all()
+    assert (read.part(slice(3, 9)).scaled([1, 4]) == scaled[[4, 7]]).all()
+    assert (read.scaled().dtype, read.scaled_bytes) == (np.float32, scaled.nbytes)
     assert isinstance(read.inputs, np.memmap)
     assert (read.targets == np.arange(50)).all()
-    assert (read.inputs.dtype, read.targets.dtype) == (np.float32, np.int64)
+    assert (read.inputs.dtype, read.targets.dtype) == (np.uint8, np.int64)
 
 
 @pytest.mark.parametrize("name", ["train_images.npy", "train_labels.npy"])
@@ -156,7 +168,7 @@ def test_a_split_that_changed_on_disk_is_refused(damage: str, name: str, tmp_pat
     )
 
 
-IN_COLUMNS = np.asfortranarray(np.zeros((50, 5, 4, 1), np.float32))
+IN_COLUMNS = np.asfortranarray(np.zeros((50, 5, 4, 1), np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -165,21 +177,17 @@ IN_COLUMNS = np.asfortranarray(np.zeros((50, 5, 4, 1), np.float32))
         (
             "images",
             lambda array: array.astype(np.float64),
-            r": got <f8 of the shape \(50, 5, 4, 1\)\. Expected: <f4 of",
+            r": got <f8 of the shape \(50, 5, 4, 1\)\. Expected: \|u1 of",
         ),
         ("images", lambda array: array.astype(">f4"), r": got >f4 of"),
-        ("images", lambda array: array[:-1], r": got <f4 of the shape \(49, 5, 4, 1\)\. Expected: .*\(50, 5, 4, 1\)"),
-        ("images", lambda array: array[..., 0], r": got <f4 of the shape \(50, 5, 4\)"),
+        ("images", lambda array: array[:-1], r": got \|u1 of the shape \(49, 5, 4, 1\)\. Expected: .*\(50, 5, 4, 1\)"),
+        ("images", lambda array: array[..., 0], r": got \|u1 of the shape \(50, 5, 4\)"),
         ("images", lambda array: IN_COLUMNS, r": got .* in the order of columns"),
         ("images", lambda array: np.array([{}]), r": got \|O of the shape"),
-        ("images", lambda array: put(array, math.nan), r"\[3, 2, 1, 0\]: got nan\. Expected: a number from 0 to 1\. "),
-        ("images", lambda array: put(array, math.inf), r"\[3, 2, 1, 0\]: got inf"),
-        ("images", lambda array: put(array, -0.25), r"\[3, 2, 1, 0\]: got -0\.25"),
-        ("images", lambda array: put(array, 1.5), r"\[3, 2, 1, 0\]: got 1\.5"),
         ("labels", lambda array: array.astype(np.float32), r": got <f4 of the shape \(50,\)\. Expected: <i8"),
         ("labels", lambda array: array + 1, r"\[49\]: got 50\. Expected: a number from 0 to 49\. "),
         ("labels", lambda array: array - 1, r"\[0\]: got -1"),
-        ("labels", lambda array: array // 2, r": got \[2, 2, .*\] of the classes\. Expected: \[1, 1, "),
+        ("labels", lambda array: array // 2, r": got 2 of the class '0'\. Expected: 1, as "),
     ],
 )
 def test_a_split_that_no_scaling_gives_is_refused_though_its_digest_is_named(
@@ -192,6 +200,68 @@ def test_a_split_that_no_scaling_gives_is_refused_though_its_digest_is_named(
         read_split(tmp_path, "train", described({**digests, path.name: files.file_sha256(path)}))
 
 
-def put(array: NDArray[Any], value: float) -> NDArray[Any]:
-    array[3, 2, 1, 0] = value
-    return array
+@pytest.mark.parametrize(
+    ("kind", "value", "told"),
+    [
+        ("<f4", math.nan, r"got nan\. Expected: a number from 0 to 0\.7\. "),
+        ("<f4", math.inf, "got inf"),
+        ("<f4", -0.25, r"got -0\.25"),
+        ("<f4", 0.75, r"got 0\.75"),
+        ("<u2", 1024, r"got 1024\. Expected: a number from 0 to 1023\. "),
+    ],
+)
+def test_a_pixel_out_of_the_stated_range_is_refused(kind: str, value: float, told: str, tmp_path: Path) -> None:
+    high = 0.7 if kind == "<f4" else 1023.0
+    pixels = np.full((50, 5, 4, 1), high, kind)
+    about = small.described(shape=(5, 4, 1))
+    about["input"] |= {"dtype": kind, "high": high}
+    digests = write_split(tmp_path, "train", [pixels], np.arange(50))
+    unit = fit_scaling("unit", [], 0.0, high)
+    read = read_split(tmp_path, "train", described(digests, **about, scaling=unit.constants()))
+    assert read.scaled().max() == pytest.approx(1)
+    pixels[3, 2, 1, 0] = value
+    digests = write_split(tmp_path, "train", [pixels], np.arange(50))
+    with pytest.raises(DataError, match=rf"train_images\.npy\[3, 2, 1, 0\]: {told}"):
+        read_split(tmp_path, "train", described(digests, **about))
+
+
+def test_no_group_is_divided_and_classes_are_near_their_share() -> None:
+    random = np.random.default_rng(0)
+    groups = random.integers(100, 300, 3000) * 7
+    labels = random.integers(0, 3, 3000)
+    train, validation = grouped_split(labels, groups, 0.2, seed=1)
+    assert sorted([*train, *validation]) == list(range(3000))
+    assert not set(groups[train]) & set(groups[validation])
+    taken, every = np.bincount(labels[validation]), np.bincount(labels)
+    assert (abs(taken / every - 0.2) < 0.02).all()
+    assert (grouped_split(labels, groups, 0.2, seed=1)[1] == validation).all()
+    assert set(grouped_split(labels, groups, 0.2, seed=2)[1]) != set(validation)
+
+
+def test_few_groups_are_divided_too_where_there_are_two() -> None:
+    groups = np.array([0, 0, 0, 1, 1])
+    assert grouped_split(np.zeros(5, np.int64), groups, 0.1, seed=1)[1].tolist() == [3, 4]
+    assert grouped_split(np.zeros(5, np.int64), np.zeros(5, np.int64), 0.5, seed=1)[1].tolist() == []
+
+
+def test_the_latest_are_held_out() -> None:
+    train, validation = latest_split(np.array([5.0, 1, 9, 5, 2]), 0.4)
+    assert (train.tolist(), validation.tolist()) == ([0, 1, 4], [2, 3])
+
+
+def test_what_is_read_of_a_large_array_does_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(array_files, "KEPT_BYTES", 2**20)
+    pixels = np.zeros((20, 1024, 1024, 1), np.uint8)
+    digests = write_split(tmp_path, "train", [pixels], np.arange(20))
+    names = [str(number) for number in range(20)]
+    about = {**small.described(shape=(1024, 1024, 1)), "images": {"train": 20}, "class_names": names}
+    split = read_split(tmp_path, "train", described(digests, **about, class_counts={"train": [1] * 20}))
+    before = resident()
+    for number in range(20):
+        assert not split.scaled([number]).any()
+    assert resident() - before < 10 * 2**20
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -147,7 +147,7 @@ def test_the_network_written_is_the_one_validated_also_with_statistics_per_repli
     model_file.load_weights(network, folder / "per_replica/models/model.keras")
     statistics = read_statistics(folder / "normalized")
     validation_batches = read_split(folder / "normalized", "validation", statistics)
-    probabilities = network.predict(validation_batches.inputs, verbose=0)
+    probabilities = network.predict(validation_batches.scaled(), verbose=0)
     penalty = float(keras.ops.sum(network.losses))
     loss = -np.mean(np.log(probabilities[np.arange(len(probabilities)), validation_batches.targets])) + penalty
     last = json.loads((folder / "per_replica/models/run.json").read_text())["history"][-1]

@@ -39,7 +39,7 @@ def test_raw_is_what_was_scaled(root: Path) -> None:
     raw, split = project.raw("train"), project.split("train")
     assert (raw.dtype, raw.shape) == (np.uint8, split.inputs.shape[:3])
     assert raw.max() == 255
-    np.testing.assert_array_equal((raw[..., np.newaxis] / np.float32(255)).astype(np.float32), split.inputs)
+    np.testing.assert_array_equal((raw[..., np.newaxis] / np.float32(255)).astype(np.float32), split.scaled())
     with pytest.raises(ParamsError, match=r"got 'tests'\. Expected: one of train, validation, test"):
         project.split("tests")
 

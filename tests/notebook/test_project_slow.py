@@ -19,7 +19,7 @@ from keras_pipeline import Project
 project = Project()
 raw, split = project.raw("test"), project.split("test")
 outputs = project.predict(raw[:20])
-np.testing.assert_allclose(outputs, project.model.predict(split.inputs[:20], verbose=0), atol=1e-6)
+np.testing.assert_allclose(outputs, project.model.predict(split.scaled(slice(20)), verbose=0), atol=1e-6)
 np.testing.assert_array_equal(outputs.argmax(axis=1), project.predictions().predicted[:20])
 assert list(project.runs().status) == ["FINISHED"], project.runs()
 for wrong, said in ((raw[0], "Received: the shape (28, 28). Expected: raw pixels"), (raw[:2] / 255, "scaled")):

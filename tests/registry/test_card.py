@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
 import registered_runs
+import small
 from compared_runs import IMAGES, LABELS, made, record
 from keras_pipeline.checks.partial_params import lay_over
 from keras_pipeline.comparison.find_run import FoundRun
@@ -128,7 +129,13 @@ def test_two_classes_and_numbers_have_cards_of_their_own() -> None:
 
     about = record("d" * 32)
     scaling = {"name": "none", "offset": 0.0, "divisor": 1.0}
-    about["dataset"] |= {"dataset": "line", "task": "regression", "class_names": [], "shape": [1], "target": scaling}
+    about["dataset"] |= {
+        "dataset": "line",
+        "task": "regression",
+        "class_names": [],
+        **small.table("x"),
+        "target": scaling,
+    }
     true = random.normal(size=200)
     scores = {"test/loss": 0.1, "test/r2": 0.9, "test/mean_absolute_error": 0.1}
     head, body = parts(card.write_card(FoundRun("it", "it", about, scores, true[:, None] + 0.1, true), None, "line"))

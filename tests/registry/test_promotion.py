@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import small
 from compared_runs import IMAGES, LABELS, made, record
 from keras_pipeline.comparison import two_runs
 from keras_pipeline.comparison.find_run import FoundRun
@@ -62,7 +63,8 @@ def test_with_a_margin_it_has_to_be_shown_that_it_is_not_worse_by_as_much() -> N
 
 def test_numbers_are_judged_by_their_errors() -> None:
     dataset = {
-        "task": "regression", "class_names": [], "shape": [1], "target": {"name": "none", "offset": 0.0, "divisor": 1.0}
+        "task": "regression", "class_names": [], **small.table("x"),
+        "target": {"name": "none", "offset": 0.0, "divisor": 1.0},
     }  # fmt: skip
     about = record("d" * 32)
     about["dataset"] |= dataset

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import small
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import write_split
 from keras_pipeline.data.statistics import write_statistics
@@ -27,9 +28,9 @@ def normalized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("normalized")
     digests: dict[str, str] = {}
     for split in ("train", "validation", "test"):
-        digests |= write_split(folder, split, iter([IMAGES_HERE]), LABELS_HERE, SCALING)
+        digests |= write_split(folder, split, [IMAGES_HERE[..., np.newaxis]], LABELS_HERE)
     statistics: Any = {
-        "dataset": "mnist", "task": "classes", "shape": [28, 28, 1], "class_names": CLASSES["class_names"],
+        **small.described("mnist"), "task": "classes", "class_names": CLASSES["class_names"],
         "scaling": SCALING.constants(), "target": None, "images": dict.fromkeys(("train", "validation", "test"), 40),
         "sha256": digests, "normalize": {}, "class_counts": dict.fromkeys(("train", "validation", "test"), [4] * 10),
         "test_images_also_in_train": 40,

@@ -59,12 +59,12 @@ def test_the_numbers_are_those_of_keras(trained: Path, scale: float) -> None:
     statistics = read_statistics(trained / "normalized")
     test = read_split(trained / "normalized", "test", statistics)
     model.compile(loss="categorical_crossentropy", metrics=["accuracy"])
-    loss, accuracy = model.evaluate(test.inputs, np.eye(10)[test.targets], verbose=0)
+    loss, accuracy = model.evaluate(test.scaled(), np.eye(10)[test.targets], verbose=0)
     assert scores["test/loss"] == pytest.approx(loss, rel=1e-6)
     assert scores["test/accuracy"] == pytest.approx(accuracy, rel=1e-6)
     assert scores["test/loss"] > scores["test/log_loss"]  # the L2 penalty
     with np.load(trained / "reports" / "predictions.npz", allow_pickle=False) as saved:
-        assert saved["outputs"].tobytes() == model.predict(test.inputs, batch_size=1000, verbose=0).tobytes()
+        assert saved["outputs"].tobytes() == model.predict(test.scaled(), batch_size=1000, verbose=0).tobytes()
 
 
 EXPLODED = {
@@ -86,7 +86,7 @@ def test_the_loss_of_the_history_is_that_of_the_same_weights(
     model_file.load_weights(model, models / "model.keras")
     model.compile(loss="categorical_crossentropy")
     validation = read_split(trained / "normalized", "validation", read_statistics(trained / "normalized"))
-    loss = model.evaluate(validation.inputs, np.eye(10)[validation.targets], verbose=0)
+    loss = model.evaluate(validation.scaled(), np.eye(10)[validation.targets], verbose=0)
     best = min(read_history(models / "history.csv"), key=lambda row: row["val/loss"])
     assert best["val/loss"] == pytest.approx(loss, rel=1e-5)
     assert (best["val/loss"] > 16.2) == (changes is not CHANGES)  # to which clipped probabilities would bind it

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import mutated_files
+import raw_folder
 import small
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.config import params
@@ -21,7 +22,6 @@ from keras_pipeline.data import task_spec
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import read_split, stratified_split
 from keras_pipeline.data.task_spec import TaskSpec
-from keras_pipeline.sources import formats
 from keras_pipeline.stages import normalize
 from places import SHIPPED
 from small_tasks import LINE, normalized_task
@@ -29,20 +29,17 @@ from small_tasks import LINE, normalized_task
 PARAMS = load_params(SHIPPED)
 
 
-def write_raw(folder: Path, train: int = 60, test: int = 20) -> dict[str, NDArray[np.uint8]]:
+def write_raw(folder: Path, train: int = 60, test: int = 20) -> dict[str, NDArray[Any]]:
     """A raw folder as fetch leaves it, of noise; two test images are the last train image."""
     random = np.random.default_rng(1)
     arrays = {
-        "train-images": random.integers(0, 256, (train, 28, 28), np.uint8),
-        "train-labels": np.arange(train, dtype=np.uint8) % 10,
-        "test-images": random.integers(0, 256, (test, 28, 28), np.uint8),
-        "test-labels": np.arange(test, dtype=np.uint8) % 10,
+        "train_images": random.integers(0, 256, (train, 28, 28, 1), np.uint8),
+        "train_labels": np.arange(train) % 10,
+        "test_images": random.integers(0, 256, (test, 28, 28, 1), np.uint8),
+        "test_labels": np.arange(test) % 10,
     }
-    arrays["test-images"][:2] = arrays["train-images"][-1]
-    for role, array in arrays.items():
-        files.write_atomically(folder / role, formats.write_idx(array))
-    entries = {role: {"sha256": hashlib.sha256(formats.write_idx(array)).hexdigest()} for role, array in arrays.items()}
-    files.write_json(folder / "dataset.json", {"name": "mnist", "files": entries})
+    arrays["test_images"][:2] = arrays["train_images"][-1]
+    raw_folder.write_images(folder, "mnist", arrays, "0123456789")
     return arrays
 
 
@@ -67,23 +64,22 @@ def test_normalize_writes_what_the_raw_files_hold(tmp_path: Path, capsys: pytest
     assert sorted(statistics["sha256"]) == sorted(path.name for path in (tmp_path / "normalized").glob("*.npy"))
 
     # The constants are those of the training split, and of it only.
-    train, validation = stratified_split(raw["train-labels"], 0.2, seed=1)
-    pixels = raw["train-images"][train].astype(np.float64)
+    train, validation = stratified_split(raw["train_labels"], 0.2, seed=1)
+    pixels = raw["train_images"][train].astype(np.float64)
     assert statistics["scaling"]["offset"] == pytest.approx(pixels.mean())
     assert statistics["scaling"]["divisor"] == pytest.approx(pixels.std())
-    assert splits["train"].inputs.mean() == pytest.approx(0, abs=1e-6)
-    assert splits["validation"].inputs.mean() != pytest.approx(0, abs=1e-6)
+    assert splits["train"].scaled().mean() == pytest.approx(0, abs=1e-6)
+    assert splits["validation"].scaled().mean() != pytest.approx(0, abs=1e-6)
     for name, images, labels in (
-        ("train", raw["train-images"][train], raw["train-labels"][train]),
-        ("validation", raw["train-images"][validation], raw["train-labels"][validation]),
-        ("test", raw["test-images"], raw["test-labels"]),
+        ("train", raw["train_images"][train], raw["train_labels"][train]),
+        ("validation", raw["train_images"][validation], raw["train_labels"][validation]),
+        ("test", raw["test_images"], raw["test_labels"]),
     ):
         assert splits[name].inputs.shape == (len(labels), 28, 28, 1)
-        assert splits[name].inputs.dtype == np.float32
+        assert splits[name].inputs.dtype == np.uint8
         assert splits[name].targets.dtype == np.int64
         assert (splits[name].targets == labels).all()
-        again = splits[name].inputs[..., 0] * statistics["scaling"]["divisor"] + statistics["scaling"]["offset"]
-        assert (np.round(again) == images).all()
+        assert (splits[name].inputs == images).all()
     assert capsys.readouterr().out == (
         "normalize: mnist, 48 train, 12 validation, 20 test images, scaling standard\n"
         "normalize: 2 of the test images are also in the training file\n"
@@ -104,7 +100,7 @@ def test_normalize_gives_the_same_bytes_twice_and_others_for_another_seed(tmp_pa
     assert contents[0]["test_images.npy"] == contents[2]["test_images.npy"]
 
 
-@pytest.mark.parametrize("role", ["train-images", "train-labels", "test-images", "test-labels"])
+@pytest.mark.parametrize("role", ["train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy"])
 @pytest.mark.parametrize("damage", ["flip", "missing"])
 def test_normalize_refuses_raw_files_that_fetch_did_not_write(damage: str, role: str, tmp_path: Path) -> None:
     write_raw(tmp_path / "raw")
@@ -207,29 +203,91 @@ def edited(raw: Path, role: str, content: bytes) -> None:
     (raw / role).write_bytes(content)
     manifest = json.loads((raw / "dataset.json").read_text())
     manifest["files"][role]["sha256"] = hashlib.sha256(content).hexdigest()
+    if role == "train.csv":
+        manifest["images"]["train"] = max(1, sum(map(bool, content.splitlines())) - 1)
     (raw / "dataset.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize(
     ("role", "array", "message"),
     [
-        ("train-labels", np.full(60, 200, np.uint8), r"train-labels: got the label 200 at index 0"),
-        ("test-labels", np.arange(20, dtype=np.uint8), r"test-labels: got the label 10 at index 10"),
-        ("train-labels", np.zeros(59, np.uint8), "train-labels: got 60 images and 59 labels"),
-        ("test-labels", np.zeros(21, np.uint8), "test-labels: got 20 images and 21 labels"),
-        ("train-labels", np.zeros((60, 1), np.uint8), "got images of 3 and labels of 2 dimensions"),
-        ("test-images", np.zeros((20, 784), np.uint8), "got images of 2 and labels of 1 dimensions"),
-        ("train-images", np.zeros((60, 28, 27), np.uint8), r"the shape \(28, 27\)\. Expected: \(28, 28\)"),
+        ("train_labels", np.full(60, 200), r"train_labels\.npy: labels outside of 0 to 9"),
+        ("test_labels", np.arange(20), r"test_labels\.npy: labels outside of 0 to 9"),
+        ("train_labels", np.zeros(59, np.int64), r"train_labels\.npy: got <i8 of the shape \(59,\)\. Expected: .*60"),
+        ("test_labels", np.zeros(20, np.uint8), r"test_labels\.npy: got \|u1 of"),
+        ("test_images", np.zeros((20, 784), np.uint8), r"the shape \(20, 784\)\. Expected: .*\(20, 28, 28, 1\)"),
     ],
 )
 def test_normalize_refuses_raw_files_that_are_no_pair_though_their_digests_are_named(
-    role: str, array: NDArray[np.uint8], message: str, tmp_path: Path
+    role: str, array: NDArray[Any], message: str, tmp_path: Path
 ) -> None:
     write_raw(tmp_path / "raw")
-    edited(tmp_path / "raw", role, formats.write_idx(array))
+    np.save(tmp_path / "raw" / f"{role}.npy", array)
+    edited(tmp_path / "raw", f"{role}.npy", (tmp_path / "raw" / f"{role}.npy").read_bytes())
     with pytest.raises(DataError, match=rf"{message}.*`dvc repro fetch`"):
         normalize.normalize_dataset(with_normalize(validation_share=0.2), tmp_path / "raw", tmp_path / "normalized")
     assert not list((tmp_path / "normalized").glob("*"))
+
+
+def test_a_validation_split_of_the_source_is_taken_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = write_raw(tmp_path / "raw")
+    own = {"validation_images": arrays["test_images"][::-1], "validation_labels": arrays["test_labels"][::-1]}
+    raw_folder.write_images(tmp_path / "raw", "mnist", {**arrays, **own}, "0123456789")
+    normalize.normalize_dataset(with_normalize(), tmp_path / "raw", tmp_path / "normalized")
+    statistics = json.loads((tmp_path / "normalized" / "statistics.json").read_text())
+    assert statistics["images"] == {"train": 60, "validation": 20, "test": 20}
+    read = read_split(tmp_path / "normalized", "validation", statistics)
+    assert (read.inputs == own["validation_images"]).all()
+    assert (read.targets == own["validation_labels"]).all()
+    assert "the validation split is the dataset's own" in capsys.readouterr().out
+
+
+def test_groups_stay_together_and_the_latest_are_held_out(tmp_path: Path) -> None:
+    arrays = write_raw(tmp_path / "raw")
+    groups = np.arange(60) // 6
+    raw_folder.write_images(tmp_path / "raw", "mnist", {**arrays, "train_groups": groups}, "0123456789")
+    normalize.normalize_dataset(with_normalize(validation_share=0.2), tmp_path / "raw", tmp_path / "groups")
+    held = held_out(tmp_path / "groups", arrays)
+    assert len(held) == 12
+    assert set(groups[held]).isdisjoint(np.delete(groups, held))
+
+    times = np.arange(60.0)[::-1]
+    raw_folder.write_images(tmp_path / "raw", "mnist", {**arrays, "train_times": times}, "0123456789")
+    normalize.normalize_dataset(with_normalize(validation_share=0.1), tmp_path / "raw", tmp_path / "times")
+    assert held_out(tmp_path / "times", arrays) == [0, 1, 2, 3, 4, 5]
+
+    one = {**arrays, "train_groups": np.zeros(60, np.int64)}
+    raw_folder.write_images(tmp_path / "raw", "mnist", one, "0123456789")
+    with pytest.raises(DataError, match=r"raw: none of 60 examples is left for validation.*Expected: two groups"):
+        normalize.normalize_dataset(with_normalize(), tmp_path / "raw", tmp_path / "one")
+
+
+def held_out(folder: Path, arrays: dict[str, NDArray[Any]]) -> list[int]:
+    """Which images of the training file are the validation split."""
+    held = np.load(folder / "validation_images.npy")
+    return [int((arrays["train_images"] == one).all(axis=(1, 2, 3)).argmax()) for one in held]
+
+
+@pytest.mark.parametrize("dtype", ["<u2", "<f4"])
+def test_images_keep_their_type_and_colours(dtype: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    high = {"<u2": 4095.0, "<f4": 0.5}[dtype]
+    arrays = {
+        f"{split}_images": (random.random((count, 4, 5, 3)) * high).astype(dtype)
+        for split, count in (("train", 30), ("test", 10))
+    }
+    arrays |= {f"{split}_labels": np.arange(count) % 3 for split, count in (("train", 30), ("test", 10))}
+    raw_folder.write_images(tmp_path / "raw", "own", arrays, ["a", "b", "c"], high=high)
+    chosen = with_normalize(scaling="unit", validation_share=0.2)
+    chosen = chosen.model_copy(update={"fetch": params.Fetch.model_construct(dataset="own")})
+    normalize.normalize_dataset(chosen, tmp_path / "raw", tmp_path / "normalized")
+    statistics = json.loads((tmp_path / "normalized" / "statistics.json").read_text())
+    test = read_split(tmp_path / "normalized", "test", statistics)
+    assert test.inputs.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(test.inputs, arrays["test_images"])
+    np.testing.assert_array_equal(test.scaled(), arrays["test_images"].astype(np.float32) / np.float32(high))
+    assert statistics["scaling"] == {"name": "unit", "offset": 0.0, "divisor": high}
+    assert statistics["title"] == "The title of own"
 
 
 @pytest.mark.parametrize("scaling", ["none", "unit", "symmetric", "standard"])

@@ -136,9 +136,9 @@ def test_the_numbers_are_those_of_keras_over_all_images(trained: Trained) -> Non
     metric = keras.metrics.BinaryAccuracy() if binary else keras.metrics.MeanAbsoluteError()
     model.compile(loss=trained.params.train.loss, metrics=[metric])
     test, validation = trained.split("test"), trained.split("validation")
-    loss, _ = model.evaluate(test.inputs, test.targets[:, np.newaxis].astype(np.float32), verbose=0)
+    loss, _ = model.evaluate(test.scaled(), test.targets[:, np.newaxis].astype(np.float32), verbose=0)
     assert trained.scores["test/loss"] == pytest.approx(loss, rel=1e-5)
-    loss, value = model.evaluate(validation.inputs, validation.targets[:, np.newaxis].astype(np.float32), verbose=0)
+    loss, value = model.evaluate(validation.scaled(), validation.targets[:, np.newaxis].astype(np.float32), verbose=0)
     record = json_files.parse_json((trained.folder / "models" / "run.json").read_bytes())
     best = record["history"][record["best_epoch"] - 1]
     assert best["val/loss"] == pytest.approx(loss, rel=1e-5)
@@ -294,7 +294,7 @@ def test_what_mlflow_serves_takes_what_is_raw(alone: Trained) -> None:
     with np.load("reports/predictions.npz") as saved:
         outputs = saved["outputs"][:20]
     if alone.name == "binary":
-        raw: Any = (test.inputs[:20, ..., 0] * 255).round().astype(np.uint8)
+        raw: Any = test.inputs[:20, ..., 0]
         expected: Any = outputs
     else:
         raw = Scaling(**statistics["scaling"]).undo(test.inputs[:20]).astype(np.float32)

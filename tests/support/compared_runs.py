@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import small
 import tracking_fixtures
 from keras_pipeline.comparison import report, two_runs
 from keras_pipeline.comparison.find_run import PREDICTIONS, RECORD, SCORES, FoundRun
@@ -102,19 +103,22 @@ def with_data(*kinds: str, **changes: Any) -> dict[str, Any]:
     return run
 
 
-def scaled_arrays(folder: Path, run: dict[str, Any]) -> NDArray[np.float32]:
+def normalized_arrays(folder: Path, run: dict[str, Any]) -> NDArray[np.uint8]:
     """A folder as normalize leaves it, as far as test images go; the record gets their digests."""
-    images = np.random.default_rng(5).random((IMAGES, 8, 8, 1), dtype=np.float32)
+    images = np.random.default_rng(5).integers(0, 256, (IMAGES, 8, 8, 1), np.uint8)
     folder.mkdir(parents=True)
     np.save(folder / "test_images.npy", images)
     np.save(folder / "test_labels.npy", LABELS)
     run["dataset"]["sha256"] |= {
         name: files.file_sha256(folder / name) for name in ("test_images.npy", "test_labels.npy")
     }
-    run["dataset"] |= {"shape": [8, 8, 1], "scaling": {"name": "unit", "offset": 0.0, "divisor": 255.0}}
+    run["dataset"] |= {
+        **small.described(run["dataset"]["dataset"], (8, 8, 1)),
+        "scaling": {"name": "unit", "offset": 0.0, "divisor": 255.0},
+    }
     counts = {split: [count, *[0] * 9] for split, count in run["dataset"]["images"].items()}
     counts["test"] = np.bincount(LABELS, minlength=CLASSES).tolist()
-    whole = {**run["dataset"], "normalize": {}, "class_counts": counts, "test_images_also_in_train": 0}
+    whole = {"format": 2, **run["dataset"], "normalize": {}, "class_counts": counts, "test_images_also_in_train": 0}
     files.write_json(folder / "statistics.json", whole)
     return images
 

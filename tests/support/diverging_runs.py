@@ -170,10 +170,10 @@ def stock(normalized: Path, chosen: Params) -> dict[str, Any]:
             batch = order[start : start + 100]
             before = model.get_weights()
             model.reset_metrics()
-            loss = float(model.train_on_batch(split.inputs[batch], targets[batch]))
+            loss = float(model.train_on_batch(split.scaled(batch), targets[batch]))
             if not all(np.isfinite(one).all() for one in [loss, *model.get_weights()]):
                 model.set_weights(before)
-                layers = not_finite(model, split.inputs[batch])
+                layers = not_finite(model, split.scaled(batch))
                 return {"epoch": epoch + 1, "step": step, "loss": loss, "layers": layers, "norms": norms[-3:]}
             moved = [one.astype(float) - after for one, after in zip(before, model.get_weights(), strict=True)]
             norms.append(math.sqrt(sum(np.square(part).sum() for part in moved)) / optimizer.learning_rate)

@@ -33,7 +33,7 @@ class Project:
         run["sha256"]["model"] = files.file_sha256(self.models / "model.keras")
         record.write_record(self.models / "run.json", run)
         test = read_split(self.normalized, "test", statistics)
-        outputs = made_networks.answers(self.params, {**statistics, "target": None}, weights, test.inputs)
+        outputs = made_networks.answers(self.params, {**statistics, "target": None}, weights, test.scaled())
         model = run["sha256"]["model"]
         self.reports.mkdir()
         self.answers = Predictions(outputs.astype(np.float32), test.targets, 1.0, None, model)

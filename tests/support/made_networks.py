@@ -26,7 +26,7 @@ TABLE: dict[str, Any] = {
     **IMAGES,
     "dataset": "line",
     "task": "regression",
-    "shape": [3],
+    **small.table("abc"),
     "class_names": [],
     "scaling": {"name": "standard", "offset": [100.0, -2.0, 0.1], "divisor": [30.0, 0.5, 1000.0]},
     "target": {"name": "standard", "offset": 150.0, "divisor": 77.0},

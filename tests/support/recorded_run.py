@@ -11,9 +11,8 @@ from keras_pipeline.records import record
 from keras_pipeline.records.provenance import TRAINING
 
 STATISTICS = {
-    "dataset": "digits",
+    **small.described(),
     "task": "classes",
-    "shape": [28, 28, 1],
     "target": None,
     "class_names": ["0", "1"],
     "scaling": {"name": "unit", "offset": 0.0, "divisor": 255.0},
@@ -26,6 +25,7 @@ STATISTICS = {
 }
 """As a record has it."""
 WHOLE = {
+    "format": 2,
     **STATISTICS,
     "normalize": {},
     "class_counts": {"train": [1, 1], "validation": [1, 0], "test": [0, 1]},

@@ -13,7 +13,7 @@ from typing import Any
 
 import small
 from keras_pipeline.core import json_files
-from keras_pipeline.data.splits import Split, read_split
+from keras_pipeline.data.splits import read_split
 from keras_pipeline.distribution import strategies
 from keras_pipeline.models import frameworks
 from keras_pipeline.records.observer import Observer
@@ -26,7 +26,7 @@ def main(normalized: Path, changes: dict[str, Any]) -> None:
     chosen = small.params({"normalize.training_images": IMAGES, **changes})
     statistics = json_files.parse_json((normalized / "statistics.json").read_bytes())
     splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
-    few = [Split(split.inputs[:IMAGES], split.targets[:IMAGES]) for split in splits]
+    few = [split.part(slice(IMAGES)) for split in splits]
     plan = strategies.plan_training(chosen.train, {"train": IMAGES, "validation": len(few[1].targets)}, os.environ)
     with strategies.open_strategy(plan) as strategy:
         unit = {"name": "unit", "offset": 0.0, "divisor": 255.0}

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from keras_pipeline.checks.params import CheckedParams
 from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.config.params import Params
+from keras_pipeline.data.encoding import number_columns
 from keras_pipeline.data.splits import Split
 from keras_pipeline.data.task_spec import TaskSpec
 from keras_pipeline.distribution import strategies
@@ -43,12 +44,32 @@ def params(changes: Mapping[str, Any] | None = None) -> Params:
     return reader.parse_yaml(params_text({**QUICK, **(changes or {})}), "params.yaml", CheckedParams)
 
 
+def described(name: str = "digits", shape: Sequence[int] = IMAGE_SHAPE) -> dict[str, Any]:
+    """What statistics.json says of where images of this shape are from."""
+    return {
+        "dataset": name,
+        "title": f"Title of {name}",
+        "licence": "CC0 1.0",
+        "facts": {},
+        "source": {"files": 4, "bytes": 1000, "sha256": "d" * 64},
+        "input": {"kind": "images", "shape": list(shape), "dtype": "|u1", "low": 0.0, "high": 255.0},
+        "shape": list(shape),
+        "drawing": None,
+        "preparation": None,
+    }
+
+
+def table(features: Sequence[str], target: str = "y") -> dict[str, Any]:
+    """The same of a table of numbers."""
+    return {"input": number_columns(features, target), "shape": [len(features)]}
+
+
 def statistics(images: Mapping[str, int], **changes: Any) -> dict[str, Any]:
     """A whole statistics.json of so many digits of each split, whose arrays nobody has; with these changes."""
     return {
-        "dataset": "digits",
+        "format": 2,
+        **described(),
         "task": "classes",
-        "shape": list(IMAGE_SHAPE),
         "class_names": list("0123456789"),
         "scaling": {"name": "unit", "offset": 0.0, "divisor": 255.0},
         "target": None,

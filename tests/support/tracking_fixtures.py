@@ -90,14 +90,14 @@ def record(params_file: Path, key: str = "a" * 32, **changes: Any) -> dict[str, 
     values = load_params(params_file)
     blocks = {name: getattr(values, name) for name in ("seed", "fetch", "normalize", "model", "train")}
     return {
+        "format": 3,
         "key": key,
         "name": "digits mlp",
         "started": STARTED,
         "params": provenance.flat_params(blocks),
         "dataset": {
-            "dataset": "digits",
+            **small.described(),
             "task": "classes",
-            "shape": [28, 28, 1],
             "target": None,
             "class_names": [str(digit) for digit in range(10)],
             "images": SPLITS,

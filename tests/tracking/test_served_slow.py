@@ -100,11 +100,11 @@ def assert_served(checkout: Checkout, run: Any, outputs: Callable[[Any], Any]) -
 NAMES = DATASETS["diabetes"].columns[:-1]
 RECORDS: dict[str, dict[str, Any]] = {
     "digits": {
-        "dataset": "digits", "task": "classes", "shape": [28, 28, 1], "class_names": list("0123456789"),
+        **small.described(), "task": "classes", "class_names": list("0123456789"),
         "scaling": {"name": "unit", "offset": 0.0, "divisor": 255.0}, "target": None,
     },
     "diabetes": {
-        "dataset": "diabetes", "task": "regression", "shape": [10], "class_names": [],
+        **small.described("diabetes"), **small.table(NAMES), "task": "regression", "class_names": [],
         "scaling": {"name": "standard", "offset": [1.0] * 10, "divisor": [2.0] * 10},
         "target": {"name": "standard", "offset": 150.0, "divisor": 80.0},
     },

@@ -86,7 +86,7 @@ def test_the_fit_is_stock_keras_on_the_same_batches(splits: dict[str, Split]) ->
         for start in range(0, len(order), 100):
             indices = order[start : start + 100]
             stock.reset_metrics()
-            one = stock.train_on_batch(splits["train"].inputs[indices], targets[indices], return_dict=True)
+            one = stock.train_on_batch(splits["train"].scaled(indices), targets[indices], return_dict=True)
             seen += np.array([one["loss"], one["accuracy"]]) * len(indices) / len(order)
         assert history[epoch]["train/loss"] == pytest.approx(seen[0], rel=1e-5)
         assert history[epoch]["train/accuracy"] == pytest.approx(seen[1], rel=1e-5)
@@ -100,7 +100,7 @@ def test_the_fit_is_stock_keras_on_the_same_batches(splits: dict[str, Split]) ->
 def stock_scores(model: Any, split: Split) -> tuple[float, float]:
     """Loss and accuracy as Keras' own evaluate has them, compiled as in any tutorial."""
     model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
-    loss, accuracy = model.evaluate(split.inputs, np.eye(10)[split.targets], verbose=0)
+    loss, accuracy = model.evaluate(split.scaled(), np.eye(10)[split.targets], verbose=0)
     return loss, accuracy
 
 
@@ -167,7 +167,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(splits: dic
 
 def test_a_network_learns_its_training_images_by_heart(splits: dict[str, Split]) -> None:
     few = {
-        "train": Split(splits["train"].inputs[:50], splits["train"].targets[:50]),
+        "train": splits["train"].part(slice(50)),
         "validation": splits["validation"],
     }
     changes = {

@@ -24,7 +24,6 @@ from keras_pipeline.audit import conformance_report
 from keras_pipeline.audit.conformance_report import Cell, Tolerance
 from keras_pipeline.audit.conformance_worker import Results, TrainingJob
 from keras_pipeline.checks.params import load_params
-from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import MachineError, ParamsError
 from keras_pipeline.data import splits
@@ -239,18 +238,25 @@ def check_conformance(
 def write_small_images(folder: Path) -> Path:
     """Write some of the digits inside scikit-learn as normalize writes them; gives `folder`."""
     digits = made.digits()
-    pixels, labels = digits["train-images"], digits["train-labels"]
+    pixels, labels = digits["train-images"][..., np.newaxis], digits["train-labels"]
     scaling = fit_scaling("unit", [pixels])
     digests: dict[str, str] = {}
     parts = {"train": slice(SMALL_IMAGES)} | dict.fromkeys(("validation", "test"), slice(-SMALL_VALIDATION, None))
     for name, part in parts.items():
-        digests |= splits.write_split(folder, name, [pixels[part]], labels[part], scaling)
-    names = list(DATASETS["digits"].class_names)
+        digests |= splits.write_split(folder, name, [pixels[part]], labels[part])
+    names, shape = list("0123456789"), list(pixels.shape[1:])
     statistics: Statistics = {
         "dataset": "digits",
+        "title": "handwritten digits, inside scikit-learn",
+        "licence": "CC BY 4.0",
+        "source": None,
+        "facts": {},
         "normalize": {},
         "task": "classes",
-        "shape": list(DATASETS["digits"].shape),
+        "input": {"kind": "images", "shape": shape, "dtype": "|u1", "low": 0.0, "high": 255.0},
+        "shape": shape,
+        "drawing": None,
+        "preparation": None,
         "class_names": names,
         "scaling": scaling.constants(),
         "target": None,

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_pipeline.checks.params import CheckedParams
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.config.params import Params
 from keras_pipeline.core import files
 from keras_pipeline.core.json_files import parse_json
@@ -68,7 +67,7 @@ def train_jobs(folder: Path) -> None:
                     with suppress(OSError):  # nobody may read it
                         os.write(standard_error, f"{', '.join(strategy.devices)} … ".encode())
             classes = int(max(split.targets.max() for split in used)) + 1
-            task_spec = TaskSpec("classes", IMAGE_SHAPE, classes)
+            task_spec = TaskSpec("classes", tuple(statistics["shape"]), classes)
             results = _train(prepare_training(params, plan, strategy, used, task_spec, statistics["scaling"]))
             if plan.chief:
                 np.savez(folder / f"{name}.npz", allow_pickle=False, **results)
@@ -84,7 +83,7 @@ def _cut(split: Split, job: TrainingJob) -> Split:
     chosen = np.arange(len(split.targets))
     if job.uneven_classes:  # of the upper half of the classes only every fourth image
         chosen = chosen[(split.targets <= split.targets.max() // 2) | (chosen % 4 == 0)]
-    return Split(split.inputs[chosen[: job.images]], split.targets[chosen[: job.images]])
+    return split.part(chosen[: job.images])
 
 
 class _LastWeights(Observer):

@@ -19,7 +19,6 @@ from keras_pipeline.audit import conformance, conformance_report
 from keras_pipeline.audit.conformance import Placement
 from keras_pipeline.audit.conformance_worker import TrainingJob
 from keras_pipeline.checks.params import load_params
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import MachineError, ParamsError
 from keras_pipeline.core.json_files import parse_json
@@ -91,7 +90,7 @@ def train_repeatedly(folder: Path) -> None:
     train, validation = (splits.read_split(data, name, statistics) for name in ("train", "validation"))
     images = {"train": len(train.targets), "validation": len(validation.targets)}
     plan = strategies.plan_training(chosen.train, images, os.environ)
-    task_spec = TaskSpec("classes", IMAGE_SHAPE, int(train.targets.max()) + 1)
+    task_spec = TaskSpec("classes", tuple(statistics["shape"]), int(train.targets.max()) + 1)
     with strategies.open_strategy(plan) as strategy:
         from keras_pipeline.training import fit, state
 

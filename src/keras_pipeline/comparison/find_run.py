@@ -17,6 +17,7 @@ from keras_pipeline.checks.dvc_settings import cache_folder
 from keras_pipeline.config.tasks import TASKS, Task
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError, MachineError, ParamsError
+from keras_pipeline.data import statistics
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.evaluation.binary import class_shares
 from keras_pipeline.evaluation.predictions import read_reports
@@ -59,6 +60,11 @@ class FoundRun:
     def task(self) -> Task:
         """What it learned to do."""
         return TASKS[self.record["dataset"]["task"]]
+
+    @property
+    def things(self) -> str:
+        """What its inputs are called."""
+        return statistics.things(self.record["dataset"])
 
 
 def find_run(requested_name: str, stored: Stored) -> FoundRun:

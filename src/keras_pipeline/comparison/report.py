@@ -16,6 +16,7 @@ from keras_pipeline.comparison.find_run import FoundRun
 from keras_pipeline.comparison.two_runs import LACKING, AnswerComparison, Flips, Rows
 from keras_pipeline.config.tasks import format_headline, format_score
 from keras_pipeline.core import terminal
+from keras_pipeline.data.splits import Split
 from keras_pipeline.evaluation import figures, multiclass
 from keras_pipeline.records.git import describe_git
 
@@ -79,7 +80,7 @@ def summary_lines(
 
 
 def _tested(run: FoundRun) -> str:
-    return f"{len(run.labels):,} test {run.task.things}"
+    return f"{len(run.labels):,} test {run.things}"
 
 
 def _differing(differing: dict[str, Rows]) -> Iterator[str]:
@@ -107,11 +108,11 @@ def write_report(
     b: FoundRun,
     differing: dict[str, Rows],
     answers: AnswerComparison | None,
-    images: NDArray[np.float32] | None,
+    images: Split | None,
     folder: Path,
 ) -> list[Path]:
     """Write comparison.html, comparison.md and their pictures into `folder`, instead of those of an
-    earlier comparison there; their paths. `images`: the test images, if they are at hand."""
+    earlier comparison there; their paths. `images`: the test split, if its images are at hand."""
     names = run_names(a, b, differing)
     flips = answers.flips if answers else None
     left_out = ""
@@ -119,7 +120,7 @@ def write_report(
     flipped: list[page.Picture] = []
     if flips and images is None and len(flips.only_a) + len(flips.only_b):
         left_out = (
-            "Their pictures are left out: the test images are in no folder of scaled arrays here that has them "
+            "Their pictures are left out: the test images are in no folder of normalized arrays here that has them "
             "unaltered. `dvc repro normalize` writes data/normalized; `--normalized` names another folder."
         )
     elif flips and images is not None:
@@ -142,7 +143,7 @@ def write_report(
         "flipped": flipped,
         "classes": list(_classes(a, answers)),
         "p": statistics.format_p(answers.compared["test/accuracy"].p) if answers and flips else "",
-        "things": a.task.things,
+        "things": a.things,
         "tested": _tested(a),
         "left_out": left_out,
     }
@@ -241,7 +242,7 @@ def _history(run: FoundRun) -> dict[str, list[float]]:
 
 
 def _flipped_pictures(
-    a: FoundRun, b: FoundRun, flips: Flips, images: NDArray[np.float32], names: tuple[str, str]
+    a: FoundRun, b: FoundRun, flips: Flips, images: Split, names: tuple[str, str]
 ) -> Iterator[page.Picture]:
     short = names
     if all(name.count("=") == 1 for name in names):
@@ -261,7 +262,7 @@ def _flipped_pictures(
             f"{count}, the most confident mistakes first",
         ]
         figure = figures.draw_flipped(
-            images[shown],
+            images.scaled(shown),
             a.labels[shown].tolist(),
             {name: _given(run, shown) for name, run in zip(short, (a, b), strict=True)},
             a.record["dataset"]["class_names"],

@@ -12,8 +12,9 @@ from keras_pipeline.comparison import statistics
 from keras_pipeline.comparison.find_run import FoundRun
 from keras_pipeline.comparison.statistics import Comparison
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.data.splits import read_split
-from keras_pipeline.data.statistics import DatasetDescription, read_statistics
+from keras_pipeline.data.earlier import FACTS
+from keras_pipeline.data.splits import Split, read_split, split_files
+from keras_pipeline.data.statistics import is_table, read_statistics
 from keras_pipeline.evaluation import multiclass
 from keras_pipeline.records.git import describe_git
 from keras_pipeline.records.provenance import short_param_name
@@ -106,7 +107,9 @@ def _told(record: RunRecord) -> dict[str, dict[str, str]]:
         "params": {key: str(value) for key, value in record["params"].items()},
         "data": {
             "dataset": dataset["dataset"],
+            "content": dataset["source"]["sha256"][:12] if dataset["source"] else LACKING,
             "task": dataset.get("task", "classes"),
+            **dataset["facts"],
             "classes": ", ".join(dataset["class_names"]),
             "scaling": _scaling(dataset["scaling"]),
             "target's scaling": _scaling(dataset.get("target") or {}),
@@ -131,22 +134,23 @@ def have_same_test_images(a: RunRecord, b: RunRecord) -> bool:
     """Whether the runs of two records were tested on the same images or rows, and asked the same of them, be they
     scaled otherwise.
 
-    A dataset's files are verified when they are fetched, and no test image is left out: what differs with the scaling
-    alone are the same images.
+    No test image is left out, so where the digest of an array that was scaled tells nothing, the same source gives the
+    same ones. Earlier versions recorded no source, but their datasets had one content each.
     """
     ours, theirs = a["dataset"], b["dataset"]
-    if any(ours[name] != theirs[name] for name in ("dataset", "class_names")):
+    files_of = [split_files(one, "test") for one in (ours, theirs)]
+    if files_of[0] != files_of[1] or any(ours[name] != theirs[name] for name in ("dataset", "class_names")):
         return False
-    inputs, labels = ("images", "labels") if ours["class_names"] else ("features", "targets")
-    return all(
-        _digest(ours, kind) == _digest(theirs, kind) or ours.get(scaling) != theirs.get(scaling)
-        for kind, scaling in ((inputs, "scaling"), (labels, "target"))
-    )
-
-
-def _digest(dataset: DatasetDescription, kind: str) -> str | None:
-    digest: str | None = dataset["sha256"].get(f"test_{kind}.npy")
-    return digest
+    earlier = [one["facts"] == FACTS for one in (ours, theirs)]
+    one_source = any(earlier) or ours["source"] == theirs["source"]
+    on_disk = [
+        (old or is_table(one), one["target"] is not None) for old, one in zip(earlier, (ours, theirs), strict=True)
+    ]
+    for name, constants, *scaled in zip(files_of[0], ("scaling", "target"), *on_disk, strict=True):
+        told = scaled == [False, False] or (scaled == [True, True] and ours.get(constants) == theirs.get(constants))
+        if ours["sha256"][name] != theirs["sha256"][name] and (told or not one_source):
+            return False
+    return True
 
 
 def compare_answers(a: FoundRun, b: FoundRun) -> AnswerComparison | None:
@@ -197,15 +201,16 @@ def _surest(wrong: FoundRun, flipped: NDArray[np.bool_]) -> NDArray[np.intp]:
     return chosen[np.argsort(-confidence[chosen], kind="stable")]
 
 
-def find_test_images(runs: Iterable[FoundRun], folders: Iterable[Path]) -> NDArray[np.float32] | None:
-    """The test images of the first of the runs that a folder of scaled arrays has unaltered, (n, height, width, 1);
-    None where none has."""
-    wanted = {_digest(run.record["dataset"], "images") for run in runs}
+def find_test_images(runs: Iterable[FoundRun], folders: Iterable[Path]) -> Split | None:
+    """The test split of the first of the runs whose images a folder of normalized arrays has unaltered; None where none
+    has."""
+    described = [run.record["dataset"] for run in runs]
+    wanted = {one["sha256"]["test_images.npy"] for one in described if not is_table(one)}
     for folder in folders:
         try:
             statistics = read_statistics(folder)
-            if _digest(statistics, "images") in wanted:
-                return read_split(folder, "test", statistics).inputs
+            if statistics["sha256"].get("test_images.npy") in wanted:
+                return read_split(folder, "test", statistics)
         except DataError:  # not there, or not what was written
             continue
     return None

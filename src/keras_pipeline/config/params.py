@@ -67,11 +67,11 @@ class Normalize(Block):
         """How many of a training file's `count` images `splits.stratified_split` does not hold out."""
         return count - round(count * self.validation_share)
 
-    def size_faults(self, count: int, classes: int) -> Iterator[KeyedError]:
+    def size_faults(self, count: int, classes: int, left: int | None = None) -> Iterator[KeyedError]:
         """What is asked of a training file of `count` images, of so many classes, that has not as many; `classes` is 1
-        for a table."""
-        left = self.left(count)
-        if count - left < classes:
+        where a number is predicted. `left`: how many are not held out, where the classes do not decide that."""
+        stratified, left = left is None, self.left(count) if left is None else left
+        if stratified and count - left < classes:
             enough = math.ceil(100 * classes / count) / 100
             way_out = f"Use {enough:g} at least" if enough <= MOST_VALIDATION else "Use a dataset with more images"
             yield KeyedError(

@@ -16,12 +16,11 @@ SHOWN_CLASSES = 12
 
 @dataclass(frozen=True)
 class Task:
-    """What is allowed in params.yaml for it. `description`: it in words; `things`: what its inputs are called;
-    `metric`: what is told of each epoch beside the loss, by Keras' name."""
+    """What is allowed in params.yaml for it. `description`: it in words; `metric`: what is told of each epoch beside
+    the loss, by Keras' name."""
 
     name: Name
     description: str
-    things: Literal["images", "rows"]
     metric: Literal["accuracy", "mean_absolute_error"]
     output_activations: tuple[str, ...]
     losses: tuple[str, ...]
@@ -51,7 +50,6 @@ TASKS: dict[str, Task] = {
         Task(
             "classes",
             "a choice of several classes",
-            "images",
             "accuracy",
             ("softmax", "sigmoid"),
             ("categorical_crossentropy", "binary_crossentropy", *_ERRORS),
@@ -59,7 +57,6 @@ TASKS: dict[str, Task] = {
         Task(
             "binary",
             "one class against the rest (normalize.positive_class)",
-            "images",
             "accuracy",
             ("sigmoid",),
             ("binary_crossentropy", *_ERRORS),
@@ -68,7 +65,6 @@ TASKS: dict[str, Task] = {
         Task(
             "regression",
             "the prediction of a number",
-            "rows",
             "mean_absolute_error",
             ("linear",),
             _ERRORS,

@@ -1,6 +1,7 @@
 """NumPy's files .npy and .npz, read as the arrays that they must hold; nothing else of them is believed."""
 
 import io
+import mmap
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -49,6 +50,18 @@ def map_array(path: Path, expected: Expected, written_by: str) -> NDArray[Any]:
     if not expected.bytes:
         return np.empty(expected.shape, expected.kind)
     return np.memmap(path, expected.kind, "r", offset, expected.shape)
+
+
+KEPT_BYTES = 256 * 2**20
+"""Of an array that is mapped into memory, as much may stay there."""
+
+
+def release_pages(array: NDArray[Any]) -> None:
+    """Take out of this process what was read of an array that lies on disk, if it is a large one: otherwise a training
+    has all of it in memory after an epoch. What is read again comes from the system's cache."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and len(mapped) > KEPT_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def read_arrays(

@@ -131,11 +131,12 @@ def number_columns(names: Sequence[str], target: str) -> TableInput:
     }  # fmt: skip
 
 
-def encode(columns: Sequence[NumberColumn | CategoryColumn], values: Values) -> NDArray[np.float64]:
+def encode(columns: Sequence[NumberColumn | CategoryColumn], values: Values, before: int = 0) -> NDArray[np.float64]:
     """The features (n, features) of rows: numbers in their own units, categories as 0 and 1; float64, not scaled yet.
 
-    `values` may have other columns as well. Raises DataError, with row and column, where a column is not there or a
-    value is neither accepted nor filled.
+    `values` may have other columns as well; they are the rows after so many, `before`.
+
+    Raises DataError, with row and column, where a column is not there or a value is neither accepted nor filled.
     """
     lacking = [column["name"] for column in columns if column["name"] not in values]
     if lacking:
@@ -147,33 +148,33 @@ def encode(columns: Sequence[NumberColumn | CategoryColumn], values: Values) -> 
     at = 0
     for column in columns:
         if column["kind"] == "number":
-            encoded[:, at] = filled_numbers(column, values[column["name"]])
+            encoded[:, at] = filled_numbers(column, values[column["name"]], before)
             at += 1
         else:
-            width, codes = _codes(column, values[column["name"]])
+            width, codes = _codes(column, values[column["name"]], before)
             encoded[np.arange(count), at + codes] = 1
             at += width
     return encoded
 
 
-def filled_numbers(column: NumberColumn, values: Any) -> NDArray[np.float64]:
+def filled_numbers(column: NumberColumn, values: Any, before: int = 0) -> NDArray[np.float64]:
     """The numbers of a column, its missing values filled. Raises DataError, with the row, as `encode` does."""
     numbers = np.asarray(values, np.float64)
     for row in np.flatnonzero(np.isinf(numbers))[:1]:
-        raise DataError(f"row {row + 1}: {column['name']!a}: got {numbers[row]}. Expected: a finite number.")
+        raise DataError(f"row {before + row + 1}: {column['name']!a}: got {numbers[row]}. Expected: a finite number.")
     missing = np.isnan(numbers)
     if column["fill"] is None and missing.any():
-        raise _not_accepted(int(missing.argmax()), column["name"])
+        raise _not_accepted(before + int(missing.argmax()), column["name"])
     return np.where(missing, column["fill"] or 0.0, numbers)
 
 
-def _codes(column: CategoryColumn, values: Any) -> tuple[int, NDArray[np.int64]]:
+def _codes(column: CategoryColumn, values: Any, before: int = 0) -> tuple[int, NDArray[np.int64]]:
     """How many features the column has, and which of them is 1 in each row."""
     known: dict[str | None, int] = {category: code for code, category in enumerate(column["categories"])}
     if column["missing"] == "value":
         known[None] = len(known)
     elif column["missing"] == "refuse" and None in values:
-        raise _not_accepted(list(values).index(None), column["name"])
+        raise _not_accepted(before + list(values).index(None), column["name"])
     other = len(known)
     return other + 1, np.fromiter((known.get(value, other) for value in values), np.int64, len(values))
 

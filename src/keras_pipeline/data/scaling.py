@@ -1,6 +1,6 @@
 """The scaling of raw images and table columns: its constants, fitted on the training split."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,24 +10,28 @@ from numpy.typing import NDArray
 from keras_pipeline.data.encoding import CategoryColumn, NumberColumn, Values, feature_names, filled_numbers
 from keras_pipeline.data.statistics import ScalingConstants
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[Any]
+"""Raw images (n, height, width, channels) of 8 or 16 bits or float32."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """value = (raw - offset) / divisor: the same numbers for every pixel, which are 0 … 255, or for every row of a
-    table, a number for each of its columns."""
+    """value = (raw - offset) / divisor: the same numbers for every pixel, or for every row of a table, a number for
+    each of its columns."""
 
     name: str
     offset: Any
     divisor: Any
 
     def apply(self, raw: NDArray[Any]) -> NDArray[np.float32]:
-        """Images uint8 (n, height, width) as float32 (n, height, width, 1); rows or one column, as float32."""
-        if raw.dtype != np.uint8:
+        """As float32: images computed in float32, the rows or one column of a table in float64.
+
+        Never in a compiled graph: compilers multiply by the reciprocal, which gives other last bits.
+        """
+        if raw.dtype == np.float64 or isinstance(self.offset, list):
             columns: NDArray[np.float32] = ((raw - self.offset) / np.asarray(self.divisor)).astype(np.float32)
             return columns
-        scaled = raw[..., np.newaxis].astype(np.float32)
+        scaled: NDArray[np.float32] = np.array(raw, np.float32)
         scaled -= np.float32(self.offset)
         scaled /= np.float32(self.divisor)
         return scaled
@@ -36,40 +40,44 @@ class Scaling:
         """As they are recorded."""
         return {"name": self.name, "offset": self.offset, "divisor": self.divisor}
 
-    def range(self) -> tuple[float, float]:
-        """The least and the greatest value that a pixel is scaled to."""
-        ends = self.apply(np.array([[[0, 255]]], np.uint8))
-        return float(ends.min()), float(ends.max())
-
     def undo(self, scaled: NDArray[Any]) -> NDArray[np.float64]:
         """What was raw, of a table, as float64."""
         raw: NDArray[np.float64] = scaled.astype(np.float64) * self.divisor + np.asarray(self.offset)
         return raw
 
 
-BLOCK = 8192
-
-
-def read_blocks(images: Pixels, chosen: NDArray[np.int64]) -> Iterator[Pixels]:
-    """The chosen images in their order, not many at a time: `images` may lie on disk."""
-    for start in range(0, len(chosen), BLOCK):
-        yield images[chosen[start : start + BLOCK]]
-
-
-def fit_scaling(name: str, images: Iterable[Pixels]) -> Scaling:
+def fit_scaling(name: str, images: Iterable[Pixels], low: float = 0.0, high: float = 255.0) -> Scaling:
     """The scaling of that name, its constants fitted on `images`, block by block: those of the training split only.
 
-    none: 0 … 255; unit: 0 … 1; symmetric: -1 … 1; standard: mean 0 and standard deviation 1 over all
-    pixels together (all-equal images: divided by 1).
+    none: as they are; unit: `low` and `high`, the ends of the range of a pixel, to 0 and 1; symmetric: to -1 and 1;
+    standard: mean 0 and standard deviation 1 over all pixels together (all-equal images: divided by 1).
     """
     if name == "standard":
-        # Moments from the histogram of the 256 values: exact in whole numbers, no large float array.
-        counts = np.sum([np.bincount(block.reshape(-1), minlength=256) for block in images], axis=0)
-        values = np.arange(256)
-        mean = float((counts * values).sum() / counts.sum())
-        deviation = float(np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum()))
+        mean, deviation = _moments(images)
         return Scaling(name, mean, deviation or 1.0)
-    return Scaling(name, *{"none": (0.0, 1.0), "unit": (0.0, 255.0), "symmetric": (127.5, 127.5)}[name])
+    middle, reach = (low + high) / 2, (high - low) / 2
+    return Scaling(name, *{"none": (0.0, 1.0), "unit": (low, high - low), "symmetric": (middle, reach)}[name])
+
+
+def _moments(images: Iterable[Pixels]) -> tuple[float, float]:
+    """Mean and standard deviation of all pixels, from one pass, no large float array."""
+    counts, parts = np.zeros(0, np.int64), []
+    for block in images:
+        pixels = block.reshape(-1)
+        if pixels.dtype.kind == "f":
+            parts.append((pixels.size, pixels.mean(dtype=np.float64), pixels.var(dtype=np.float64)))
+        elif len(counts):
+            counts += np.bincount(pixels, minlength=len(counts))
+        else:
+            counts = np.bincount(pixels, minlength=2 ** (8 * pixels.itemsize))
+    if parts:
+        sizes, means, variances = np.array(parts, np.float64).T
+        mean = float(np.average(means, weights=sizes))
+        return mean, float(np.sqrt(np.average(variances + (means - mean) ** 2, weights=sizes)))
+    # From how often each value is there: exact in whole numbers.
+    values = np.arange(len(counts))
+    mean = float((counts * values).sum() / counts.sum())
+    return mean, float(np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum()))
 
 
 def fit_columns(name: str, columns: NDArray[np.float64]) -> Scaling:

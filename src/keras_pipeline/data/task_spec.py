@@ -35,7 +35,8 @@ def task_spec_from(dataset: DatasetDescription) -> TaskSpec:
 def make_targets(labels: NDArray[Any], classes: int) -> NDArray[np.float32]:
     """What the outputs should be, float32 (n, outputs): one-hot, or of two classes, and of numbers, the labels."""
     if classes > 2:
-        one_hot: NDArray[np.float32] = np.eye(classes, dtype=np.float32)[labels]
+        one_hot = np.zeros((len(labels), classes), np.float32)
+        one_hot[np.arange(len(labels)), labels] = 1
         return one_hot
     return labels[:, np.newaxis].astype(np.float32)
 

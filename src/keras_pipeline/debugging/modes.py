@@ -119,14 +119,14 @@ def _cut(mode: Mode, splits: list[Split], images: dict[str, int], seed: int) -> 
     few = batch_order(len(training.targets), seed, 0)[: images["train"]]  # those of the first batches
     if mode == "limited":
         numbers = training.targets.dtype == np.float32
-        classes = np.zeros(len(training.targets), np.uint8) if numbers else training.targets.astype(np.uint8)
+        classes = np.zeros(len(training.targets), np.int64) if numbers else training.targets
         _, few = stratified_split(classes, len(few) / len(training.targets), seed)
     if mode != "profile":
-        training = Split(training.inputs[few], training.targets[few])
+        training = training.part(few)
     if mode == "overfit":
         return [training, training]
     count = images["validation"]
-    return [training, Split(validation.inputs[:count], validation.targets[:count])]
+    return [training, validation.part(slice(count))]
 
 
 def _overfit_batch(train: Train) -> int:

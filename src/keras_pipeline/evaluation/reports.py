@@ -8,14 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.config.params import Evaluate
-from keras_pipeline.config.tasks import TASKS, format_headline, is_no_better_than_constant
+from keras_pipeline.config.tasks import format_headline, is_no_better_than_constant
 from keras_pipeline.core import process
 from keras_pipeline.data import task_spec
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import Split
-from keras_pipeline.data.statistics import DatasetDescription
+from keras_pipeline.data.statistics import DatasetDescription, is_table, things
 from keras_pipeline.evaluation import binary, figures, many_classes, multiclass, regression
 from keras_pipeline.evaluation.predictions import Predictions
 
@@ -44,8 +43,7 @@ def make_report(
 ) -> Report:
     """The report of the task that statistics.json names; its first line is the headline."""
     report = REPORTS[statistics["task"]](answers, test, statistics, settings, seed)
-    things = TASKS[statistics["task"]].things
-    report.lines.insert(0, f"{format_headline(report.scores)} on {len(test.targets):,} {things}")
+    report.lines.insert(0, f"{format_headline(report.scores)} on {len(test.targets):,} {things(statistics)}")
     return report
 
 
@@ -54,7 +52,7 @@ def _classes(
 ) -> Report:
     scores = multiclass.class_scores(answers.outputs, test.targets, answers.loss, settings.calibration_bins)
     intervals = multiclass.class_intervals(answers.outputs, test.targets, seed)
-    tables, drawn, lines = _by_class(answers.outputs, test, statistics["class_names"], settings, scores)
+    tables, drawn, lines = _by_class(answers.outputs, test, statistics, settings, scores)
     return Report(scores, intervals, tables, drawn, lines)
 
 
@@ -63,7 +61,7 @@ def _binary(answers: Predictions, test: Split, statistics: DatasetDescription, s
     scores = binary.binary_scores(outputs, labels, answers.loss, settings.calibration_bins)
     intervals = binary.binary_intervals(outputs, labels)
     two = binary.class_shares(outputs)
-    tables, drawn, lines = _by_class(two, test, names, settings, scores)
+    tables, drawn, lines = _by_class(two, test, statistics, settings, scores)
     tables |= {
         "roc": binary.roc_curve(outputs, labels),
         "precision_recall": binary.precision_recall_curve(outputs, labels),
@@ -83,15 +81,17 @@ def _binary(answers: Predictions, test: Split, statistics: DatasetDescription, s
 
 
 def _by_class(
-    outputs: multiclass.Floats, test: Split, names: list[str], settings: Evaluate, scores: Mapping[str, float]
+    outputs: multiclass.Floats,
+    test: Split,
+    statistics: DatasetDescription,
+    settings: Evaluate,
+    scores: Mapping[str, float],
 ) -> tuple[dict[str, Rows], dict[str, Figure], list[str]]:
     """Tables and figures from outputs (n, classes), and a line where nothing was learned. DVC's plot has a cell for
     each pair of the classes in tables/confusion.csv: of many classes, those that are confused most."""
-    labels, predicted = test.targets, task_spec.predicted_classes(outputs)
+    names, labels, predicted = statistics["class_names"], test.targets, task_spec.predicted_classes(outputs)
     rows = multiclass.per_class_rows(labels, predicted, names)
     calibration = multiclass.calibration_rows(outputs, labels, settings.calibration_bins)
-    worst = multiclass.find_worst_mistakes(outputs, labels, settings.worst_mistakes)
-    probability = multiclass.of_each_image(outputs, labels).confidence
     matrix = multiclass.confusion_matrix(labels, predicted, len(names))
     confused = multiclass.confused_pairs(matrix, names)
     plotted = set(multiclass.most_confused(matrix, MOST_IN_MATRIX))
@@ -113,21 +113,26 @@ def _by_class(
             if len(names) <= MOST_BESIDE
             else many_classes.draw_extremes(rows),
             "reliability": figures.draw_reliability(calibration),
-            "worst_mistakes": figures.draw_worst_mistakes(
-                [figures.thumbnail(test.inputs[index]) for index in worst],
-                labels[worst].tolist(),
-                predicted[worst].tolist(),
-                probability[worst].tolist(),
-                names,
-            ),
         }
-    return tables, drawn, list(_nothing_learned(outputs, predicted, rows, scores))
+        if not is_table(statistics):
+            worst = multiclass.find_worst_mistakes(outputs, labels, settings.worst_mistakes)
+            answered = predicted[worst]
+            drawn["worst_mistakes"] = figures.draw_worst_mistakes(
+                [figures.thumbnail(image) for image in test.scaled(worst)],
+                labels[worst].tolist(),
+                answered.tolist(),
+                multiclass.of_each_image(outputs, labels).confidence[worst].tolist(),
+                names,
+            )
+    thing = things(statistics).removesuffix("s")
+    return tables, drawn, list(_nothing_learned(outputs, predicted, rows, scores, thing))
 
 
 def _nothing_learned(
-    outputs: multiclass.Floats, predicted: multiclass.Integers, rows: Rows, scores: Mapping[str, float]
+    outputs: multiclass.Floats, predicted: multiclass.Integers, rows: Rows, scores: Mapping[str, float], thing: str
 ) -> Iterator[str]:
-    """Why the answers are of no use, where they are not; `rows`: those of `multiclass.per_class_rows`."""
+    """Why the answers are of no use, where they are not; `rows`: those of `multiclass.per_class_rows`; `thing`: what an
+    input is called."""
     if not is_no_better_than_constant(scores):
         return
     common = max(rows, key=lambda row: int(row["support"]))
@@ -135,11 +140,11 @@ def _nothing_learned(
     said = f"no better than always giving the most common answer, {common['class']} ({share:.1%})"
     if np.ptp(outputs, axis=0).max() == 0:
         said += (
-            f"; it gives the same outputs to every image ({rows[predicted[0]]['class']}), as dead units or exploded "
+            f"; it gives the same outputs to every {thing} ({rows[predicted[0]]['class']}), as dead units or exploded "
             "weights do"
         )
     elif np.ptp(predicted) == 0:
-        said += f"; it answers {rows[predicted[0]]['class']} to every image"
+        said += f"; it answers {rows[predicted[0]]['class']} to every {thing}"
     yield f"{said}. Try another train.optimizer.learning_rate, mostly a lower one, or more train.epochs."
 
 
@@ -148,7 +153,8 @@ def _regression(
 ) -> Report:
     constants: Any = statistics["target"]
     target = Scaling(**constants)
-    *features, name = DATASETS[statistics["dataset"]].columns
+    given: Any = statistics["input"]
+    features, name = given["features"], given["target"]
     predicted, true = target.undo(answers.outputs[:, 0]), target.undo(test.targets)
     found = regression.regression_scores(predicted, true)
     intervals = regression.regression_intervals(predicted, true, seed)

@@ -18,7 +18,7 @@ from keras_pipeline.config.layers import Layer, Shape
 from keras_pipeline.config.params import Model
 from keras_pipeline.core.errors import ModelFileError
 from keras_pipeline.data.scaling import Scaling
-from keras_pipeline.data.statistics import DatasetDescription
+from keras_pipeline.data.statistics import DatasetDescription, is_table
 from keras_pipeline.data.task_spec import task_spec_from
 from keras_pipeline.models.architectures import hidden_layers
 from keras_pipeline.models.weights_file import REMEDY, read_weights
@@ -269,14 +269,12 @@ def _padding(padding: str, given: Shape, made: Shape, size: int, strides: int) -
     return top, left, whole[0] - top, whole[1] - left
 
 
-def raw_inputs(scaled: NDArray[np.float32], dataset: DatasetDescription) -> NDArray[Any]:
-    """What was scaled to these inputs of the network: pixels uint8 (n, height, width), with several channels (n,
-    height, width, channels); or of a table float32 (n, features)."""
-    raw = Scaling(**dataset["scaling"]).undo(scaled)
-    if len(dataset["shape"]) == 1:
-        return raw.astype(np.float32)
-    pixels = np.rint(raw).astype(np.uint8)
-    return pixels[..., 0] if dataset["shape"][-1] == 1 else pixels
+def raw_inputs(inputs: NDArray[Any], dataset: DatasetDescription) -> NDArray[Any]:
+    """What a format takes for the inputs of a split: pixels as they are (n, height, width), with several channels (n,
+    height, width, channels); or of a table, whose features are scaled, float32 (n, features)."""
+    if is_table(dataset):
+        return Scaling(**dataset["scaling"]).undo(inputs).astype(np.float32)
+    return inputs[..., 0] if dataset["shape"][-1] == 1 else inputs
 
 
 def input_shape(dataset: DatasetDescription) -> Shape:

@@ -4,6 +4,7 @@ Everything is read from the files that the stages wrote, and checked as the stag
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.data.history import history_columns, read_history
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import Split, read_split
-from keras_pipeline.data.statistics import Statistics, read_statistics
+from keras_pipeline.data.statistics import Statistics, is_table, read_statistics
 from keras_pipeline.data.task_spec import predicted_classes, task_spec_from
 from keras_pipeline.evaluation.predictions import PREDICTIONS, read_predictions, read_scores
 from keras_pipeline.records.record import RunRecord, check_belongings, read_record
@@ -70,18 +71,20 @@ class Project:
         return read_record(self.folder / MODELS / "run.json")
 
     def split(self, name: str = "test") -> Split:
-        """`train`, `validation` or `test`: normalized `inputs`, float32 (n, height, width, 1) or (n, features), and
-        `targets`, labels int64 (n,) or numbers float32 (n,). Mapped from the disk, not to be written to."""
+        """`train`, `validation` or `test`: `inputs`, raw images (n, height, width, channels), or a table's features as
+        the network is given them, float32 (n, features), mapped from the disk, not to be written to; `targets`, labels
+        int64 (n,) or numbers float32 (n,); and `scaled(chosen)`, what the network is given of any, float32."""
         if name not in (names := [*self.statistics["images"]]):
             raise ParamsError(f"split: got {name!r}. Expected: one of {', '.join(names)}.")
         return read_split(self.folder / NORMALIZED, name, self.statistics)
 
     def raw(self, name: str = "test") -> NDArray[Any]:
-        """The same split before the scaling: pixels, uint8 (n, height, width), or features, float32 (n, features)."""
-        inputs = self._scaling.undo(self.split(name).inputs)
-        if self.statistics["target"]:
-            return np.asarray(inputs, np.float32)
-        return np.rint(inputs[..., 0]).astype(np.uint8)
+        """The inputs of the same split before the scaling: pixels (n, height, width), of colour images (n, height,
+        width, channels), or features, float32 (n, features)."""
+        inputs = self.split(name).inputs
+        if is_table(self.statistics):
+            return np.asarray(self._scaling.undo(inputs), np.float32)
+        return inputs[..., 0] if inputs.shape[-1] == 1 else inputs
 
     @cached_property
     def model(self) -> "keras.Sequential":
@@ -110,7 +113,7 @@ class Project:
         from keras_pipeline.tracking import served
 
         try:
-            if self.statistics["target"]:
+            if is_table(self.statistics):
                 checked: NDArray[Any] = served.features(raw, self._features)
             else:
                 checked = served.pixels(raw, *self.statistics["shape"][:2])
@@ -132,9 +135,8 @@ class Project:
 
     @property
     def _features(self) -> list[str]:
-        from keras_pipeline.config.datasets import DATASETS
-
-        return [*DATASETS[self.statistics["dataset"]].columns[:-1]]
+        given = self.statistics["input"]
+        return given["features"] if given["kind"] == "table" else []
 
     def history(self) -> "pd.DataFrame":
         """models/history.csv: a row an epoch, the index, and a column a metric."""
@@ -185,7 +187,7 @@ class Project:
         from keras_pipeline.evaluation.reports import make_report
 
         saved = read_predictions(self.folder / REPORTS / PREDICTIONS, self.statistics)
-        split = Split(self.split("test").inputs, saved.targets)
+        split = replace(self.split("test"), targets=saved.targets)
         made = make_report(saved, split, self.statistics, self.params.evaluate, self.params.seed)
         columns = history_columns(read_history(self.folder / MODELS / "history.csv"))
         return {**made.figures, "learning_curves": figures.draw_learning_curves(columns)}

@@ -12,19 +12,20 @@ from typing import Annotated, Any, NotRequired
 from pydantic import Field, FiniteFloat, StringConstraints, TypeAdapter
 from typing_extensions import TypedDict
 
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.config.params import Params
 from keras_pipeline.core import files, limits
 from keras_pipeline.core.errors import DataError, ModelFileError
 from keras_pipeline.core.json_files import Count, Digest, Key, Line, Moment, Scalar, Seconds, Size, read_json, refuse
+from keras_pipeline.data.earlier import upgrade_description
 from keras_pipeline.data.history import read_history
 from keras_pipeline.data.statistics import DatasetDescription, check_description, describe_dataset
 from keras_pipeline.models import settings
 from keras_pipeline.records import provenance
 from keras_pipeline.records.git import Git, git_state
 
-FORMAT = 2
-"""Of models/run.json. A change that an older reader would misread counts it up; 1 had no `format`."""
+FORMAT = 3
+"""Of models/run.json. A change that an older reader would misread counts it up; 1 had no `format`, until 2 images
+were scaled on disk."""
 BLOCKS = ("seed", "fetch", "normalize", "model", "train")
 """The blocks of params.yaml that a run records: all that decides its network."""
 SETTINGS = {
@@ -119,9 +120,9 @@ def read_record(path: Path, written_by: str = "train") -> RunRecord:
                 f"{path}: a record of format {found!a}, which a newer version wrote. Expected: {FORMAT} at most. Read "
                 "it with that version, or run `dvc repro train`."
             )
-        if isinstance(value.get("dataset"), dict) and found == 1:  # it knew one task
-            first = {"task": "classes", "shape": list(IMAGE_SHAPE), "target": None}
-            value["dataset"] = {**first, **value["dataset"]}
+        if isinstance(value.get("dataset"), dict) and found < FORMAT:
+            first = {"task": "classes", "shape": [28, 28, 1], "target": None} if found == 1 else {}  # it knew these
+            value["dataset"] = upgrade_description({**first, **value["dataset"]})
         return value
 
     return read_json(path, RECORD, written_by, upgrade=upgraded, check=_check_whole)

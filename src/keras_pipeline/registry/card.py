@@ -16,7 +16,6 @@ from ruamel.yaml import YAML
 
 from keras_pipeline.comparison import page
 from keras_pipeline.comparison.find_run import FoundRun
-from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.config.tasks import format_headline, format_score, is_no_better_than_constant
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
@@ -40,9 +39,11 @@ HUB_METRICS = {
 }
 """Those that model hubs know: their names there, and for people."""
 HUB_TASKS = {
-    "classes": ("image-classification", "Image classification"),
-    "binary": ("image-classification", "Image classification, one class against the rest"),
-    "regression": ("tabular-regression", "Tabular regression"),
+    ("images", "classes"): ("image-classification", "Image classification"),
+    ("images", "binary"): ("image-classification", "Image classification, one class against the rest"),
+    ("table", "classes"): ("tabular-classification", "Tabular classification"),
+    ("table", "binary"): ("tabular-classification", "Tabular classification, one class against the rest"),
+    ("table", "regression"): ("tabular-regression", "Tabular regression"),
 }
 FIGURES = TypeAdapter(dict[str, FiniteFloat | int])
 TOLD = {
@@ -86,7 +87,6 @@ def write_card(found: FoundRun, exports: Exports | None, name: str, *, looked_up
     """
     record = found.record
     dataset = record["dataset"]
-    known = DATASETS.get(dataset["dataset"])
     intervals = _intervals(found)
     environment = Environment(
         loader=PackageLoader("keras_pipeline.registry"),
@@ -99,9 +99,10 @@ def write_card(found: FoundRun, exports: Exports | None, name: str, *, looked_up
     text = environment.get_template("model_card.md").render(
         name=name,
         record=record,
-        title=known.title if known else dataset["dataset"],
-        licence=known.licence if known else "not known",
+        title=dataset["title"],
+        licence=dataset["licence"],
         task=found.task,
+        things=found.things,
         headline=headline(found),
         useless=is_no_better_than_constant(found.scores),
         commit=describe_git(record["git"]),
@@ -123,9 +124,8 @@ def write_card(found: FoundRun, exports: Exports | None, name: str, *, looked_up
 
 def _head(found: FoundRun, intervals: Mapping[str, tuple[float, float]], name: str) -> dict[str, Any]:
     """As huggingface.co/docs/hub/model-cards specifies it."""
-    record, (task, title) = found.record, HUB_TASKS[found.task.name]
-    dataset = record["dataset"]["dataset"]
-    known = DATASETS.get(dataset)
+    record, dataset = found.record, found.record["dataset"]
+    task, title = HUB_TASKS[dataset["input"]["kind"], found.task.name]
     reached = {metric: found.scores[metric] for metric in HUB_METRICS if metric in found.scores}
     results = []
     for metric, value in reached.items():
@@ -139,7 +139,7 @@ def _head(found: FoundRun, intervals: Mapping[str, tuple[float, float]], name: s
         "library_name": "keras",
         "pipeline_tag": task,
         "tags": ["keras", "dvc", "mlflow", str(record["params"]["model.architecture"]), task],
-        "datasets": [dataset],
+        "datasets": [dataset["dataset"]],
         "metrics": list(dict.fromkeys(HUB_METRICS[metric][0] for metric in reached)),
         "model-index": [
             {
@@ -147,7 +147,7 @@ def _head(found: FoundRun, intervals: Mapping[str, tuple[float, float]], name: s
                 "results": [
                     {
                         "task": {"type": task, "name": title},
-                        "dataset": {"type": dataset, "name": known.title if known else dataset, "split": "test"},
+                        "dataset": {"type": dataset["dataset"], "name": dataset["title"], "split": "test"},
                         "metrics": results,
                     }
                 ],
@@ -243,20 +243,20 @@ def _scaling(constants: Mapping[str, Any]) -> str:
 
 def _input(found: FoundRun) -> str:
     dataset = found.record["dataset"]
-    if found.task.name == "regression":
-        known = DATASETS.get(dataset["dataset"])
-        names = f": {', '.join(known.columns[:-1])}" if known else ""
-        return f"raw values, float32 (n, {dataset['shape'][0]}){names}"
+    given = dataset["input"]
+    if given["kind"] == "table":
+        return f"raw values, float32 (n, {dataset['shape'][0]}): {', '.join(given['features'])}"
     height, width, channels = dataset["shape"]
     shape = f"(n, {height}, {width}{f', {channels}' if channels > 1 else ''})"
-    return f"raw pixels, uint8 {shape}, 0 to 255, as the dataset has them"
+    kind = np.dtype(given["dtype"]).name
+    return f"raw pixels, {kind} {shape}, {given['low']:g} to {given['high']:g}, as the dataset has them"
 
 
 def _output(found: FoundRun) -> str:
-    names = found.record["dataset"]["class_names"]
+    given, names = found.record["dataset"]["input"], found.record["dataset"]["class_names"]
     if found.task.name == "regression":
-        known = DATASETS.get(found.record["dataset"]["dataset"])
-        return f"the number{f' {known.columns[-1]}' if known else ''}, in its own units"
+        name = f" {given['target']}" if given["kind"] == "table" else ""
+        return f"the number{name}, in its own units"
     if found.task.name == "binary":
         return f"the probability of {names[1]}, against {names[0]}"
     return f"{len(names)} outputs, {found.record['params']['model.output_activation']}, for {', '.join(names)}"

@@ -357,7 +357,7 @@ def _description(found: FoundRun, run: "Run") -> str:
     """What MLflow's page says of the version: short, for the registry keeps 5,000 characters at most."""
     return "\n\n".join(
         [
-            f"**{card.headline(found)}** on {len(found.labels):,} test {found.task.things}.",
+            f"**{card.headline(found)}** on {len(found.labels):,} test {found.things}.",
             f"Run `{run.info.run_name}`, key `{found.record['key']}`.",
             f"The model card is the run's artifact `{CARD}`.",
         ]

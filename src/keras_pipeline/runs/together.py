@@ -123,7 +123,7 @@ def _open_trainings(runs: Sequence[Run], normalized: Path) -> Iterator[list[Reco
     params = runs[0].params
     plan, numbers = check_training(params, normalized)
     splits = [read_split(normalized, name, numbers) for name in ("train", "validation")]
-    images = sum(split.inputs.nbytes for split in splits)
+    images = sum(split.scaled_bytes for split in splits)
     if images > frameworks.memory_limit() // 4:
         raise MachineError(
             f"the images take {images / 1e9:.1f} GB, which runs that train together hold all at once: too much for "

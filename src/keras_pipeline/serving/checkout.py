@@ -1,6 +1,6 @@
 """What the service of a checkout can do more: tell the nearest training images, and keep what somebody drew.
 
-Drawings are kept on consent alone, as IDX files that a row of config/datasets.py can name; so many and no more.
+Drawings are kept on consent alone, as IDX files that a dataset file can name; so many and no more.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import PipelineError
-from keras_pipeline.data.splits import Split, read_split
+from keras_pipeline.data.splits import Split, read_blocks, read_split
 from keras_pipeline.data.statistics import Statistics, read_statistics
 from keras_pipeline.serving.batching import busy
 from keras_pipeline.serving.http.answers import Refused
@@ -44,11 +44,12 @@ class Checkout:
 
     def has_neighbours(self, network: Network) -> bool:
         """Whether the training images here are of the network's dataset, scaled as it scales its inputs."""
-        manifest, here = network.manifest, self._statistics
+        manifest, given, here = network.manifest, network.manifest["input"], self._statistics
         return (
-            network.of_images
-            and network.kind == np.uint8
+            network.kind == np.uint8
+            and given["kind"] == "images"
             and here is not None
+            and [given["height"], given["width"], given["channels"]] == here["shape"]
             and (here["dataset"], here["scaling"], here["class_names"])
             == (manifest["dataset"], manifest["scaling"], manifest["class_names"])
         )
@@ -83,20 +84,15 @@ class Checkout:
     def _nearest(self, network: Network, raw: bytes) -> list[dict[str, Any]]:
         if self._training is None:
             split = read_split(self._normalized, "train", self._statistics)  # type: ignore[arg-type]
-            flat = split.inputs.reshape(len(split.targets), -1)
-            self._training = split, np.einsum("ij,ij->i", flat, flat)
+            self._training = split, np.concatenate([_squares(block) for block in read_blocks(split.inputs)])
         split, squares = self._training
-        scaling: Any = network.manifest["scaling"]
-        asked = ((np.frombuffer(raw, np.uint8).astype(np.float32) - scaling["offset"]) / scaling["divisor"]).astype(
-            "f4"
-        )
-        flat = split.inputs.reshape(len(squares), -1)
-        distances = squares - 2 * (flat @ asked) + asked @ asked
-        nearest = np.argsort(distances)[:NEAREST]
+        asked = np.frombuffer(raw, np.uint8).astype(np.float32)
+        products = [block.reshape(len(block), -1).astype(np.float32) @ asked for block in read_blocks(split.inputs)]
+        nearest = np.argsort(squares - 2 * np.concatenate(products))[:NEAREST]
         names = network.manifest["class_names"]
         found = []
         for index in nearest.tolist():
-            pixels = np.rint(flat[index].astype(np.float64) * scaling["divisor"] + scaling["offset"]).astype(np.uint8)
+            pixels = split.inputs[index].reshape(-1)
             apart = pixels.astype(np.int64) - np.frombuffer(raw, np.uint8)
             found.append(
                 {
@@ -126,3 +122,10 @@ class Checkout:
             for name in (IMAGES, LABELS)
         )
         return images[: len(labels)], labels
+
+
+def _squares(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Of each image the sum of its squared pixels."""
+    flat = images.reshape(len(images), -1).astype(np.float32)
+    squares: NDArray[np.float32] = np.einsum("ij,ij->i", flat, flat)
+    return squares

@@ -1,25 +1,23 @@
 """The stage evaluate: the trained network's answers on the test images, and every number and figure from them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from keras_pipeline.config.datasets import check_dataset
 from keras_pipeline.config.layers import Flatten
 from keras_pipeline.config.params import Params
-from keras_pipeline.config.tasks import TASKS
 from keras_pipeline.core import csv_files, files, process
 from keras_pipeline.core.errors import DivergedError
 from keras_pipeline.data.history import history_columns, read_history
-from keras_pipeline.data.splits import Split, read_split
-from keras_pipeline.data.statistics import DatasetDescription, read_statistics
+from keras_pipeline.data.splits import Split, prediction_batch, read_split
+from keras_pipeline.data.statistics import DatasetDescription, read_statistics, things
 from keras_pipeline.data.task_spec import TaskSpec, make_targets, task_spec_from
 from keras_pipeline.evaluation.predictions import Predictions, read_predictions, write_predictions
 from keras_pipeline.models import architectures, frameworks
 from keras_pipeline.records.record import check_belongings
 
-PREDICTION_BATCH = 1000
-PREDICTED_TOGETHER = 20 * PREDICTION_BATCH
+BATCHES_TOGETHER = 20
 
 
 def evaluate_network(params: Params, normalized: Path, models: Path, reports: Path) -> None:
@@ -30,13 +28,11 @@ def evaluate_network(params: Params, normalized: Path, models: Path, reports: Pa
     """
     with files.lock_folder(reports):
         statistics = read_statistics(normalized)
-        check_dataset(statistics["dataset"], statistics["shape"], str(normalized))
         check_belongings(models, normalized)
         test = read_split(normalized, "test", statistics)
         history = read_history(models / "history.csv")
-        write_predictions(
-            reports / "predictions.npz", _predict(params, models / "model.keras", test, task_spec_from(statistics))
-        )
+        answers = _predict(params, models / "model.keras", test, task_spec_from(statistics), things(statistics))
+        write_predictions(reports / "predictions.npz", answers)
         write_reports(params, reports, test, statistics, history)
 
 
@@ -49,7 +45,7 @@ def write_reports(
         from keras_pipeline.evaluation.reports import make_report
 
     saved = read_predictions(reports / "predictions.npz", statistics)
-    made = make_report(saved, Split(test.inputs, saved.targets), statistics, params.evaluate, params.seed)
+    made = make_report(saved, replace(test, targets=saved.targets), statistics, params.evaluate, params.seed)
 
     files.write_json(reports / "metrics.json", made.scores)
     files.write_json(reports / "intervals.json", made.intervals)
@@ -67,8 +63,8 @@ def write_reports(
         print(f"evaluate: {line}")
 
 
-def _predict(params: Params, path: Path, test: Split, task_spec: TaskSpec) -> Predictions:
-    """Those of the network of the params with the weights in `path`."""
+def _predict(params: Params, path: Path, test: Split, task_spec: TaskSpec, things: str) -> Predictions:
+    """Those of the network of the params with the weights in `path`, to the `things` of the test split."""
     frameworks.start_framework()
     from keras_pipeline.models import losses, model_file
 
@@ -76,23 +72,22 @@ def _predict(params: Params, path: Path, test: Split, task_spec: TaskSpec) -> Pr
     model = architectures.build_network(params.model, task_spec.shape, task_spec.outputs)
     model_file.load_weights(model, path)
     penalty = sum(float(loss) for loss in model.losses)
-    targets = make_targets(test.targets, task_spec.classes)
+    size = prediction_batch(task_spec.shape)
     outputs, of_each = [], []
     with process.time_part("predict"):
         network = losses.logits_and_outputs(model)
-        # Keras copies all that it is given: not more than this at a time.
-        for start in range(0, len(targets), PREDICTED_TOGETHER):
-            some = slice(start, start + PREDICTED_TOGETHER)
-            logits, given = network.predict(test.inputs[some], batch_size=PREDICTION_BATCH, verbose=0)
+        # Keras copies all that it is given: not more than these batches at a time.
+        for start in range(0, len(test.targets), BATCHES_TOGETHER * size):
+            some = slice(start, start + BATCHES_TOGETHER * size)
+            logits, given = network.predict(test.scaled(some), batch_size=size, verbose=0)
+            targets = make_targets(test.targets[some], task_spec.classes)
             outputs.append(given)
-            of_each.append(
-                losses.loss_of_each(params.train.loss, params.model.output_activation, logits, targets[some])
-            )
+            of_each.append(losses.loss_of_each(params.train.loss, params.model.output_activation, logits, targets))
     loss = float(np.concatenate(of_each).mean() + penalty)
     if not np.isfinite(loss):
         raise DivergedError(
-            f"{path}: the loss on the test {TASKS[task_spec.task].things} is {loss}; expected a finite number. The "
-            "network has diverged: train it again with a lower learning rate."
+            f"{path}: the loss on the test {things} is {loss}; expected a finite number. The network "
+            "has diverged: train it again with a lower learning rate."
         )
     coefficients = None
     if task_spec.target and all(isinstance(layer, Flatten) for layer in architectures.hidden_layers(params.model)):

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from keras_pipeline.config.datasets import DATASETS, check_dataset
 from keras_pipeline.config.layers import Dense, weight_count
 from keras_pipeline.config.params import Params
 from keras_pipeline.core import csv_files, files, process
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.data.encoding import number_columns
 from keras_pipeline.data.scaling import Scaling
-from keras_pipeline.data.splits import Split, read_split
+from keras_pipeline.data.splits import Split, prediction_batch, read_split
 from keras_pipeline.data.statistics import Statistics, read_statistics
 from keras_pipeline.data.task_spec import TaskSpec, task_spec_from
 from keras_pipeline.evaluation.predictions import read_predictions
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
 
 FLOAT32 = "float32"
 """The row of the network computed in float32, where it was trained, and evaluated, in mixed precision."""
-PREDICTION_BATCH = 1000
 LITERT: dict[str, Literal["float32", "dynamic_int8", "int8"]] = {
     "litert_float32": "float32",
     "litert_dynamic_int8": "dynamic_int8",
@@ -60,7 +57,6 @@ def export_network(params: Params, normalized: Path, models: Path, reports: Path
     """
     with files.lock_folder(models), files.lock_folder(reports):
         statistics = read_statistics(normalized)
-        check_dataset(statistics["dataset"], statistics["shape"], str(normalized))
         record = read_record(models / "run.json")
         check_model(record, models / "model.keras")
         described = _describe(params, statistics, record["key"], files.file_sha256(models / "model.keras"))
@@ -94,7 +90,7 @@ def _package(folder: Path) -> Iterator[Path]:
 
 def _describe(params: Params, statistics: Statistics, key: str, model: str) -> Manifest:
     """The manifest without formats."""
-    spec, columns = task_spec_from(statistics), DATASETS[statistics["dataset"]].columns
+    spec, given = task_spec_from(statistics), statistics["input"]
     hidden = architectures.hidden_layers(params.model)
     return {
         "format": manifest.FORMAT,
@@ -105,17 +101,17 @@ def _describe(params: Params, statistics: Statistics, key: str, model: str) -> M
         "task": statistics["task"],
         "dataset": statistics["dataset"],
         "class_names": statistics["class_names"],
-        "target": columns[-1] if columns else None,
+        "target": given["target"] if given["kind"] == "table" else None,
         "input": (
-            number_columns(columns[:-1], columns[-1])
-            if columns
+            given
+            if given["kind"] == "table"
             else {
                 "kind": "images", "height": spec.shape[0], "width": spec.shape[1], "channels": spec.shape[2],
-                "dtype": "|u1", "low": 0.0, "high": 255.0,
+                "dtype": given["dtype"], "low": given["low"], "high": given["high"],
             }
         ),
-        "preparation": None,
-        "drawing": None,
+        "preparation": statistics["preparation"],
+        "drawing": {**statistics["drawing"]} if statistics["drawing"] else None,
         "output_activation": params.model.output_activation,
         "outputs": spec.outputs,
         "scaling": statistics["scaling"],
@@ -158,12 +154,14 @@ def _export(
         return _keras_network(params, spec, network)
 
     steps = operations.read_operations(network, params.model, statistics)
-    raw = operations.raw_inputs(np.asarray(test.inputs), statistics)
+    raw = operations.raw_inputs(test.inputs, statistics)
     in_full = hold_against(evaluated.outputs, evaluated)
     rows = [Row("evaluated", in_full, network.stat().st_size)]
     reference = evaluated
     if params.train.precision != "float32" and params.export.formats:
-        outputs = in_keras().predict(np.asarray(test.inputs), batch_size=PREDICTION_BATCH, verbose=0)
+        size = prediction_batch(spec.shape)
+        blocks = (test.scaled(slice(start, start + size)) for start in range(0, len(test.targets), size))
+        outputs = np.concatenate([in_keras().predict_on_batch(block) for block in blocks])
         outputs = in_units(outputs, spec.target)
         rows.append(Row(FLOAT32, hold_against(outputs, evaluated), 0))
         reference = Reference(outputs, evaluated.targets, evaluated.class_names, evaluated.seed)
@@ -206,7 +204,7 @@ def _write_tensorflow(
         return
     inputs = read_split(normalized, "train", statistics).inputs if LITERT[name] == "int8" else None
     if inputs is not None:
-        inputs = operations.raw_inputs(np.asarray(inputs[:: -(-len(inputs) // REPRESENTATIVE)]), statistics)
+        inputs = operations.raw_inputs(np.array(inputs[:: -(-len(inputs) // REPRESENTATIVE)]), statistics)
     tensorflow_formats.write_litert(network, path, LITERT[name], inputs)
 
 

@@ -1,6 +1,6 @@
-"""The stage normalize: raw images, or the rows of a table, to scaled training, validation and test arrays."""
+"""The stage normalize: raw images, or the rows of a table, to training, validation and test arrays, and the scaling."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,34 +12,38 @@ from keras_pipeline.config import tasks
 from keras_pipeline.config.params import Normalize, Params, refuse_params
 from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.data.scaling import Scaling, fit_columns, fit_scaling, read_blocks
-from keras_pipeline.data.splits import count_overlap, stratified_part, stratified_split, write_split
-from keras_pipeline.data.statistics import Statistics, write_statistics
+from keras_pipeline.data import splits
+from keras_pipeline.data.encoding import TableInput, encode, feature_names, fit_encoding
+from keras_pipeline.data.scaling import Scaling, fit_columns, fit_features, fit_scaling
+from keras_pipeline.data.splits import Indices, Split
+from keras_pipeline.data.statistics import ImageInput, Statistics, things, write_statistics
 from keras_pipeline.sources.raw import Raw, read_description, read_raw
 
 
 @dataclass(frozen=True)
 class _Data:
-    """Of train and test all inputs and labels; which of them each split has, and how they are scaled."""
+    """What the splits of the source become: of each all inputs, images as they are or features that are scaled, and
+    what is to be answered; what an input is; the scalings of inputs and numbers."""
 
-    inputs: Mapping[str, NDArray[Any]]
-    labels: Mapping[str, NDArray[Any]]
-    chosen: Mapping[str, NDArray[np.int64]]
+    splits: Mapping[str, Split]
+    input: ImageInput | TableInput
     scaling: Scaling
     class_names: list[str]
     target: Scaling | None = None
 
 
 def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
-    """Write {train,validation,test}_{images,labels}.npy (of a table features and targets) and, last, statistics.json.
+    """Write {train,validation,test}_{images,labels}.npy (of a table features, of a number targets) and, last,
+    statistics.json.
 
-    Images are float32 (n, height, width, 1), labels int64 (n,): 1 for the positive class and 0 for the rest, if
-    there is one. Features are float32 (n, features), targets float32 (n,). All constants of scalings come from the
-    training split only. Raises DataError when a raw file is not the one that fetch wrote, or of another dataset than
-    the params say, ParamsError where more is asked for than there is.
+    Images are as the dataset has them, (n, height, width, channels), and are scaled when batches are made; labels int64
+    (n,): 1 for the positive class and 0 for the rest, if there is one. Features are float32 (n, features), targets
+    float32 (n,), both scaled. All that is fitted is fitted on the training split only. Raises DataError when a raw file
+    is not the one that fetch wrote, or of another dataset than the params say, ParamsError where more is asked for than
+    there is.
     """
     with files.lock_folder(normalized.parent):
-        recorded = read_description(raw)
+        recorded, settings = read_description(raw), params.normalize
         if recorded["name"] != params.fetch.dataset:
             raise DataError(
                 f"{raw}: holds the dataset {recorded['name']}, the params say fetch.dataset: {params.fetch.dataset}. "
@@ -47,110 +51,185 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
             )
         with process.time_part("data"):
             made = read_raw(raw)
-            data = (_rows if made.tables else _images)(made, params.normalize, raw)
-            _check_targets(data, raw)
-        task = tasks.select_task(recorded["class_names"], params.normalize.positive_class)
-        duplicates = count_overlap(data.inputs["train"], data.inputs["test"])
+            chosen = _divide(made, settings, raw)
+            data = (_rows if made.tables else _images)(made, chosen["train"], settings, raw)
+            parts = {name: data.splits[_source(name, made)] for name in chosen}
+            targets = {name: part.targets[chosen[name]] for name, part in parts.items()}
+            _check_targets(targets, data, raw)
+            duplicates = splits.count_overlap(data.splits["train"].inputs, data.splits["test"].inputs)
         digests: dict[str, str] = {}
-        for name, chosen in data.chosen.items():
-            source = "test" if name == "test" else "train"
+        for name, part in parts.items():
             with process.time_part("write"):
-                pixels, labels = read_blocks(data.inputs[source], chosen), data.labels[source][chosen]
-                digests |= write_split(normalized, name, pixels, labels, data.scaling)
+                blocks = splits.read_blocks(part.inputs, chosen[name])
+                digests |= splits.write_split(normalized, name, blocks, targets[name])
+        classes = len(data.class_names)
         statistics: Statistics = {
             "dataset": recorded["name"],
-            "normalize": params.normalize.model_dump(),
-            "task": task.name,
-            "shape": list(data.inputs["train"].shape[1:]) + ([] if made.tables else [1]),
+            "title": recorded["title"],
+            "licence": recorded["licence"],
+            "source": recorded["source"],
+            "facts": recorded["facts"],
+            "normalize": settings.model_dump(),
+            "task": tasks.select_task(recorded["class_names"], settings.positive_class).name,
+            "input": data.input,
+            "shape": list(data.splits["train"].inputs.shape[1:]),
             "class_names": data.class_names,
+            "drawing": recorded["drawing"],
+            "preparation": recorded["preparation"],
             "scaling": data.scaling.constants(),
             "target": data.target.constants() if data.target else None,
-            "images": {split: len(chosen) for split, chosen in data.chosen.items()},
-            "class_counts": _class_counts(data),
+            "images": {name: len(own) for name, own in chosen.items()},
+            "class_counts": {
+                name: np.bincount(own, minlength=classes).tolist() for name, own in targets.items() if classes
+            },
             "test_images_also_in_train": duplicates,
             "sha256": digests,
         }
         write_statistics(normalized, statistics)
-    sizes = ", ".join(f"{count:,} {split}" for split, count in statistics["images"].items())
-    print(f"normalize: {recorded['name']}, {sizes} {task.things}, scaling {data.scaling.name}")
-    if task.name == "binary":
-        print(f"normalize: {data.class_names[1]} against the rest: 1 and 0")
-    print(f"normalize: {duplicates} of the test {task.things} are also in the training file")
+    sizes = ", ".join(f"{count:,} {name}" for name, count in statistics["images"].items())
+    print(f"normalize: {recorded['name']}, {sizes} {things(statistics)}, scaling {data.scaling.name}")
+    if division := _told(made):
+        print(f"normalize: {division}")
+    if statistics["task"] == "binary":
+        print(f"normalize: {data.class_names[1]} against {_rest(data.class_names)}: 1 and 0")
+    print(f"normalize: {duplicates} of the test {things(statistics)} are also in the training file")
 
 
-def _check_targets(data: _Data, raw: Path) -> None:
+def _rest(class_names: list[str]) -> str:
+    return "the rest" if class_names[0] == f"not {class_names[1]}" else class_names[0]
+
+
+def _source(split: str, made: Raw) -> str:
+    """The split of the source that this one is of."""
+    return split if split in made.labels else "train"
+
+
+def _divide(made: Raw, settings: Normalize, raw: Path) -> dict[str, Indices]:
+    """Which inputs of their source each split has: that of validation is the source's own, or by times or groups, or
+    the same share of every class, also where one of them is against the rest."""
+    classes = len(made.description["class_names"])
+    labels = made.labels["train"] if classes else np.zeros(len(made.labels["train"]), np.int64)
+    train, validation, left = np.arange(len(labels)), np.empty(0, np.int64), None
+    if "validation" in made.labels:
+        validation, left = np.arange(len(made.labels["validation"])), len(train)
+    elif made.times is not None:
+        train, validation = splits.latest_split(made.times, settings.validation_share)
+        left = len(train)
+    elif made.groups is not None:
+        train, validation = splits.grouped_split(labels, made.groups, settings.validation_share, settings.split_seed)
+        left = len(train)
+    refuse_params(settings.size_faults(len(labels), classes or 1, left))
+    if left is None:
+        train, validation = splits.stratified_split(labels, settings.validation_share, settings.split_seed)
+    if not len(train) or not len(validation):
+        lacking = "training" if len(validation) else "validation"
+        raise DataError(
+            f"{raw}: none of {len(labels)} examples is left for {lacking}, by times or groups. Expected: two groups at "
+            "least, or more examples. Use another normalize.validation_share, or take `splits` out of the dataset file."
+        )
+    if settings.training_images != "all":
+        train = train[splits.stratified_part(labels[train], settings.training_images, settings.split_seed)]
+    return {"train": train, "validation": validation, "test": np.arange(len(made.labels["test"]))}
+
+
+def _told(made: Raw) -> str:
+    """How the validation split came about, where not by normalize.validation_share of every class."""
+    if "validation" in made.labels:
+        return "the validation split is the dataset's own, so normalize.validation_share and split_seed change nothing"
+    if made.times is not None:
+        return "the validation split are the latest of the training file, so normalize.split_seed changes nothing there"
+    return "no group is in both the training and the validation split" if made.groups is not None else ""
+
+
+def _check_targets(targets: Mapping[str, NDArray[Any]], data: _Data, raw: Path) -> None:
     """Raise DataError where a training or test split has nothing to tell apart, which would show after the training
     only: of two classes but one, or one number throughout."""
-    for split in ("train", "test"):
-        targets = data.labels[split][data.chosen[split]]
-        if len(data.class_names) > 2 or np.ptp(targets) > 0:
+    for name in ("train", "test"):
+        own = targets[name]
+        if len(data.class_names) > 2 or np.ptp(own) > 0:
             continue
         if data.target:
             raise DataError(
-                f"{raw}: all {len(targets)} {split} targets are the same. Expected: two different ones at least. Use "
+                f"{raw}: all {len(own)} {name} targets are the same. Expected: two different ones at least. Use "
                 "another dataset."
             )
+        called = "images" if data.input["kind"] == "images" else "rows"
         raise DataError(
-            f"{raw}: all {len(targets)} {split} images are of the class '{data.class_names[targets[0]]}'. Expected: "
+            f"{raw}: all {len(own)} {name} {called} are of the class '{data.class_names[own[0]]}'. Expected: "
             "both classes. Use another normalize.positive_class, split_seed or training_images."
         )
 
 
-def _images(made: Raw, settings: Normalize, raw: Path) -> _Data:
-    """Held out is the same share of every class, also where one of them is against the rest: the same images."""
-    inputs: dict[str, NDArray[Any]] = {split: array[..., 0] for split, array in made.images.items()}
-    labels: dict[str, NDArray[Any]] = {split: array.astype(np.uint8) for split, array in made.labels.items()}
-    names = list(made.description["class_names"])
-    chosen = _chosen(labels["train"], len(labels["test"]), len(names), settings)
-    scaling = fit_scaling(settings.scaling, read_blocks(inputs["train"], chosen["train"]))
-    if (positive := tasks.find_class(names, settings.positive_class)) is not None:
-        name = names[positive]
-        names = [f"not {name}", name]
-        labels = {split: (own == positive).astype(np.uint8) for split, own in labels.items()}
-    return _Data(inputs, labels, chosen, scaling, names)
+def _classes(made: Raw, settings: Normalize) -> tuple[list[str], dict[str, NDArray[Any]]]:
+    """The names of the classes that are told apart, and the labels, or numbers, of each split of the source."""
+    names, labels = list(made.description["class_names"]), {str(name): own for name, own in made.labels.items()}
+    if names and (positive := tasks.find_class(names, settings.positive_class)) is not None:
+        names = [f"not {names[positive]}", names[positive]]
+        labels = {name: (own == positive).astype(np.int64) for name, own in labels.items()}
+    return names, labels
 
 
-def _rows(made: Raw, settings: Normalize, raw: Path) -> _Data:
-    """The target is scaled as the features are, each column by constants of its own."""
-    rows: dict[str, NDArray[Any]] = {
-        split: np.column_stack([np.asarray(column) for column in own.values.values()] + [made.labels[split]])
-        for split, own in made.tables.items()
-    }
-    names = [*made.tables["train"].values, made.tables["train"].target]
-    inputs: dict[str, NDArray[Any]] = {split: np.ascontiguousarray(own[:, :-1]) for split, own in rows.items()}
-    chosen = _chosen(np.zeros(len(rows["train"]), np.uint8), len(rows["test"]), 1, settings)
-    training = rows["train"][chosen["train"]]
+def _images(made: Raw, training: Indices, settings: Normalize, raw: Path) -> _Data:
+    given: Any = made.description["input"]
+    blocks = splits.read_blocks(made.images["train"], training)
+    scaling = fit_scaling(settings.scaling, blocks, float(given["low"]), float(given["high"]))
+    names, labels = _classes(made, settings)
+    parts = {str(name): Split(images, labels[name]) for name, images in made.images.items()}
+    return _Data(parts, given, scaling, names)
+
+
+def _rows(made: Raw, training: Indices, settings: Normalize, raw: Path) -> _Data:
+    """A number to predict is scaled as numbers among the features are, each column by constants of its own."""
+    given: Any = made.description["input"]
+    columns = fit_encoding(made.tables["train"].values, training, given["missing"])
+    names, labels = _classes(made, settings)
+    target = None
     with np.errstate(all="ignore"):
-        target, scaling = (fit_columns(settings.scaling, part) for part in (training[:, -1], training[:, :-1]))
-        labels: dict[str, NDArray[Any]] = {split: target.apply(own[:, -1]) for split, own in rows.items()}
-        for split, own in rows.items():
-            scaled = np.column_stack([scaling.apply(inputs[split]), labels[split]])
-            scaled[:, ~np.isfinite([*scaling.divisor, target.divisor])] = np.nan  # then all would be 0
-            for row, column in np.argwhere(~np.isfinite(scaled))[:1]:
-                raise DataError(
-                    f"{raw}/{split}.csv: line {row + 2}: {names[column]}: got {own[row, column]}, "
-                    f"which normalize.scaling: {settings.scaling} makes {scaled[row, column]}. Expected: a number of "
-                    "32 bits. Use another scaling, or mend that number in the dataset."
-                )
-    return _Data(inputs, labels, chosen, scaling, [], target)
-
-
-def _chosen(labels: NDArray[np.uint8], tested: int, classes: int, settings: Normalize) -> dict[str, NDArray[np.int64]]:
-    """Which inputs of the training file, and then of the test file, each split has."""
-    refuse_params(settings.size_faults(len(labels), classes))
-    train, validation = stratified_split(labels, settings.validation_share, settings.split_seed)
-    if settings.training_images != "all":
-        train = train[stratified_part(labels[train], settings.training_images, settings.split_seed)]
-    return {"train": train, "validation": validation, "test": np.arange(tested)}
-
-
-def _class_counts(data: _Data) -> dict[str, list[int]]:
-    """Of each split, how many images each class has; of a table nothing."""
-    if data.target:
-        return {}
-    return {
-        split: np.bincount(
-            data.labels["test" if split == "test" else "train"][chosen], minlength=len(data.class_names)
-        ).tolist()
-        for split, chosen in data.chosen.items()
+        scaling = fit_features(settings.scaling, columns, made.tables["train"].values, training)
+        if not names:
+            target = fit_columns(settings.scaling, made.labels["train"][training])
+        parts: dict[str, Split] = {}
+        for name, table in made.tables.items():
+            path = raw / f"{name}.csv"
+            own = labels[name] if target is None else target.apply(labels[name])
+            if target:
+                infinite = ~np.isfinite(own) | (not np.isfinite(target.divisor))
+                _refuse_infinite(path, given["target"], labels[name], infinite, settings)
+            features = np.empty((len(own), len(scaling.offset)), np.float32)
+            for rows, encoded in _encoded(path, columns, table.values, len(own)):
+                features[rows] = scaling.apply(encoded)
+                for at, feature in enumerate(feature_names(columns)):
+                    infinite = ~np.isfinite(features[rows, at]) | (not np.isfinite(scaling.divisor[at]))
+                    _refuse_infinite(path, feature, encoded[:, at], infinite, settings, rows.start)
+            parts[name] = Split(features, own)
+    described: TableInput = {
+        "kind": "table",
+        "columns": columns,
+        "target": given["target"],
+        "missing": given["missing"],
+        "missing_values": given["missing_values"],
+        "features": feature_names(columns),
     }
+    return _Data(parts, described, scaling, names, target)
+
+
+def _encoded(path: Path, columns: Any, values: Mapping[str, Any], count: int) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """The features of some rows after the other, not scaled yet."""
+    for start in range(0, count, splits.BLOCK):
+        rows = slice(start, start + splits.BLOCK)
+        try:
+            yield rows, encode(columns, {name: own[rows] for name, own in values.items()}, start)
+        except DataError as fault:
+            raise DataError(f"{path}: {fault}") from None
+
+
+def _refuse_infinite(
+    path: Path, column: str, numbers: NDArray[Any], infinite: NDArray[np.bool_], settings: Normalize, before: int = 0
+) -> None:
+    """Raise DataError for the first number that the scaling does not leave finite, after so many rows `before`."""
+    for row in np.flatnonzero(infinite)[:1]:
+        raise DataError(
+            f"{path}: line {before + row + 2}: {column}: got {numbers[row]}, which normalize.scaling: "
+            f"{settings.scaling} makes no finite number of 32 bits. Expected: one. Use another scaling, or mend that "
+            "number in the dataset."
+        )

@@ -15,7 +15,6 @@ from urllib.parse import quote
 import numpy as np
 from filelock import FileLock
 
-from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.config.tasks import metric_beside_loss
 from keras_pipeline.core import process
 from keras_pipeline.data.scaling import Scaling
@@ -168,7 +167,7 @@ def served_network(model: "keras.Sequential", dataset: DatasetDescription) -> It
     from keras_pipeline.models import model_file
 
     network = model_file.serving_model(model, Scaling(**dataset["scaling"]), task_spec_from(dataset).target)
-    names = DATASETS[dataset["dataset"]].columns[:-1]
+    names = dataset["input"]["features"] if dataset["input"]["kind"] == "table" else ()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         file = Path(folder) / "network.keras"
         model_file.save_network(network, file)
@@ -256,7 +255,18 @@ def _log_datasets(store: Store, run_id: str, dataset: DatasetDescription) -> Non
     inputs = []
     for split, count in dataset["images"].items():
         file = split_files(dataset, split)[0]
-        profile = json.dumps({"num_rows": count, "scaling": dataset["scaling"]["name"]})
+        content = dataset["source"]["sha256"] if dataset["source"] else None
+        profile = json.dumps(
+            {
+                "num_rows": count,
+                "scaling": dataset["scaling"]["name"],
+                "title": dataset["title"],
+                "licence": dataset["licence"],
+                "input": dataset["input"]["kind"],
+                "shape": dataset["shape"],
+                **({"sha256 of the source": content} if content else {}),
+            }
+        )
         source = json.dumps({"uri": f"data/normalized/{file}"})
         inputs.append(
             DatasetInput(

@@ -83,6 +83,12 @@ class Data:
         """As `task_spec.make_targets`."""
         return task_spec.make_targets(labels, len(self.weights))
 
+    @property
+    def held_bytes(self) -> int:
+        """How large both splits are as an engine holds them that has all on the device: scaled, with all targets."""
+        outputs = len(self.weights) if len(self.weights) > 2 else 1
+        return sum(one.scaled_bytes + 4 * outputs * len(one.targets) for one in (self.training, self.validation))
+
     def training_weights(self) -> NDArray[np.float32]:
         """The factor of each training image."""
         return _weights(self.weights, self.training.targets)
@@ -107,7 +113,7 @@ class Data:
         own = indices[places[places < len(indices)]]
         labels = split.targets[own]
         factors = _weights(weights, labels) * np.float32(strategy.loss_parts)
-        batch = np.asarray(split.inputs[own]), self.targets(labels), factors
+        batch = split.scaled(own), self.targets(labels), factors
         empty = len(places) - len(own)
         if not empty:
             return batch

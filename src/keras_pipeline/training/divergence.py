@@ -272,7 +272,7 @@ def _search(fault: NotFiniteError, start: Any, training: Training) -> Finding:
         batches = _validation(data) if validated else _training(data, fault.epoch, fault.step)
         finding = find_first_fault(networks, keeper.states[keeper.step], batches, training=not validated)
         finding = finding or Finding("not found: on one device all values of its batch are finite")
-    unscaled = float(np.abs(data.training.inputs[: data.batch_size]).max()) > UNSCALED
+    unscaled = float(np.abs(data.training.scaled(slice(data.batch_size))).max()) > UNSCALED
     return replace(finding, norms={step: gradient_norm(one) for step, one in gradients.items()}, unscaled=unscaled)
 
 

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_pipeline.config import layers
-from keras_pipeline.config.datasets import check_dataset
 from keras_pipeline.config.params import Params
-from keras_pipeline.config.tasks import TASKS
 from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import DataError, DivergedError, MachineError
 from keras_pipeline.core.json_files import Scalar
 from keras_pipeline.data.splits import Split
-from keras_pipeline.data.statistics import Statistics, read_statistics
+from keras_pipeline.data.statistics import Statistics, read_statistics, things
 from keras_pipeline.data.task_spec import task_spec_from
 from keras_pipeline.distribution import strategies
 from keras_pipeline.distribution.strategies import OpenedStrategy, Plan
@@ -60,7 +58,6 @@ def check_training(params: Params, normalized: Path) -> tuple[Plan, Statistics]:
 
 
 def _made_with(params: Params, statistics: Statistics, normalized: Path) -> None:
-    check_dataset(statistics["dataset"], statistics["shape"], str(normalized))
     made: dict[str, Scalar] = {"fetch.dataset": statistics["dataset"]}
     made |= {f"normalize.{key}": value for key, value in statistics["normalize"].items()}
     wanted = provenance.flat_params({"fetch": params.fetch, "normalize": params.normalize})
@@ -117,7 +114,7 @@ class RecordedTraining(Training):
         yield (
             f"train: {self.params.model.architecture}, {self.run['weights']:,} weights, at least "
             f"{needed / 1e6:.0f} MB a replica; {images['train']:,} training and {images['validation']:,} validation "
-            f"{TASKS[task_spec.task].things} of {self.run['dataset']['dataset']}"
+            f"{things(self.run['dataset'])} of {self.run['dataset']['dataset']}"
         )
         several = strategy["replicas"] > 1
         share = f", {strategy['batch_per_replica']} on each of {strategy['replicas']} replicas" if several else ""

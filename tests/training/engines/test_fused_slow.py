@@ -157,7 +157,7 @@ def test_convolutions_on_a_cpu_and_images_that_do_not_fit_are_trained_step_by_st
     from keras_pipeline.training.engines import fused
 
     data = batches.Data(splits["train"], splits["validation"], np.ones(10, np.float32), 1, 100, 100)
-    size = splits["train"].inputs.nbytes + splits["validation"].inputs.nbytes
+    size = data.held_bytes
     for architecture, gains in (("mlp", True), ("cnn", False)):
         model = architectures.build_network(small.params({"model.architecture": architecture}).model, IMAGE_SHAPE, 10)
         for device in ("/cpu:0", "/gpu:0"):

@@ -84,7 +84,7 @@ def test_the_batches_of_a_call_are_held_to_a_size(splits: list[Split], monkeypat
     whole = trained({"train.batch_size": 16}, splits, looped=True)
     assert max(sizes) > 3
     sizes.clear()
-    monkeypatch.setattr(looped, "MOST_BYTES", 3 * splits[0].inputs[:16].nbytes)
+    monkeypatch.setattr(looped, "MOST_BYTES", 3 * splits[0].part(slice(16)).scaled_bytes)
     held = trained({"train.batch_size": 16}, splits, looped=True)
     assert max(sizes) == 3
     assert held[1] == whole[1]

@@ -22,8 +22,8 @@ from keras_pipeline.training.training import Training
 MOST_STEPS = 64
 """How many steps are one program: enough that what is between two programs does not count."""
 MOST_BYTES = 4 * 2**30
-"""How large the images may be that are held on the device, and a quarter of the memory at most: of the machine's, and
-of the device's own, where the backend tells it."""
+"""How large the scaled images and their targets may be that are held on the device, and a quarter of the memory at
+most: of the machine's, and of the device's own, where the backend tells it."""
 LEAST_MEMORY = 1700 * 10**6
 """Where the process may have less memory, it is not spent on the compilation of such programs."""
 MOST_NOISE = 2**26
@@ -37,12 +37,11 @@ def can_fuse(model: keras.Sequential, strategy: OpenedStrategy, data: Data) -> b
     """
     convolutions = any(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
     slower = convolutions and strategy.devices[0].startswith("/cpu")
-    size = data.training.inputs.nbytes + data.validation.inputs.nbytes
     limits = [frameworks.memory_limit()]
     if own := frameworks.device_memory(keras.backend.backend()):
         limits.append(own)
     roomy = limits[0] >= LEAST_MEMORY
-    return strategy.fused and not slower and roomy and size <= min(MOST_BYTES, min(limits) // 4)
+    return strategy.fused and not slower and roomy and data.held_bytes <= min(MOST_BYTES, min(limits) // 4)
 
 
 def fused_steps(training: Training, look: int) -> fit_loop.Steps:

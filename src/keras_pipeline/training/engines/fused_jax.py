@@ -14,7 +14,7 @@ from keras_pipeline.training.batches import Batch, Data
 
 def build_program(model: keras.Sequential, data: Data, validation_batches: Batch) -> tuple[Compute, Validate]:
     """As `fused_tensorflow.build_program`; Dropout's masks are Keras' own, which JAX computes as fast as the rest."""
-    images = jnp.asarray(data.training.inputs)
+    images = jnp.asarray(data.training.scaled())
     targets = jnp.asarray(data.targets(data.training.targets))
     weights = jnp.asarray(data.training_weights())
     validation = [jnp.asarray(array) for array in validation_batches]

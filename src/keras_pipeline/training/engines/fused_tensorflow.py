@@ -20,7 +20,7 @@ def build_program(model: keras.Sequential, data: Data, validation_batches: Batch
     Dropout's masks are drawn outside of XLA, which would take twenty times as long: by the same generator from the
     same state as in Keras' fit, so that they are the same.
     """
-    images = tf.constant(data.training.inputs)
+    images = tf.constant(data.training.scaled())
     targets = tf.constant(data.targets(data.training.targets))
     weights = tf.constant(data.training_weights())
     validation = [tf.constant(array) for array in validation_batches]

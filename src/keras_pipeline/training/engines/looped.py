@@ -34,7 +34,7 @@ def looped_steps(training: Training, start: tuple[int, int], look: int) -> fit_l
     model, data, strategy = training.model, training.data, training.strategy
     size, count = data.batch_size, len(data.training.targets)
     whole = count // size
-    together = max(1, min(MOST_STEPS, MOST_BYTES // (data.training.inputs[:1].nbytes * size)))
+    together = max(1, min(MOST_STEPS, MOST_BYTES // (data.training.part(slice(1)).scaled_bytes * size)))
     validation = data.validation_batches(strategy)
     signature = [tf.TensorSpec([None, None, *part.shape[1:]], part.dtype) for part in validation[0]]
     compute = tf.function(build_loop(model, model.train_step, strategy.replicas), signature, autograph=False)

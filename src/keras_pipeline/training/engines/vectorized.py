@@ -146,7 +146,7 @@ def _programs(lanes: Sequence[Lane]) -> tuple[Callable[..., Any], Callable[[Any]
     """Some steps of all variants from their stacked states, and the update of their metrics by the validation split."""
     first, data = lanes[0], lanes[0].data
     model, train = first.model, first.training.params.train
-    images = jnp.asarray(data.training.inputs)
+    images = jnp.asarray(data.training.scaled())
     targets = jnp.asarray(data.targets(data.training.targets))
     weights = jnp.asarray(data.training_weights())
     validation_batches = [jnp.asarray(array) for array in data.validation_batches(first.training.strategy).arrays()]
