@@ -271,7 +271,7 @@ def test_a_full_disk_is_the_machine_s(run: Run) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert code == 6
     named = "data/normalized/train_images.npy: File too large ("
-    asked = ", a file may have 2,000 bytes (ulimit -f), 0.6 MB are needed). Make room, give permission or name another "
+    asked = ", a file may have 2,000 bytes (ulimit -f), 0.1 MB are needed). Make room, give permission or name another "
     assert err[0].startswith(named)
     assert asked in err[0]
     assert err[-1] == "keras-pipeline normalize: exit 6 (something is missing on this machine)"

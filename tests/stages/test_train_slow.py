@@ -17,7 +17,7 @@ import real_workspace
 import small
 from keras_pipeline.core import files, json_files
 from keras_pipeline.data import splits
-from keras_pipeline.data.scaling import fit_scaling, read_blocks
+from keras_pipeline.data.scaling import fit_scaling
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.sources.made import digits
 from keras_pipeline.stages import train
@@ -119,13 +119,12 @@ MEBIBYTE = 2**20
 def many_digits(folder: Path, counts: dict[str, int]) -> int:
     """The digits over and over, as `normalize` writes them; the bytes of the training images."""
     made = digits()
-    pixels, labels = made["train-images"], made["train-labels"]
+    pixels, labels = made["train-images"][..., np.newaxis], made["train-labels"]
     scaling = fit_scaling("unit", [])
     digests: dict[str, str] = {}
     for name, count in counts.items():
         chosen = np.arange(count) % len(labels)
-        parts = read_blocks(pixels, chosen)
-        digests |= splits.write_split(folder, name, parts, labels[chosen], scaling)
+        digests |= splits.write_split(folder, name, splits.read_blocks(pixels, chosen), labels[chosen])
     of_classes = {
         name: np.bincount(labels[np.arange(count) % len(labels)], minlength=10).tolist()
         for name, count in counts.items()

@@ -16,6 +16,8 @@ from keras_pipeline.comparison import report, two_runs
 from keras_pipeline.comparison.find_run import PREDICTIONS, RECORD, SCORES, FoundRun
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import ParamsError
+from keras_pipeline.data.scaling import Scaling
+from keras_pipeline.data.splits import Split
 from keras_pipeline.evaluation import multiclass
 from places import SHIPPED
 
@@ -103,7 +105,7 @@ def with_data(*kinds: str, **changes: Any) -> dict[str, Any]:
     return run
 
 
-def normalized_arrays(folder: Path, run: dict[str, Any]) -> NDArray[np.uint8]:
+def normalized_arrays(folder: Path, run: dict[str, Any]) -> Split:
     """A folder as normalize leaves it, as far as test images go; the record gets their digests."""
     images = np.random.default_rng(5).integers(0, 256, (IMAGES, 8, 8, 1), np.uint8)
     folder.mkdir(parents=True)
@@ -120,7 +122,7 @@ def normalized_arrays(folder: Path, run: dict[str, Any]) -> NDArray[np.uint8]:
     counts["test"] = np.bincount(LABELS, minlength=CLASSES).tolist()
     whole = {"format": 2, **run["dataset"], "normalize": {}, "class_counts": counts, "test_images_also_in_train": 0}
     files.write_json(folder / "statistics.json", whole)
-    return images
+    return Split(images, LABELS, Scaling("unit", 0.0, 255.0))
 
 
 class Images(HTMLParser):
@@ -137,7 +139,7 @@ class Images(HTMLParser):
         self.sources += [value for value in loaded if not value.startswith("#part-")]
 
 
-def written(a: FoundRun, b: FoundRun, images: NDArray[np.float32] | None) -> tuple[str, str, list[str]]:
+def written(a: FoundRun, b: FoundRun, images: Split | None) -> tuple[str, str, list[str]]:
     """Markdown, HTML and the names of the files."""
     folder = Path("compare")
     answers, differing = two_runs.compare_answers(a, b), two_runs.find_differences(a.record, b.record)

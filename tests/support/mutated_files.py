@@ -144,15 +144,15 @@ def array_mutants(path: str, array: Any) -> Iterator[Mutant]:
     flat = array.reshape(-1).copy()
     for what, changed in {
         "kind": other,
-        "byte order": array.astype(array.dtype.newbyteorder(">")),
+        **({"byte order": array.astype(array.dtype.newbyteorder(">"))} if array.itemsize > 1 else {}),
         "order": np.asfortranarray(array) if array.ndim > 1 else array[::-1].copy(),
         "count": array[:-1],
         "none": array[:0],
         "shape": array.reshape(-1, 1, 1),
         "pickled": array.astype(object),
         "text": array.astype(str)[:2],
-        "negative": _with(flat, -3).reshape(array.shape),
-        "too large": _with(flat, 10).reshape(array.shape),
+        **({"negative": _with(flat, -3).reshape(array.shape)} if array.dtype.kind != "u" else {}),
+        **({"too large": _with(flat, 10).reshape(array.shape)} if array.dtype.kind != "u" else {}),
         **({"NaN": _with(flat, np.nan).reshape(array.shape)} if array.dtype.kind == "f" else {}),
     }.items():
         content = io.BytesIO()

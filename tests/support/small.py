@@ -48,7 +48,7 @@ def described(name: str = "digits", shape: Sequence[int] = IMAGE_SHAPE) -> dict[
     """What statistics.json says of where images of this shape are from."""
     return {
         "dataset": name,
-        "title": f"Title of {name}",
+        "title": f"The title of {name}",
         "licence": "CC0 1.0",
         "facts": {},
         "source": {"files": 4, "bytes": 1000, "sha256": "d" * 64},

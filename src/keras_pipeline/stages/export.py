@@ -161,7 +161,7 @@ def _export(
     if params.train.precision != "float32" and params.export.formats:
         size = prediction_batch(spec.shape)
         blocks = (test.scaled(slice(start, start + size)) for start in range(0, len(test.targets), size))
-        outputs = np.concatenate([in_keras().predict_on_batch(block) for block in blocks])
+        outputs = np.concatenate([in_keras().predict(block, batch_size=size, verbose=0) for block in blocks])
         outputs = in_units(outputs, spec.target)
         rows.append(Row(FLOAT32, hold_against(outputs, evaluated), 0))
         reference = Reference(outputs, evaluated.targets, evaluated.class_names, evaluated.seed)
