@@ -118,7 +118,7 @@ def _by_class(
             worst = multiclass.find_worst_mistakes(outputs, labels, settings.worst_mistakes)
             answered = predicted[worst]
             drawn["worst_mistakes"] = figures.draw_worst_mistakes(
-                [figures.thumbnail(image) for image in test.scaled(worst)],
+                [figures.thumbnail(test.scaled([index])[0]) for index in worst],
                 labels[worst].tolist(),
                 answered.tolist(),
                 multiclass.of_each_image(outputs, labels).confidence[worst].tolist(),
