@@ -224,4 +224,4 @@ def test_every_key_of_a_file_is_described() -> None:
         rules = make()
         for name, block in [("", rules), *rules["$defs"].items()]:
             if name.startswith("Checked") or name in ("", "Schedule", "Augmentation", "EarlyStopping", "Evaluate"):
-                assert all({"description", "$ref"} & one.keys() for one in block["properties"].values()), name
+                assert all({"description", "$ref"} & one.keys() for one in block.get("properties", {}).values()), name
