@@ -89,7 +89,7 @@ NUMBER = "the prediction of a number"
             "model.architecture: 'cnn' is for images, and the dataset is a table. Use mlp or layers."]),
         ({**LINE, "normalize.positive_class": 3}, [
             "normalize.positive_class: the dataset 'line' has no classes: a number is predicted. "
-            "Use none, or a dataset of images."]),
+            "Use none, or a dataset with classes."]),
         ({**LINE, "train.early_stopping.monitor": "val/accuracy"}, [
             "train.early_stopping.monitor: a number is predicted from the dataset 'line', and none is right or wrong. "
             "Use val/loss."]),

@@ -16,6 +16,13 @@ def image_input(height: int, width: int, channels: int = 1, dtype: str = "|u1", 
     return {"kind": "images", **size, "dtype": dtype, "low": 0.0, "high": high}
 
 
+DRAWINGS: dict[str, dict[str, Any]] = {
+    "mnist": {"box": 20, "centre": "mass", "dark_border": True},
+    "kmnist": {"box": 26, "centre": "box", "dark_border": True},
+    "digits": {"box": 28, "centre": "box", "dark_border": True},
+    "fashion_mnist": {"box": 28, "centre": "box", "dark_border": False},
+}
+"""How the images of these datasets were made, as their files in datasets/ say."""
 CLASSES: dict[str, Any] = {
     "format": 2,
     "model_sha256": "a" * 64,
@@ -28,7 +35,7 @@ CLASSES: dict[str, Any] = {
     "target": None,
     "input": image_input(28, 28),
     "preparation": None,
-    "drawing": None,
+    "drawing": DRAWINGS["mnist"],
     "output_activation": "softmax",
     "outputs": 10,
     "scaling": {"name": "unit", "offset": 0.0, "divisor": 255.0},
@@ -44,6 +51,7 @@ NUMBERS: dict[str, Any] = {
     "class_names": [],
     "target": "y",
     "input": number_columns(["x"], "y"),
+    "drawing": None,
     "output_activation": "linear",
     "outputs": 1,
     "scaling": {"name": "unit", "offset": [0.0], "divisor": [10.0]},

@@ -8,13 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from exported import CLASSES, exported_folder
+from exported import CLASSES, DRAWINGS, exported_folder
 from fault_server import Answer, FaultServer, Handler, whole
 from keras_pipeline.serving.page import files as page_files
 from page_scripts import linear_network
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu"]
-DIGITS = {**CLASSES, "dataset": "digits", "architecture": "softmax_regression", "parameters": 7850}
+DIGITS = {
+    **CLASSES,
+    "dataset": "digits",
+    "drawing": DRAWINGS["digits"],
+    "architecture": "softmax_regression",
+    "parameters": 7850,
+}
 
 
 def class_means() -> dict[str, bytes]:

@@ -60,9 +60,11 @@ def linear_network(weights: NDArray[np.float32], bias: NDArray[np.float32]) -> d
     return {"javascript/network.js": network.encode(), "javascript/predict.js": program.encode()}
 
 
-def grey(picture: NDArray[np.uint8]) -> dict[str, Any]:
-    """As preprocess.js takes a picture (height, width)."""
-    return {"pixels": picture.reshape(-1).tolist(), "width": picture.shape[1], "height": picture.shape[0]}
+def layered(picture: NDArray[np.uint8]) -> dict[str, Any]:
+    """As preprocess.js takes a picture (height, width, channels)."""
+    height, width, channels = picture.shape
+    layers = [picture[..., channel].reshape(-1).tolist() for channel in range(channels)]
+    return {"layers": layers, "width": width, "height": height}
 
 
 def moved(strokes: Sequence[Sequence[float]], factor: float, x: float, y: float) -> list[list[float]]:

@@ -114,7 +114,7 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path}: of format {found!a:.60}. Expected: 1 to {FORMAT}; a newer version wrote it, or it is no "
                 f"export. {files.remedy('export')}"
             )
-        return {**value, **_since_first(value.get("input"), value.get("target"))} if found == 1 else value
+        return {**value, **_since_first(value)} if found == 1 else value
 
     try:
         return read_json(path, MANIFEST, "export", upgrade=upgraded, check=_check_whole)
@@ -122,14 +122,25 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelFileError(str(fault)) from None
 
 
-def _since_first(given: Any, target: Any) -> dict[str, Any]:
-    """What format 1 did not say, because it was the same of every network."""
+_DRAWN_FIRST: dict[Any, dict[str, Any]] = {
+    "mnist": {"box": 20, "centre": "mass", "dark_border": True},
+    "kmnist": {"box": 26, "centre": "box", "dark_border": True},
+    "digits": {"box": 28, "centre": "box", "dark_border": True},
+    "fashion_mnist": {"box": 28, "centre": "box", "dark_border": False},
+}
+"""Of the datasets that there were with format 1."""
+
+
+def _since_first(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What format 1 did not say, because it followed from the rest."""
+    target: Any = manifest.get("target")
+    given, dataset = manifest.get("input"), manifest.get("dataset")
     block: dict[str, Any] = {}
     if isinstance(given, dict) and given.get("kind") == "images":
         block = {"input": {"dtype": "|u1", "low": 0.0, "high": 255.0, **given}}
     elif isinstance(given, dict) and isinstance(given.get("features"), list):
         block = {"input": number_columns(given["features"], target)}
-    return {**block, "preparation": None, "drawing": None, "format": FORMAT}
+    return {**block, "preparation": None, "drawing": _DRAWN_FIRST.get(str(dataset)), "format": FORMAT}
 
 
 def _check_whole(manifest: Manifest) -> None:

@@ -37,7 +37,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Network:
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Network:
     shape = image_input(32, 32, 3)
-    return load_network(write_network(tmp_path_factory.mktemp("colours"), input=shape, dataset="own"))
+    return load_network(write_network(tmp_path_factory.mktemp("colours"), input=shape, dataset="own", drawing=None))
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **more: Any) -> bytes:

@@ -171,8 +171,9 @@ def test_what_spoke_for_an_answer_is_what_it_hangs_on() -> None:
         globalThis.found = null;
         const backend = { atOnce: 10, predict: async (some) => { asked += some.length; return some.map(answer); } };
         const keep = (map) => { found = map && { ...map, pixels: Array.from(map.pixels) }; };
+        const shape = { height: 28, width: 28, channels: 1 };
         globalThis.ask = (wanted) =>
-          void occlusion.map(input, { height: 28, width: 28 }, 1, answer(input), backend, wanted).then(keep);
+          void occlusion.map(input, shape, 1, answer(input), backend, wanted).then(keep);
         ask(() => true);
         """
     )
@@ -195,7 +196,7 @@ def test_the_outputs_of_every_task_are_read_as_they_are_meant() -> None:
             f"""
             globalThis.said = null;
             const network = {{ predict: () => Float64Array.from({json.dumps(outputs)}, Number) }};
-            const manifest = {{ task: "{task}", input: {{ kind: "images" }} }};
+            const manifest = {{ task: "{task}", input: {{ kind: "images", dtype: "|u1", low: 0, high: 255 }} }};
             const tell = (answers) => {{ said = answers[0]; }};
             backends.inPage(manifest, network).predict([null]).then(tell, (error) => {{ said = error.message; }});
             """

@@ -15,7 +15,7 @@ from PIL import Image
 
 import served
 from drawn_digits import png
-from exported import CLASSES, NUMBERS
+from exported import CLASSES, DRAWINGS, NUMBERS, image_input
 from fault_server import in_turn, status, whole
 from keras_pipeline.sources import formats
 from page_browser import (
@@ -162,7 +162,7 @@ def test_the_network_sees_the_same_on_every_screen(opened: Any, address: str, sc
     draw(page, SEVEN)
     label(page, "7")
     expected = Scripts("preprocess.js").do(
-        f"return Array.from(preprocess.drawing({SEVEN}, preprocess.formOf('digits'), 28, 28));"
+        f"return Array.from(preprocess.drawing({SEVEN}, {json.dumps(DIGITS['drawing'])}, 28, 28));"
     )
     made = seen(page)
     assert abs(made.reshape(-1).astype(int) - np.array(expected)).mean() < 6
@@ -267,14 +267,16 @@ def test_hostile_names_are_text_and_no_script_runs_that_is_not_the_page_s(opened
     page.locator("#spoke-title", has_text=hostile).wait_for()
     assert page.locator("img").count() == 0
     page.evaluate("const s = document.createElement('script'); s.text = 'document.title = 1'; document.body.append(s)")
-    assert page.title() == "Draw a digit · keras-pipeline"
+    assert page.title() == "Draw one of 10 · keras-pipeline"
     assert len(page.said) == 1  # the policy refused it
     assert "Content Security Policy" in page.said[0]
 
 
 def test_for_other_images_a_picture_is_chosen_or_dropped(opened: Any, tmp_path: Path) -> None:
     """Of the very size of the input the pixels arrive as they are; a file that is no picture is refused in words."""
-    described = {**CLASSES, "dataset": "fashion_mnist", "class_names": [f"garment {one}" for one in range(10)]}
+    names = [f"garment {one}" for one in range(10)]
+    drawing = DRAWINGS["fashion_mnist"]
+    described = {**CLASSES, "dataset": "fashion_mnist", "class_names": names, "drawing": drawing}
     page = opened(written_page(tmp_path, class_means(), described))
     label(page, "No picture yet")
     assert page.get_by_role("button", name="Undo").is_hidden()
@@ -300,6 +302,40 @@ def test_for_other_images_a_picture_is_chosen_or_dropped(opened: Any, tmp_path: 
     state(page, None)
     page.locator("#answer[data-version='2']").wait_for()
     assert np.median(seen(page)) == 0 < seen(page).max()  # it was dark on light
+
+
+def test_a_network_of_photographs_takes_colours_and_names_of_many_classes(opened: Any, tmp_path: Path) -> None:
+    """It answers which channel is the brightest; the classes are many, and no square of black is left out."""
+    height, width = 20, 30
+    weights = np.zeros((40, height * width * 3), np.float32)
+    for channel in range(3):
+        weights[channel, channel::3] = 1e-4
+    names = ["red", "green", "blue", *(f"a class of a long name, number {one}" for one in range(37))]
+    described = {
+        **CLASSES, "dataset": "photographs", "class_names": names, "outputs": 40, "drawing": None,
+        "input": image_input(height, width, 3),
+        "preparation": {"height": height, "width": width, "fit": "crop", "colour": "rgb", "background": "white"},
+    }  # fmt: skip
+    page = opened(written_page(tmp_path, linear_network(weights, np.zeros(40, np.float32)), described))
+    label(page, "No picture yet")
+    assert page.get_by_role("heading", name="Which of 40 is it?").count() == 1
+    for index, name in enumerate(names[:3]):
+        colour = [0, 0, 0]
+        colour[index] = 250
+        content = io.BytesIO()
+        Image.new("RGB", (80, 90), tuple(colour)).save(content, "PNG")
+        page.locator("#file").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": content.getvalue()})
+        label(page, name)
+    values = page.evaluate(
+        "() => { const canvas = document.getElementById('seen');"
+        " return [canvas.width, canvas.height, ...canvas.getContext('2d').getImageData(3, 4, 1, 1).data]; }"
+    )
+    assert values == [width, height, 0, 0, 250, 255]
+    page.locator("#spoke-title", has_text="What spoke for “blue”").wait_for()
+    told(page, "#seen-text", "30 × 20 pixels, cut to this shape around its middle.")
+    told(page, "#spoke-text", "a square of 2 × 2 pixels")
+    assert page.locator("#bars li").count() == 10
+    assert page.said == []
 
 
 def test_numbers_are_typed_where_the_network_takes_a_table(opened: Any, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Decoder:
         except Exception:  # whatever Pillow makes of damaged bytes
             raise Refused(422, f"The body is no {name} that can be read. Expected: a whole, undamaged one.") from None
         layers = [
-            network_input(layer, network.manifest["dataset"], given["height"], given["width"])
+            network_input(layer, network.manifest["drawing"], given["height"], given["width"])
             for layer in (pixels[..., None] if pixels.ndim == 2 else pixels).transpose(2, 0, 1)
         ]
         found = [layer for layer in layers if layer is not None]

@@ -19,6 +19,14 @@ globalThis.backends = (() => {
     }
   }
 
+  // Pixels from 0 to 255 in the type and the range that the network takes; the rows of a table as they are.
+  function raw(input, { kind, dtype, low, high }) {
+    if (kind !== "images" || (dtype === "|u1" && low === 0 && high === 255)) return input;
+    const values = Float64Array.from(input, (value) => low + (value * (high - low)) / 255);
+    if (dtype === "<f4") return Float32Array.from(values);
+    return (dtype === "|u1" ? Uint8Array : Uint16Array).from(values, Math.round);
+  }
+
   // The network that stands in network.js.
   function inPage(manifest, network) {
     const pause = () => new Promise((go) => setTimeout(go));
@@ -34,7 +42,7 @@ globalThis.backends = (() => {
 
     async function predict(inputs) {
       if (inputs.length > 1) await pause();
-      return inputs.map((input) => answer(network.predict(input)));
+      return inputs.map((input) => answer(network.predict(raw(input, manifest.input))));
     }
 
     const origin = () =>
@@ -49,7 +57,7 @@ globalThis.backends = (() => {
   async function ofService(token, changed) {
     let about = check(await request("model"), isAbout);
     const { manifest } = about.model;
-    const { height, width } = manifest.input;
+    const { height, width, channels } = manifest.input;
 
     async function request(path, body, kind) {
       const headers = { ...(kind && { "Content-Type": kind }), ...(token() && { Authorization: `Bearer ${token()}` }) };
@@ -76,10 +84,11 @@ globalThis.backends = (() => {
       throw new Failure(`The service refused (${status}).${said}`, { again: status >= 500 });
     }
 
-    const raw = (path, inputs) => request(path, new Blob(inputs), "application/octet-stream");
+    const asked = (path, inputs) =>
+      request(path, new Blob(inputs.map((input) => raw(input, manifest.input))), "application/octet-stream");
 
     async function predict(inputs) {
-      const { predictions, model } = check(await raw("predict", inputs), isAnswers(manifest, inputs.length));
+      const { predictions, model } = check(await asked("predict", inputs), isAnswers(manifest, inputs.length));
       if (model?.run !== about.model.run || model?.version !== about.model.version) await renew();
       return predictions;
     }
@@ -97,7 +106,7 @@ globalThis.backends = (() => {
     async function also(input) {
       if (!about.candidate) return null;
       try {
-        const { predictions } = check(await raw("predict?model=candidate", [input]), isAnswers(manifest, 1));
+        const { predictions } = check(await asked("predict?model=candidate", [input]), isAnswers(manifest, 1));
         const [own, name] = [called("champion", about.model), called("candidate", about.candidate)];
         return { own, name, answer: predictions[0] };
       } catch {
@@ -108,14 +117,15 @@ globalThis.backends = (() => {
     const called = (role, { version }) => `${role} (${version})`;
 
     async function neighbours(input) {
-      return check(await raw("neighbours", [input]), isNeighbours(height * width)).neighbours;
+      return check(await asked("neighbours", [input]), isNeighbours(height * width * channels)).neighbours;
     }
 
     // The picture with its label, kept where the service is: how many there are then.
     async function keep(input, label) {
-      const row = (_, number) => Array.from(input.subarray(number * width, (number + 1) * width));
-      const asked = { pixels: Array.from({ length: height }, row), label, consent: true };
-      return (await request("drawn", JSON.stringify(asked), "application/json"))?.drawn;
+      const values = Array.from(raw(input, manifest.input));
+      const pixels = channels === 1 ? values : cut(values, channels);
+      const said = { pixels: cut(pixels, width), label, consent: true };
+      return (await request("drawn", JSON.stringify(said), "application/json"))?.drawn;
     }
 
     function origin() {
@@ -129,6 +139,9 @@ globalThis.backends = (() => {
       keep: about.drawn === true ? keep : null,
     };
   }
+
+  const cut = (list, length) =>
+    Array.from({ length: list.length / length }, (_, part) => list.slice(part * length, (part + 1) * length));
 
   function parse(text) {
     try {
@@ -154,7 +167,7 @@ globalThis.backends = (() => {
   const isAnswers = (manifest, length) => (value) =>
     value?.predictions?.length === length && Array.from(value.predictions).every(isAnswer(manifest));
   const isNeighbour = (size) => (one) =>
-    typeof one?.label === "string" && Array.isArray(one.pixels) && one.pixels.flat().length === size;
+    typeof one?.label === "string" && Array.isArray(one.pixels) && one.pixels.flat(2).length === size;
   const isNeighbours = (size) => (value) =>
     Array.isArray(value?.neighbours) && value.neighbours.every(isNeighbour(size));
 

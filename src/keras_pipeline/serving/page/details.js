@@ -4,6 +4,7 @@
 
 globalThis.details = (() => {
   const CALM = 250; // milliseconds
+  const MOST_BUTTONS = 30;
   const { byId, element } = view;
 
   // `show(input, answer, wanted)`; `forget()` what was shown. `wanted()`: whether the input is still the newest.
@@ -31,7 +32,7 @@ globalThis.details = (() => {
     async function spoke(input, answer, wanted) {
       const chosen = view.best(answer.probabilities);
       const found = await occlusion.map(input, manifest.input, chosen, answer, backend, wanted);
-      if (found) view.spoke(input, found, manifest.class_names[chosen], manifest.input, occlusion.SQUARE);
+      if (found) view.spoke(input, found, manifest.class_names[chosen], manifest.input);
     }
 
     async function near(input, wanted) {
@@ -46,11 +47,23 @@ globalThis.details = (() => {
       view.spokeNot();
     }
 
-    // A label is given to what is shown, and only with consent.
+    // A label is given to what is shown, and only with consent: by a button each, or of many classes by a list.
     function offerLabels() {
-      const buttons = manifest.class_names.map((name) => element("button", { type: "button", textContent: name }));
-      for (const button of buttons) button.addEventListener("click", () => keep(button.textContent));
-      byId("classes").replaceChildren(...buttons);
+      const names = manifest.class_names;
+      if (names.length > MOST_BUTTONS) {
+        const options = names.map((name) => element("option", { textContent: name, value: name }));
+        const list = element("select", {}, element("option", { textContent: "Choose a class", value: "" }), ...options);
+        list.setAttribute("aria-labelledby", "keep-title");
+        list.addEventListener("change", () => {
+          if (list.value !== "") keep(list.value);
+          list.value = "";
+        });
+        byId("classes").replaceChildren(list);
+      } else {
+        const buttons = names.map((name) => element("button", { type: "button", textContent: name }));
+        for (const button of buttons) button.addEventListener("click", () => keep(button.textContent));
+        byId("classes").replaceChildren(...buttons);
+      }
       byId("consent").addEventListener("change", allow);
       allow();
     }

@@ -4,29 +4,34 @@
 "use strict";
 
 globalThis.occlusion = (() => {
-  const SQUARE = 4;
-  const STEP = 2;
+  // The side of a square: a seventh of the image's smaller one, however large it is; and the step to the next one.
+  const squareOf = ({ height, width }) => Math.max(2, 2 * Math.round(Math.min(height, width) / 14));
 
   // The places [x, y] of squares that cover anything: where all is black already, covering changes nothing.
-  function places(input, height, width) {
+  function places(input, square, shape) {
     const found = [];
-    for (let y = STEP - SQUARE; y < height; y += STEP) {
-      for (let x = STEP - SQUARE; x < width; x += STEP) {
-        if (dots(x, y, height, width).some((index) => input[index])) found.push([x, y]);
+    const step = square / 2;
+    for (let y = step - square; y < shape.height; y += step) {
+      for (let x = step - square; x < shape.width; x += step) {
+        if (values(dots(x, y, square, shape), shape).some((index) => input[index])) found.push([x, y]);
       }
     }
     return found;
   }
 
-  function dots(x, y, height, width) {
+  function dots(x, y, square, { height, width }) {
     const found = [];
-    for (let row = Math.max(0, y); row < Math.min(height, y + SQUARE); row++) {
-      for (let column = Math.max(0, x); column < Math.min(width, x + SQUARE); column++) {
+    for (let row = Math.max(0, y); row < Math.min(height, y + square); row++) {
+      for (let column = Math.max(0, x); column < Math.min(width, x + square); column++) {
         found.push(row * width + column);
       }
     }
     return found;
   }
+
+  // Where in an input the channels of these pixels are.
+  const values = (pixels, { channels }) =>
+    pixels.flatMap((pixel) => Array.from({ length: channels }, (_, channel) => pixel * channels + channel));
 
   const log = (share) => Math.log(Math.max(share, 1e-30));
 
@@ -36,18 +41,20 @@ globalThis.occlusion = (() => {
     return log(probabilities[chosen]) - log(others);
   }
 
-  // For each pixel how much it holds of the log odds of class `chosen`: {pixels: Float32Array, most}. `most`: the
-  // greatest loss by one square. null as soon as `wanted()` no longer holds.
-  async function map(input, { height, width }, chosen, answer, { predict, atOnce }, wanted) {
+  // For each pixel how much it holds of the log odds of class `chosen`: {pixels: Float32Array, most, square}. `most`: the
+  // greatest loss by one square; `square`: its side. null as soon as `wanted()` no longer holds.
+  async function map(input, shape, chosen, answer, { predict, atOnce }, wanted) {
     const before = logOdds(answer, chosen);
-    const squares = places(input, height, width);
-    const [sums, counts] = [new Float32Array(input.length), new Uint16Array(input.length)];
+    const square = squareOf(shape);
+    const squares = places(input, square, shape);
+    const size = shape.height * shape.width;
+    const [sums, counts] = [new Float32Array(size), new Uint16Array(size)];
     let most = 0;
     for (let start = 0; start < squares.length; start += atOnce) {
       const some = squares.slice(start, start + atOnce);
       const covered = some.map(([x, y]) => {
         const one = Uint8Array.from(input);
-        for (const index of dots(x, y, height, width)) one[index] = 0;
+        for (const index of values(dots(x, y, square, shape), shape)) one[index] = 0;
         return one;
       });
       const answers = await predict(covered);
@@ -55,14 +62,14 @@ globalThis.occlusion = (() => {
       for (const [place, [x, y]] of some.entries()) {
         const lost = before - logOdds(answers[place], chosen);
         most = Math.max(most, lost);
-        for (const index of dots(x, y, height, width)) {
+        for (const index of dots(x, y, square, shape)) {
           sums[index] += lost;
           counts[index] += 1;
         }
       }
     }
-    return { pixels: sums.map((sum, index) => (counts[index] ? sum / counts[index] : 0)), most };
+    return { pixels: sums.map((sum, index) => (counts[index] ? sum / counts[index] : 0)), most, square };
   }
 
-  return { SQUARE, map };
+  return { map };
 })();

@@ -45,18 +45,16 @@
   }
 
   function introduce(backend) {
-    const { input, class_names: names, dataset, target } = backend.manifest;
-    let title = dataset === "kmnist" ? "Draw a character" : "Draw a digit";
-    if (input.kind === "table") title = `What is ${target}?`;
-    else if (!preprocess.formOf(dataset)?.pen) title = `Which of ${names.length} is it?`;
+    const { input, class_names: names, drawing, target } = backend.manifest;
+    let title = drawing?.dark_border ? `Draw one of ${names.length}` : `Which of ${names.length} is it?`;
+    if (input.kind === "table" && target !== null) title = `What is ${target}?`;
     view.introduce(backend.manifest, title, backend.origin());
   }
 
   function run(backend) {
     const { manifest } = backend;
     const images = manifest.input.kind === "images";
-    const form = preprocess.formOf(manifest.dataset);
-    const draws = Boolean(form?.pen);
+    const draws = Boolean(manifest.drawing?.dark_border); // what has a light border is no line
     const nothing = draws ? "Nothing drawn" : images ? "No picture yet" : "Numbers are missing";
     const more = details.of(backend);
     let version = 0; // counts changes of the input
@@ -95,16 +93,21 @@
         byId("details").hidden = true;
         return;
       }
-      if (images) view.seen(input, manifest.input, form);
+      if (images) view.seen(input, manifest);
       asker.ask({ input, version });
     }
 
-    if (images) board(manifest, form, draws, take);
+    if (images) board(manifest, draws, take);
     else rows(manifest.input.features, take);
   }
 
   // The pad, or a place for pictures.
-  function board({ input: { height, width } }, form, draws, take) {
+  function board(manifest, draws, take) {
+    const { height, width, channels } = manifest.input;
+    if (channels !== 1 && channels !== 3) {
+      view.state(`The network takes images of ${channels} channels, which no picture file has.`, null, false);
+      return;
+    }
     const canvas = byId("pad");
     byId("board").hidden = false;
     byId("invitation").textContent = draws ? "Draw here" : "Drop a picture here";
@@ -123,7 +126,7 @@
     function renew() {
       cancelAnimationFrame(frame);
       frame = null;
-      take(preprocess.drawing(strokes, form, height, width));
+      take(preprocess.drawing(strokes, manifest.drawing, height, width));
     }
     const drawn = pad.on(canvas, draws, (all, finished) => {
       strokes = all;
@@ -136,11 +139,11 @@
 
     picture.offer(byId("file"), byId("frame"), async (file) => {
       try {
-        const chosen = await picture.read(file);
+        const chosen = await picture.read(file, manifest);
         view.state(null);
         drawn.show(chosen.image);
         invite(false);
-        take(preprocess.picture(chosen, form, height, width));
+        take(preprocess.input(chosen, manifest));
       } catch (error) {
         view.state(error.message, null, false);
       }

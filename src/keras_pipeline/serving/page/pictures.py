@@ -3,8 +3,8 @@
 page/preprocess.js does the same on the page, in the same whole numbers: the same picture gives the same bytes.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,37 +17,19 @@ HALF = 127
 """A lighter border is paper."""
 
 
-@dataclass(frozen=True)
-class Form:
-    """How the images of a dataset were made, light on black. `box`: the longer side of what is on them, in pixels;
-    `centre`: what is put in the middle, the centre of mass or the box; `dark_border`: whether no image has a light one,
-    for what is on it is a line."""
-
-    box: int
-    centre: Literal["mass", "box"]
-    dark_border: bool
-
-
-FORMS = {
-    "mnist": Form(20, "mass", True),
-    "kmnist": Form(26, "box", True),
-    "digits": Form(28, "box", True),
-    "fashion_mnist": Form(28, "box", False),
-}
-"""By the name of the dataset; a picture for another one is taken as it is."""
-
-
-def network_input(grey: Grey, dataset: str, height: int, width: int) -> Grey | None:
+def network_input(grey: Grey, drawing: Mapping[str, Any] | None, height: int, width: int) -> Grey | None:
     """A picture (any, any) as uint8 (height, width); None where nothing is on it.
 
-    One that has this size already is taken as it is, unless it is dark on light and the dataset's are not. For a
-    dataset in `FORMS` dark on light is turned over, what is on it is cut out and made as large as there, by area, and
-    put where it is there. For another one the whole picture is scaled, its sides in proportion.
+    `drawing`: how the training images were made, as export.json has it: light on black, `box`, the longer side of what
+    is on them, `centre`, what is put in the middle, the mass or the box, and `dark_border`, whether none has a light
+    border. So dark on light is turned over, what is on the picture is cut out and made as large as there, by area, and
+    put where it is there. None: the whole picture is scaled, its sides in proportion. A picture that has the size
+    already is taken as it is, unless it is dark on light and the training images are not.
     """
-    form = FORMS.get(dataset)
-    if grey.shape == (height, width) and not (form and form.dark_border and _border_median(grey) > HALF):
+    dark_border = drawing is not None and drawing["dark_border"]
+    if grey.shape == (height, width) and not (dark_border and _border_median(grey) > HALF):
         return grey.copy()
-    if form is None:
+    if drawing is None:
         factor = min(width / grey.shape[1], height / grey.shape[0])
         rows, columns = (max(1, int(side * factor + 0.5)) for side in grey.shape)
         return _placed(_smaller(grey, rows, columns), "box", height, width, _border_median(grey))
@@ -56,8 +38,8 @@ def network_input(grey: Grey, dataset: str, height: int, width: int) -> Grey | N
         return None
     box = _cut(ink)
     longer = max(box.shape)
-    rows, columns = (max(1, (2 * side * form.box + longer) // (2 * longer)) for side in box.shape)
-    return _placed(_smaller(box, rows, columns), form.centre, height, width)
+    rows, columns = (max(1, (2 * side * drawing["box"] + longer) // (2 * longer)) for side in box.shape)
+    return _placed(_smaller(box, rows, columns), drawing["centre"], height, width)
 
 
 def _on_black(grey: Grey) -> Grey | None:

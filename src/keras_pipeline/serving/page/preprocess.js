@@ -1,59 +1,67 @@
 // From a drawing or a picture to the pixels that the network sees, in the form of the images that it was trained on.
 //
-// Whole numbers throughout, so that serving/pictures.py gives the same bytes; tests hold both against the same vectors.
+// Whole numbers throughout, so that page/pictures.py gives the same bytes; tests hold both against the same vectors.
+// `form`: how the training images were made, `drawing` of the manifest: what is on them is light on black, its longer side
+// `box` pixels, its centre of mass or that of its box (`centre`) in the middle, on some a light border (not `dark_border`).
 "use strict";
 
 globalThis.preprocess = (() => {
-  // How the images of a dataset were made. `box`: the longer side of what is on them, in pixels; `centre`: what is put
-  // in the middle, the centre of mass or the box; `pen`: the width of a drawn line, in pixels. What is on them is light
-  // on black.
-  const FORMS = {
-    mnist: { box: 20, centre: "mass", pen: 2.8 },
-    kmnist: { box: 26, centre: "box", pen: 2.6 },
-    digits: { box: 28, centre: "box", pen: 4 },
-    fashion_mnist: { box: 28, centre: "box", pen: null },
-  };
   const INK = 51; // a fifth of the whole: less is the paper's grain
   const LEAST_CONTRAST = 32;
   const HALF = 127; // a lighter border is paper
   const FINE = 8; // so many dots a pixel, each way, is a drawing made of before it is made smaller
   const SMALLEST = 0.06; // of the pad: a drawing that is smaller, such as a dot, is not enlarged further
 
-  // The form of a dataset's images; null where it is not known: then a picture is taken as it is.
-  const formOf = (dataset) => (Object.hasOwn(FORMS, dataset) ? FORMS[dataset] : null);
+  // The width of a drawn line, in pixels.
+  const penOf = ({ box }) => (box * 7) / 50;
 
   // Strokes, each [x, y, x, y, …] with the pad from 0 to 1, as pixels (height × width); null where there are none.
-  // The line is `form.pen` pixels wide however large the drawing is and whatever screen it was made on.
+  // The line is as wide however large the drawing is and whatever screen it was made on.
   function drawing(strokes, form, height, width) {
+    const pen = penOf(form);
     const points = strokes.flat();
     if (points.length === 0) return null;
     const xs = points.filter((_, index) => index % 2 === 0);
     const ys = points.filter((_, index) => index % 2 === 1);
     const [left, right, top, bottom] = [smallest(xs), largest(xs), smallest(ys), largest(ys)];
-    const scale = (form.box - form.pen) / Math.max(right - left, bottom - top, SMALLEST);
-    const columns = Math.min(width, Math.ceil((right - left) * scale + form.pen - 1e-9));
-    const rows = Math.min(height, Math.ceil((bottom - top) * scale + form.pen - 1e-9));
+    const scale = (form.box - pen) / Math.max(right - left, bottom - top, SMALLEST);
+    const columns = Math.min(width, Math.ceil((right - left) * scale + pen - 1e-9));
+    const rows = Math.min(height, Math.ceil((bottom - top) * scale + pen - 1e-9));
     const ink = { pixels: new Uint8Array(columns * rows * FINE * FINE), width: columns * FINE, height: rows * FINE };
     const place = (value, low, high, size) => (size / 2 + (value - (low + high) / 2) * scale) * FINE;
     for (const stroke of strokes) {
       let [x, y] = [place(stroke[0], left, right, columns), place(stroke[1], top, bottom, rows)];
-      line(ink, x, y, x, y, (form.pen * FINE) / 2);
+      line(ink, x, y, x, y, (pen * FINE) / 2);
       for (let index = 2; index < stroke.length; index += 2) {
         const nextX = place(stroke[index], left, right, columns);
         const nextY = place(stroke[index + 1], top, bottom, rows);
         if ((nextX - x) ** 2 + (nextY - y) ** 2 < 0.25 && index + 2 < stroke.length) continue;
-        line(ink, x, y, nextX, nextY, (form.pen * FINE) / 2);
+        line(ink, x, y, nextX, nextY, (pen * FINE) / 2);
         [x, y] = [nextX, nextY];
       }
     }
     return placed(smaller(ink, columns, rows), form.centre, height, width);
   }
 
-  // A picture {pixels: grey 0 … 255, width, height} as pixels (height × width); null where nothing is on it.
-  // One that has this size already is taken as it is, unless it is dark on light and the dataset's lines are not.
-  function picture(grey, form, height, width) {
+  // A picture {layers: of grey, or of red, green and blue, 0 … 255, width, height} as the pixels that the network of this
+  // manifest takes (height × width × layers); null where nothing is on it.
+  function input({ layers, width, height }, { input: wanted, drawing: form, preparation }) {
+    const made = layers.map((pixels) =>
+      picture({ pixels, width, height }, form, wanted.height, wanted.width, preparation));
+    if (made.length === 1 || made.includes(null)) return made[0];
+    const whole = new Uint8Array(made.length * made[0].length);
+    for (const [channel, values] of made.entries()) {
+      values.forEach((value, index) => (whole[index * made.length + channel] = value));
+    }
+    return whole;
+  }
+
+  // One layer of it. One that has this size already is taken as it is, unless it is dark on light and the training
+  // images are not. `preparation`: as pictures were prepared for the training, or null.
+  function picture(grey, form, height, width, preparation = null) {
     const fits = grey.width === width && grey.height === height;
-    if (fits && !(form?.pen && borderMedian(grey) > HALF)) return Uint8Array.from(grey.pixels);
+    if (fits && !(form?.dark_border && borderMedian(grey) > HALF)) return Uint8Array.from(grey.pixels);
+    if (form === null && preparation !== null) return fitted(grey, preparation, height, width);
     if (form === null) {
       const factor = Math.min(width / grey.width, height / grey.height);
       const columns = Math.max(1, Math.floor(grey.width * factor + 0.5));
@@ -66,6 +74,20 @@ globalThis.preprocess = (() => {
     const longer = Math.max(box.width, box.height);
     const size = (side) => Math.max(1, Math.floor((2 * side * form.box + longer) / (2 * longer)));
     return placed(smaller(box, size(box.width), size(box.height)), form.centre, height, width);
+  }
+
+  // As `fit` says: cut to the shape around its middle, all of it with a background at two sides, or out of shape.
+  function fitted(grey, { fit, background }, height, width) {
+    if (fit === "stretch") return smaller(grey, width, height).pixels;
+    const choose = fit === "crop" ? Math.max : Math.min;
+    const factor = choose(width / grey.width, height / grey.height);
+    if (fit === "crop") {
+      const [columns, rows] = [width, height].map((side) => Math.max(1, Math.round(side / factor)));
+      const [left, top] = [Math.floor((grey.width - columns) / 2), Math.floor((grey.height - rows) / 2)];
+      return smaller(part(grey, left, left + columns, top, top + rows), width, height).pixels;
+    }
+    const [columns, rows] = [grey.width, grey.height].map((side) => Math.max(1, Math.floor(side * factor + 0.5)));
+    return placed(smaller(grey, columns, rows), "box", height, width, background === "white" ? 255 : 0);
   }
 
   // Light on black, from 0 to 255: the border tells what is paper. null where all is paper.
@@ -101,11 +123,15 @@ globalThis.preprocess = (() => {
         [top, bottom] = [Math.min(top, y), Math.max(bottom, y + 1)];
       }
     }
-    const part = new Uint8Array((right - left) * (bottom - top));
+    return part({ pixels, width }, left, right, top, bottom);
+  }
+
+  function part({ pixels, width }, left, right, top, bottom) {
+    const cut = new Uint8Array((right - left) * (bottom - top));
     for (let y = top; y < bottom; y++) {
-      part.set(pixels.subarray(y * width + left, y * width + right), (y - top) * (right - left));
+      cut.set(pixels.subarray(y * width + left, y * width + right), (y - top) * (right - left));
     }
-    return { pixels: part, width: right - left, height: bottom - top };
+    return { pixels: cut, width: right - left, height: bottom - top };
   }
 
   // Another size by area: each new pixel is the mean of what it covers.
@@ -155,7 +181,7 @@ globalThis.preprocess = (() => {
     }
     const shift = (side, size, moment) => {
       if (centre === "box" || mass === 0) return Math.floor((side - size) / 2);
-      const middle = Math.floor(((side + 2) * mass - moment) / (2 * mass)); // to the middle of a pixel, as in MNIST
+      const middle = Math.floor(((side + 2) * mass - moment) / (2 * mass)); // to the middle of a pixel
       return Math.min(Math.max(middle, 0), side - size);
     };
     const [left, top] = [shift(width, columns, across), shift(height, rows, down)];
@@ -185,5 +211,5 @@ globalThis.preprocess = (() => {
   const smallest = (values) => values.reduce((found, value) => Math.min(found, value), Infinity);
   const largest = (values) => values.reduce((found, value) => Math.max(found, value), -Infinity);
 
-  return { formOf, drawing, picture };
+  return { drawing, input };
 })();

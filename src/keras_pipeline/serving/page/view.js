@@ -119,35 +119,48 @@ globalThis.view = (() => {
     );
   }
 
-  // Grey pixels on a canvas that has as many dots.
-  function pixels(canvas, values, height, width, colour = (value) => [value, value, value]) {
+  // Pixels on a canvas that has as many dots: `colour(index)` gives red, green and blue of each.
+  function pixels(canvas, height, width, colour) {
     [canvas.width, canvas.height] = [width, height];
     const context = canvas.getContext("2d");
     const picture = context.createImageData(width, height);
-    values.forEach((value, index) => picture.data.set([...colour(value, index), 255], 4 * index));
+    for (let index = 0; index < height * width; index++) picture.data.set([...colour(index), 255], 4 * index);
     context.putImageData(picture, 0, 0);
   }
 
-  // `form`: the form that the picture was brought into, or null.
-  function seen(input, { height, width }, form) {
+  // The colour of a pixel: of one channel, grey.
+  const colourOf = (values, channels) => (index) =>
+    channels === 3 ? values.slice(3 * index, 3 * index + 3) : Array(3).fill(values[channels * index]);
+
+  const FITS = {
+    crop: "cut to this shape around its middle",
+    pad: "all of it, with a border at two sides",
+    stretch: "stretched to this shape",
+  };
+
+  function seen(input, { input: { height, width, channels }, drawing: form, preparation }) {
     byId("details").hidden = false;
-    pixels(byId("seen"), input, height, width);
+    Object.assign(byId("spoke"), { width, height }); // so that nothing moves when it is filled
+    pixels(byId("seen"), height, width, colourOf(input, channels));
     byId("seen").setAttribute("aria-label", `The picture that the network sees, ${width} by ${height} pixels`);
-    const brought = form
-      ? `, in the form of the training images: light on black, the longer side ${form.box} pixels, ` +
-        `the ${form.centre === "mass" ? "centre of mass" : "whole"} in the middle`
-      : "";
+    let brought = preparation ? `, ${FITS[preparation.fit] ?? ""}` : "";
+    if (form) {
+      brought =
+        `, in the form of the training images: light on black, the longer side ${form.box} pixels, ` +
+        `the ${form.centre === "mass" ? "centre of mass" : "whole"} in the middle`;
+    }
     byId("seen-text").textContent = `${width} × ${height} pixels${brought}.`;
   }
 
   // What each pixel holds of the odds of the answer, over the picture: orange for it, blue against it.
-  function spoke(input, { pixels: held, most }, name, { height, width }, square) {
+  function spoke(input, { pixels: held, most, square }, name, { height, width, channels }) {
     const reach = Math.max(...held.map(Math.abs), 0.1);
     byId("spoke-title").textContent = `What spoke for “${name}”`;
-    pixels(byId("spoke"), held, height, width, (value, index) => {
-      const part = Math.sqrt(Math.abs(value) / reach);
-      const [red, green, blue] = value > 0 ? [255, 140, 40] : [70, 140, 255];
-      const grey = input[index] * 0.35;
+    const colour = colourOf(input, channels);
+    pixels(byId("spoke"), height, width, (index) => {
+      const part = Math.sqrt(Math.abs(held[index]) / reach);
+      const [red, green, blue] = held[index] > 0 ? [255, 140, 40] : [70, 140, 255];
+      const grey = (colour(index).reduce((sum, one) => sum + one, 0) / 3) * 0.35;
       return [grey + (red - grey) * part, grey + (green - grey) * part, grey + (blue - grey) * part];
     });
     const times = Math.exp(most);
@@ -159,12 +172,12 @@ globalThis.view = (() => {
         : `Orange: the odds of the answer become smaller, ${greatest} times. Blue: larger.`);
   }
 
-  function neighbours(found, { height, width }) {
+  function neighbours(found, { height, width, channels }) {
     const items = found.map(({ label, pixels: values }) => {
       const canvas = element("canvas", { className: "pixels" });
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", `A training image, ${label}`);
-      pixels(canvas, values.flat(), height, width);
+      pixels(canvas, height, width, colourOf(values.flat(2), channels));
       return element("li", {}, canvas, label);
     });
     byId("nearest").replaceChildren(...items);
