@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.sources.kinds.kind import MOST_CLASSES, MOST_EXAMPLES, Examples, Line, Recognized, Split
-from keras_pipeline.sources.kinds.stored import Blocks, Part, Places, StoredImages, reading, splits_of
+from keras_pipeline.sources.kinds.kind import MOST_CLASSES, MOST_EXAMPLES, Examples, Recognized, Split
+from keras_pipeline.sources.kinds.stored import Blocks, Pair, Part, Places, StoredImages, reading, splits_of
 from keras_pipeline.sources.source_files import SourceFiles
 from keras_pipeline.sources.text_tables import place_of
-from keras_pipeline.strict_yaml.faults import Block, KeyedError
+from keras_pipeline.strict_yaml.faults import KeyedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,15 +35,9 @@ OF_SPLIT: dict[Split, str] = {"train": r"train", "validation": r"val", "test": r
 """What the names of a split's arrays have in common."""
 
 
-class Pair(Block):
-    """The arrays of a split, by name: `x_train`, of a member of the .npz or a file x_train.npy, or with its folder."""
-
-    images: Line
-    labels: Line
-
-
 class Arrays(StoredImages):
-    """A dataset file of the kind `arrays`."""
+    """A dataset file of the kind `arrays`. An array is named as in the .npz, or as its file x_train.npy: `x_train`; or
+    with its folder or file: `deep/x_train`, `train.npz/x`."""
 
     kind: Literal["arrays"]
     train: Pair

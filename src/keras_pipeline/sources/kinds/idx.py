@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 from pydantic import Field
 
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.sources.kinds.kind import MOST_EXAMPLES, Examples, Line, Recognized, Split
-from keras_pipeline.sources.kinds.stored import Blocks, Part, Places, StoredImages, reading, splits_of
+from keras_pipeline.sources.kinds.kind import MOST_EXAMPLES, Examples, Recognized, Split
+from keras_pipeline.sources.kinds.stored import Blocks, Pair, Part, Places, StoredImages, reading, splits_of
 from keras_pipeline.sources.source_files import SourceFiles, open_unpacked
-from keras_pipeline.strict_yaml.faults import Block
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,13 +20,6 @@ _TYPES = {8: "|u1", 12: ">i4"}
 _OTHER_TYPES = {9: "signed bytes", 11: "16-bit integers", 13: "32-bit floats", 14: "64-bit floats"}
 _WORDS: dict[str, Split] = {"train": "train", "valid": "validation", "t10k": "test", "test": "test"}
 """For the splits, in the names of files."""
-
-
-class Pair(Block):
-    """The two files of a split."""
-
-    images: Line
-    labels: Line
 
 
 class Idx(StoredImages):

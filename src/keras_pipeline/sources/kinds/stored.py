@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from keras_pipeline.core.errors import DataError, PipelineError
 from keras_pipeline.sources.kinds.kind import LONGEST_SIDE, Kind, Line, Split
-from keras_pipeline.strict_yaml.faults import KeyedError
+from keras_pipeline.strict_yaml.faults import Block, KeyedError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +26,13 @@ Order = Literal["interleaved", "planes"]
 Files = Annotated[tuple[Line, ...], Field(min_length=1, max_length=10_000)]
 """Of a split."""
 Side = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
+
+
+class Pair(Block):
+    """What the images and the labels of a split are called."""
+
+    images: Line
+    labels: Line
 
 
 class StoredImages(Kind):
