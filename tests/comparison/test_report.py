@@ -163,6 +163,17 @@ def test_the_page_calls_the_runs_by_what_differs_and_compares_each_class() -> No
     assert counts == [IMAGES, len(flips.only_a), len(flips.only_b)]
 
 
+def test_of_many_classes_those_that_differ_most_are_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(report, "MOST_CLASSES", 3)
+    a, b = made(1, 0.7), made(2, 0.9)
+    answers = two_runs.compare_answers(a, b)
+    assert answers is not None
+    shown = report._most_different(answers)
+    assert len(shown) == 3
+    others = [one.p_adjusted for label, one in answers.recalls.items() if label not in shown]
+    assert max(one.p_adjusted for one in shown.values()) <= min(others)
+
+
 def test_runs_with_other_test_images_are_not_paired() -> None:
     a, b = made(1), made(2, run=with_data("labels"))
     text, _, _ = written(a, b, None)

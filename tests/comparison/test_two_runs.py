@@ -23,6 +23,15 @@ from keras_pipeline.evaluation import binary, multiclass
 # What differed.
 
 
+def test_many_names_of_classes_are_told_by_the_first_and_a_digest() -> None:
+    names = [f"class {number}" for number in range(1000)]
+    told = two_runs._named(names)
+    assert told.startswith("class 0, class 1, ")
+    assert " and 970 more (" in told
+    assert two_runs._named([*names[:-1], "another"]) != told
+    assert two_runs._named(names[:3]) == "class 0, class 1, class 2"
+
+
 def test_nothing_differs_between_a_record_and_itself() -> None:
     assert two_runs.find_differences(record(), record("b" * 32, started=1.0, ended=2.0, train_seconds=9.0)) == {}
 

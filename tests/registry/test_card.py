@@ -115,6 +115,16 @@ def test_a_name_of_a_class_is_text(hostile: str) -> None:
     assert html.count("<table>") == 6
 
 
+def test_of_many_classes_the_extremes_have_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card, "MOST_CLASSES", 4)
+    run = made(3)
+    _, body = parts(card.write_card(run, None, "mnist"))
+    rows = multiclass.per_class_rows(LABELS, run.outputs.argmax(axis=1), run.record["dataset"]["class_names"])
+    ranked = [row["class"] for row in sorted(rows, key=lambda row: float(row["f1"]))]
+    assert re.findall(r"(?m)^\| (\d) \| \d+ \| [\d.]+ \[", body) == [*ranked[:2], *ranked[-2:]]
+    assert "Of 10 classes the 2 of the lowest F1, and then as many of the highest." in body
+
+
 def test_two_classes_and_numbers_have_cards_of_their_own() -> None:
     about = record("d" * 32)
     about["dataset"] |= {"task": "binary", "class_names": ["other", "7"]}

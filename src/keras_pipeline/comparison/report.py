@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from keras_pipeline.comparison import figures as comparison_figures
 from keras_pipeline.comparison import page, statistics, two_runs
 from keras_pipeline.comparison.find_run import FoundRun
+from keras_pipeline.comparison.statistics import Comparison
 from keras_pipeline.comparison.two_runs import LACKING, AnswerComparison, Flips, Rows
 from keras_pipeline.config.tasks import format_headline, format_score
 from keras_pipeline.core import terminal
@@ -22,6 +23,7 @@ from keras_pipeline.records.git import describe_git
 
 NAME = "comparison"
 MOST_PICTURES = 36
+MOST_CLASSES = 40
 MOST_LINES = 8
 LONGEST_LINE = 50
 """Of the title of a small picture."""
@@ -142,6 +144,7 @@ def write_report(
         "flips": flips,
         "flipped": flipped,
         "classes": list(_classes(a, answers)),
+        "left_out_classes": len(answers.recalls) - len(_most_different(answers)) if answers else 0,
         "p": statistics.format_p(answers.compared["test/accuracy"].p) if answers and flips else "",
         "things": a.things,
         "tested": _tested(a),
@@ -194,9 +197,18 @@ def _metrics(a: FoundRun, b: FoundRun, answers: AnswerComparison | None) -> Iter
         }
 
 
+def _most_different(answers: AnswerComparison | None) -> Mapping[int, Comparison]:
+    """The classes, by number; of many those whose recalls chance explains least, and then differ most."""
+    recalls = answers.recalls if answers else {}
+    if len(recalls) <= MOST_CLASSES:
+        return recalls
+    first = sorted(recalls, key=lambda label: (recalls[label].p_adjusted, -abs(recalls[label].difference)))
+    return {label: recalls[label] for label in sorted(first[:MOST_CLASSES])}
+
+
 def _classes(a: FoundRun, answers: AnswerComparison | None) -> Iterator[dict[str, str]]:
     names = a.record["dataset"]["class_names"]
-    for label, found in (answers.recalls if answers else {}).items():
+    for label, found in _most_different(answers).items():
         only_a, only_b = found.flipped[0].only_baseline, found.flipped[0].only_variant
         yield {
             "name": names[label],
@@ -228,7 +240,7 @@ def _result_pictures(
             f"{class_names[label]} ({np.count_nonzero(a.labels == label)} images)": (
                 one.difference, one.low, one.high, one.real,
             )
-            for label, one in answers.recalls.items()
+            for label, one in _most_different(answers).items()
         }  # fmt: skip
         quantity = f"recall of {names[1]} minus {names[0]}"
         figure = comparison_figures.draw_differences(found, quantity, "larger than chance")
@@ -262,7 +274,7 @@ def _flipped_pictures(
             f"{count}, the most confident mistakes first",
         ]
         figure = figures.draw_flipped(
-            images.scaled(shown),
+            [figures.thumbnail(images.scaled([index])[0]) for index in shown],
             a.labels[shown].tolist(),
             {name: _given(run, shown) for name, run in zip(short, (a, b), strict=True)},
             a.record["dataset"]["class_names"],

@@ -1,5 +1,6 @@
 """Two runs, A and B, held against each other: what differs in what they were made of, and in their answers."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ Rows = list[tuple[str, str, str]]
 """What differs: its name, A's value, B's."""
 LACKING = "–"
 MOST_IN_A_NAME = 2
+SHOWN_CLASSES = 30
 LONGEST_VALUE = 24
 
 
@@ -110,7 +112,7 @@ def _told(record: RunRecord) -> dict[str, dict[str, str]]:
             "content": dataset["source"]["sha256"][:12] if dataset["source"] else LACKING,
             "task": dataset.get("task", "classes"),
             **dataset["facts"],
-            "classes": ", ".join(dataset["class_names"]),
+            "classes": _named(dataset["class_names"]),
             "scaling": _scaling(dataset["scaling"]),
             "target's scaling": _scaling(dataset.get("target") or {}),
             **{f"{split} images": str(count) for split, count in dataset["images"].items()},
@@ -124,6 +126,14 @@ def _told(record: RunRecord) -> dict[str, dict[str, str]]:
             "devices": ", ".join(record["strategy"]["devices"]),
         },
     }
+
+
+def _named(classes: Sequence[str]) -> str:
+    """The names of some classes, or of many the first ones and what tells all of them from others."""
+    if len(classes) <= SHOWN_CLASSES:
+        return ", ".join(classes)
+    digest = hashlib.sha256("\n".join(classes).encode()).hexdigest()
+    return f"{', '.join(classes[:SHOWN_CLASSES])} and {len(classes) - SHOWN_CLASSES:,} more ({digest[:12]})"
 
 
 def _scaling(constants: Mapping[str, Any]) -> str:
@@ -197,7 +207,7 @@ def _compare_recalls(right: Sequence[NDArray[np.bool_]], labels: NDArray[Any]) -
 def _surest(wrong: FoundRun, flipped: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Which images, those first to whose wrong answer that run gives most probability, equals by index."""
     chosen = np.flatnonzero(flipped)
-    confidence = multiclass.probabilities(wrong.outputs).max(axis=1)
+    confidence = multiclass.of_each_image(wrong.outputs, wrong.labels).confidence
     return chosen[np.argsort(-confidence[chosen], kind="stable")]
 
 

@@ -180,7 +180,8 @@ def _one_batch(training: RecordedTraining, mode_folder: Path, observer: Observer
     shown = ""
     if names := training.run["dataset"]["class_names"]:
         figures.save_figure(
-            figures.draw_first_batch(images, predicted_classes(targets).tolist(), names), mode_folder / "images.png"
+            figures.draw_first_batch([*map(figures.thumbnail, images)], predicted_classes(targets).tolist(), names),
+            mode_folder / "images.png",
         )
         shown = f"\ndebug: the batch as the network sees it: {mode_folder}/images.png"
     _fit(training, observer, epochs=1)

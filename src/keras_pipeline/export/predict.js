@@ -84,7 +84,7 @@ globalThis.loadNetwork = function (description) {
       return input;
     },
     softmax: (step, input) => {
-      const most = Math.max(...input), sum = input.reduce((all, x) => all + Math.exp(x - most), 0);
+      const most = input.reduce((a, b) => Math.max(a, b)), sum = input.reduce((all, x) => all + Math.exp(x - most), 0);
       return input.map((x) => Math.exp(x - most) / sum);
     },
   };

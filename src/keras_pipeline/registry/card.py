@@ -29,6 +29,8 @@ EXPORTS, AGREEMENT = "models/export", "reports/export.json"
 BINS = 10
 """Of the table of calibration: the reports have more."""
 MOST_CONFUSIONS = 5
+MOST_CLASSES = 40
+"""How many classes have a line each."""
 HUB_METRICS = {
     "test/accuracy": ("accuracy", "Accuracy"),
     "test/f1_macro": ("f1", "F1, mean of the classes"),
@@ -111,7 +113,8 @@ def write_card(found: FoundRun, exports: Exports | None, name: str, *, looked_up
         input=_input(found),
         output=_output(found),
         metrics=list(_metrics(found.scores, intervals)),
-        classes=_per_class(found),
+        classes=(classes := _per_class(found)),
+        shown_classes=_extremes(classes),
         confusions=list(_confusions(found)),
         calibration=_calibration(found),
         looked_up=looked_up,
@@ -216,6 +219,13 @@ def _per_class(found: FoundRun) -> list[dict[str, Any]]:
         return []
     predicted = found.outputs.argmax(axis=1)
     return multiclass.per_class_rows(found.labels, predicted, found.record["dataset"]["class_names"])
+
+
+def _extremes(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All, or of many those of the lowest F1, and then of the highest."""
+    by_score = sorted(classes, key=lambda row: float(row["f1"]))
+    half = MOST_CLASSES // 2
+    return classes if len(classes) <= MOST_CLASSES else [*by_score[:half], *by_score[-half:]]
 
 
 def _confusions(found: FoundRun) -> Iterator[tuple[str, str, int]]:

@@ -73,7 +73,7 @@ globalThis.view = (() => {
     say(`${names[chosen]}, ${Math.round(100 * probabilities[chosen])} percent`, 700);
   }
 
-  const best = (values) => values.indexOf(Math.max(...values));
+  const best = (values) => values.reduce((found, value, index) => (value > values[found] ? index : found), 0);
 
   function bars(names, probabilities, others, chosen) {
     let shown = names.map((_, index) => index);
@@ -154,7 +154,7 @@ globalThis.view = (() => {
 
   // What each pixel holds of the odds of the answer, over the picture: orange for it, blue against it.
   function spoke(input, { pixels: held, most, square }, name, { height, width, channels }) {
-    const reach = Math.max(...held.map(Math.abs), 0.1);
+    const reach = held.reduce((most, one) => Math.max(most, Math.abs(one)), 0.1);
     byId("spoke-title").textContent = `What spoke for “${name}”`;
     const colour = colourOf(input, channels);
     pixels(byId("spoke"), height, width, (index) => {
