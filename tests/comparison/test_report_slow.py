@@ -49,7 +49,7 @@ def test_the_images_that_flipped_are_drawn_both_ways_and_are_inside_the_page(mon
                 row = multiclass.probabilities(one.outputs)[index]
                 told.append(f"{name}: {row.argmax()}  {row.max():.2f}")
             assert title.get_text() == "\n".join(told)
-            np.testing.assert_array_equal(image.get_array(), images[index, :, :, 0])
+            np.testing.assert_array_equal(image.get_array(), images.scaled([index])[0, :, :, 0])
     monkeypatch.undo()
     written(
         made(1, run=run), made(1, run=record("b" * 32, dataset=run["dataset"])), images
