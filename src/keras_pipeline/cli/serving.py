@@ -18,9 +18,9 @@ MODEL is one of
 Only this machine reaches it, unless --host says otherwise; then clients must send a token.
 """
 PAGE = """\
-Writes a folder of static files that opens by double-click, without a server and without a network: draw a digit, or
-choose a picture or type numbers, whichever the network takes, and see what it answers. The network inside is the export
-as JavaScript, which the stage `export` makes (export.formats in params.yaml).
+Writes a folder of static files that opens by double-click, without a server and without a network: draw, choose
+a picture or type numbers, whichever the network takes, and see what it answers. The network inside is the export as
+JavaScript, which the stage `export` makes (export.formats in params.yaml).
 """
 
 EDGE = """\

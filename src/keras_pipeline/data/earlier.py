@@ -24,6 +24,15 @@ COLUMNS = {
     "diabetes": ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6", "progression"),
 }
 """Of the tables, the target last."""
+DRAWINGS: dict[str, dict[str, Any]] = {
+    "mnist": {"box": 20, "centre": "mass", "dark_border": True},
+    "kmnist": {"box": 26, "centre": "box", "dark_border": True},
+    "digits": {"box": 28, "centre": "box", "dark_border": True},
+    "fashion_mnist": {"box": 28, "centre": "box", "dark_border": False},
+}
+"""How the images of a dataset were made that a drawing is to look like."""
+FIRST = {"task": "classes", "shape": [28, 28, 1], "target": None}
+"""Of the first version, which knew nothing else."""
 FACTS = {"arrays": "images are scaled on disk"}
 """What of theirs is no more so."""
 
@@ -39,4 +48,4 @@ def upgrade_description(dataset: dict[str, Any]) -> dict[str, Any]:
         *features, target = COLUMNS.get(name, ("target",))
         given = {**number_columns(features, target)}
     added = {"title": title, "licence": licence, "source": None, "facts": FACTS, "input": given}
-    return {**added, "drawing": None, "preparation": None, **dataset}
+    return {**added, "drawing": DRAWINGS.get(name), "preparation": None, **dataset}

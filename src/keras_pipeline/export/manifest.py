@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError, ModelFileError
 from keras_pipeline.core.json_files import Count, Digest, Key, Line, Name, Size, read_json, refuse
+from keras_pipeline.data import earlier
 from keras_pipeline.data.encoding import TableInput, check_table, number_columns
 from keras_pipeline.data.statistics import ScalingConstants, TaskName
 
@@ -122,15 +123,6 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelFileError(str(fault)) from None
 
 
-_DRAWN_FIRST: dict[Any, dict[str, Any]] = {
-    "mnist": {"box": 20, "centre": "mass", "dark_border": True},
-    "kmnist": {"box": 26, "centre": "box", "dark_border": True},
-    "digits": {"box": 28, "centre": "box", "dark_border": True},
-    "fashion_mnist": {"box": 28, "centre": "box", "dark_border": False},
-}
-"""Of the datasets that there were with format 1."""
-
-
 def _since_first(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What format 1 did not say, because it followed from the rest."""
     target: Any = manifest.get("target")
@@ -140,7 +132,7 @@ def _since_first(manifest: Mapping[str, Any]) -> dict[str, Any]:
         block = {"input": {"dtype": "|u1", "low": 0.0, "high": 255.0, **given}}
     elif isinstance(given, dict) and isinstance(given.get("features"), list):
         block = {"input": number_columns(given["features"], target)}
-    return {**block, "preparation": None, "drawing": _DRAWN_FIRST.get(str(dataset)), "format": FORMAT}
+    return {**block, "preparation": None, "drawing": earlier.DRAWINGS.get(str(dataset)), "format": FORMAT}
 
 
 def _check_whole(manifest: Manifest) -> None:

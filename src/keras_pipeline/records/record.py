@@ -16,7 +16,7 @@ from keras_pipeline.config.params import Params
 from keras_pipeline.core import files, limits
 from keras_pipeline.core.errors import DataError, ModelFileError
 from keras_pipeline.core.json_files import Count, Digest, Key, Line, Moment, Scalar, Seconds, Size, read_json, refuse
-from keras_pipeline.data.earlier import upgrade_description
+from keras_pipeline.data import earlier
 from keras_pipeline.data.history import read_history
 from keras_pipeline.data.statistics import DatasetDescription, check_description, describe_dataset
 from keras_pipeline.models import settings
@@ -121,8 +121,8 @@ def read_record(path: Path, written_by: str = "train") -> RunRecord:
                 "it with that version, or run `dvc repro train`."
             )
         if isinstance(value.get("dataset"), dict) and found < FORMAT:
-            first = {"task": "classes", "shape": [28, 28, 1], "target": None} if found == 1 else {}  # it knew these
-            value["dataset"] = upgrade_description({**first, **value["dataset"]})
+            first = earlier.FIRST if found == 1 else {}
+            value["dataset"] = earlier.upgrade_description({**first, **value["dataset"]})
         return value
 
     return read_json(path, RECORD, written_by, upgrade=upgraded, check=_check_whole)
