@@ -41,7 +41,7 @@ def table(**columns: Any) -> dict[str, Any]:
     return {name: np.array(one, np.float64) if isinstance(one, tuple) else one for name, one in columns.items()}
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(ROWS, ROWS, st.sampled_from(["median", "mean", "zero"]), st.sampled_from(["none", "unit", "standard"]))
 def test_features_are_those_of_scikit_learn(training: list[Any], others: list[Any], rule: Any, scaling: str) -> None:
     whole = columns_of(training + others)

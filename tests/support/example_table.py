@@ -13,6 +13,14 @@ import numpy as np
 ROWS = 360
 SPECIES = ("aster", "iris", "rose")
 COLOURS = {"aster": ("white", "violet"), "iris": ("violet", "blue"), "rose": ("red", "white")}
+DATASET = """kind: table
+path: flowers.csv
+columns: {petal_length: number, petal_width: number, height: number, colour: category, site: category}
+target: species
+classes: [aster, iris, rose]
+missing_values: [NA]
+"""
+"""datasets/flowers.yaml."""
 HEADER = ("id", "petal_length", "petal_width", "height", "colour", "site", "unit", "species")
 
 
@@ -31,6 +39,13 @@ def write_flowers(path: Path, rows: int = ROWS) -> None:
             gaps = random.random(3) < 0.06
             cells = ("NA" if gaps[0] else length, width, "NA" if gaps[1] else height, "" if gaps[2] else colour, site)
             writer.writerow([number, *cells, "cm", name])
+
+
+def write_project(folder: Path) -> None:
+    """flowers.csv, and the file of the dataset."""
+    write_flowers(folder / "flowers.csv")
+    (folder / "datasets").mkdir()
+    (folder / "datasets" / "flowers.yaml").write_text(DATASET, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from keras_pipeline.config.params import Evaluate
 from keras_pipeline.config.tasks import format_headline, is_no_better_than_constant
 from keras_pipeline.core import process
 from keras_pipeline.data import task_spec
+from keras_pipeline.data.encoding import decode
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import Split
 from keras_pipeline.data.statistics import DatasetDescription, is_table, things
@@ -88,7 +89,8 @@ def _by_class(
     scores: Mapping[str, float],
 ) -> tuple[dict[str, Rows], dict[str, Figure], list[str]]:
     """Tables and figures from outputs (n, classes), and a line where nothing was learned. DVC's plot has a cell for
-    each pair of the classes in tables/confusion.csv: of many classes, those that are confused most."""
+    each pair of the classes in tables/confusion.csv: of many classes, those that are confused most. The worst mistakes
+    are images, or a table: `row` is that of data/raw/test.csv, from 1, without its header."""
     names, labels, predicted = statistics["class_names"], test.targets, task_spec.predicted_classes(outputs)
     rows = multiclass.per_class_rows(labels, predicted, names)
     calibration = multiclass.calibration_rows(outputs, labels, settings.calibration_bins)
@@ -114,18 +116,35 @@ def _by_class(
             else many_classes.draw_extremes(rows),
             "reliability": figures.draw_reliability(calibration),
         }
+        worst = multiclass.find_worst_mistakes(outputs, labels, settings.worst_mistakes)
+        actual, answered = labels[worst].tolist(), predicted[worst].tolist()
+        surest = multiclass.of_each_image(outputs, labels).confidence[worst].tolist()
         if not is_table(statistics):
-            worst = multiclass.find_worst_mistakes(outputs, labels, settings.worst_mistakes)
-            answered = predicted[worst]
-            drawn["worst_mistakes"] = figures.draw_worst_mistakes(
-                [figures.thumbnail(test.scaled([index])[0]) for index in worst],
-                labels[worst].tolist(),
-                answered.tolist(),
-                multiclass.of_each_image(outputs, labels).confidence[worst].tolist(),
-                names,
-            )
+            images = [figures.thumbnail(test.scaled([index])[0]) for index in worst]
+            drawn["worst_mistakes"] = figures.draw_worst_mistakes(images, actual, answered, surest, names)
+        elif len(worst):
+            tables["worst_mistakes"] = [
+                {"row": row + 1, "actual": names[true], "predicted": names[answer], "probability": probability, **asked}
+                for row, true, answer, probability, asked in zip(
+                    worst.tolist(), actual, answered, surest, _asked(test, statistics, worst), strict=True
+                )
+            ]
     thing = things(statistics).removesuffix("s")
     return tables, drawn, list(_nothing_learned(outputs, predicted, rows, scores, thing))
+
+
+def _asked(test: Split, statistics: DatasetDescription, rows: NDArray[np.intp]) -> Rows:
+    """What the network was given of these rows, by column: missing numbers are filled, and six digits are right."""
+    given: Any = statistics["input"]
+    columns = decode(given["columns"], Scaling(**statistics["scaling"]).undo(test.inputs[rows]))
+    ours = {"row", "actual", "predicted", "probability"}
+    return [
+        {
+            f"{name} (column)" if name in ours else name: float(f"{value:.6g}") if isinstance(value, float) else value
+            for name, value in zip(columns, values, strict=True)
+        }
+        for values in zip(*columns.values(), strict=True)
+    ]
 
 
 def _nothing_learned(

@@ -21,7 +21,7 @@ from keras_pipeline.core.errors import DataError
 from keras_pipeline.core.json_files import Count, Digest, Line, Name, Size, read_json, refuse
 from keras_pipeline.sources.kinds.kind import Columns, Split
 from keras_pipeline.sources.source_files import SingleFile, Source
-from keras_pipeline.sources.text_tables import Dialect, read_columns, row_place, to_numbers, to_texts
+from keras_pipeline.sources.tables.text_tables import Dialect, read_columns, row_place, to_numbers, to_texts
 
 
 class Column(TypedDict):

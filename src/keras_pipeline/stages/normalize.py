@@ -13,11 +13,14 @@ from keras_pipeline.config.params import Normalize, Params, refuse_params
 from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data import splits
-from keras_pipeline.data.encoding import TableInput, encode, feature_names, fit_encoding
+from keras_pipeline.data.encoding import TableInput, count_unseen, encode, feature_names, fit_encoding
 from keras_pipeline.data.scaling import Scaling, fit_columns, fit_features, fit_scaling
 from keras_pipeline.data.splits import Indices, Split
 from keras_pipeline.data.statistics import ImageInput, Statistics, things, write_statistics
 from keras_pipeline.sources.raw import Raw, read_description, read_raw
+
+MOST_BYTES = 4 * 2**30
+"""Of the features of a table, which are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,9 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
     if statistics["task"] == "binary":
         print(f"normalize: {data.class_names[1]} against {_rest(data.class_names)}: 1 and 0")
     print(f"normalize: {duplicates} of the test {things(statistics)} are also in the training file")
+    if data.input["kind"] == "table":
+        for column, count in count_unseen(data.input["columns"], made.tables["test"].values).items():
+            print(f"normalize: {column}: {count:,} of the test rows have a value that no training row has")
 
 
 def _rest(class_names: list[str]) -> str:
@@ -181,7 +187,16 @@ def _images(made: Raw, training: Indices, settings: Normalize, raw: Path) -> _Da
 def _rows(made: Raw, training: Indices, settings: Normalize, raw: Path) -> _Data:
     """A number to predict is scaled as numbers among the features are, each column by constants of its own."""
     given: Any = made.description["input"]
-    columns = fit_encoding(made.tables["train"].values, training, given["missing"])
+    try:
+        columns = fit_encoding(made.tables["train"].values, training, given["missing"])
+    except DataError as fault:
+        raise DataError(f"{raw / 'train.csv'}: {fault}") from None
+    count = sum(len(own) for own in made.labels.values())
+    if 4 * count * len(feature_names(columns)) > MOST_BYTES:
+        raise DataError(
+            f"{raw}: {count:,} rows of {len(feature_names(columns)):,} features are more than {MOST_BYTES / 2**30:.0f} "
+            "GiB. Expected: at most so much. Leave categories with many values out of `columns`, or take fewer rows."
+        )
     names, labels = _classes(made, settings)
     target = None
     with np.errstate(all="ignore"):

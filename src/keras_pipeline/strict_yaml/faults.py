@@ -180,7 +180,8 @@ def _inner(rules: Rules, part: str | int) -> Rules | None:
     discriminator = rules.get("discriminator", {})
     if part == discriminator.get("propertyName"):
         return {"enum": list(discriminator["mapping"])}
-    inner = rules.get("properties", {}).get(part, rules.get("additionalProperties"))
+    of_any_key = next(iter(rules.get("patternProperties", {}).values()), rules.get("additionalProperties"))
+    inner = rules.get("properties", {}).get(part, of_any_key)
     if isinstance(part, int):
         first = rules.get("prefixItems", [])
         inner = first[part] if part < len(first) else rules.get("items")

@@ -221,7 +221,7 @@ def test_every_number_is_read_exactly(values: list[float | None]) -> None:
 TEXT = st.text(max_size=12)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     st.binary(max_size=200), st.sampled_from(["f.csv", "f.csv.gz", "f.parquet", "f.csv.zst", "f.csv.xz", "f.csv.bz2"])
 )

@@ -18,7 +18,7 @@ from keras_pipeline.core.errors import DataError
 from keras_pipeline.sources.kinds.kind import MOST_CLASSES, MOST_EXAMPLES, Examples, Recognized, Split
 from keras_pipeline.sources.kinds.stored import Blocks, Pair, Part, Places, StoredImages, reading, splits_of
 from keras_pipeline.sources.source_files import SourceFiles
-from keras_pipeline.sources.text_tables import place_of
+from keras_pipeline.sources.tables.text_tables import place_of
 from keras_pipeline.strict_yaml.faults import KeyedError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from keras_pipeline.core.errors import DataError
 from keras_pipeline.sources.kinds.kind import MOST_CLASSES, MOST_EXAMPLES, Examples, Line, Recognized, Split
 from keras_pipeline.sources.kinds.stored import Files, Order, Places, StoredImages, arranged, splits_of
 from keras_pipeline.sources.source_files import SourceFiles
-from keras_pipeline.sources.text_tables import (
+from keras_pipeline.sources.tables.text_tables import (
     MOST_COLUMNS,
     Dialect,
     column_names,

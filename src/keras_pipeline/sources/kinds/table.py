@@ -11,7 +11,7 @@ from keras_pipeline.data.missing import Missing
 from keras_pipeline.sources.kinds.divisions import split_of_file, splits_of_column, times_of_column
 from keras_pipeline.sources.kinds.kind import Columns, Examples, Kind, Line, Recognized, Split
 from keras_pipeline.sources.kinds.labels import ClassOf
-from keras_pipeline.sources.text_tables import (
+from keras_pipeline.sources.tables.text_tables import (
     MOST_COLUMNS,
     Dialect,
     is_table,
@@ -38,7 +38,7 @@ _PERHAPS_WORDS = re.compile(r"\.(txt|data)(\.\w+)?$", re.IGNORECASE)
 """Of a file beside others that are tables for sure."""
 _OTHER_KINDS = re.compile(r"\.(png|jpe?g|bmp|webp|tiff?|gif|npz|npy)$", re.IGNORECASE)
 """Of what a table beside it tells something."""
-MOST_CELLS = 1 << 28
+MOST_CELLS = 1 << 27
 """Of all columns that are used: they are in memory at a time."""
 
 
@@ -102,7 +102,7 @@ class Table(Kind):
         tables = [name for name in names if is_table(name)]
         if not tables or any(_OTHER_KINDS.search(name) for name in names):
             return None
-        from keras_pipeline.sources.recognized_table import recognize_table
+        from keras_pipeline.sources.tables.recognized_table import recognize_table
 
         return recognize_table(source, list(table_files(source)))
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.sources import text_tables
-from keras_pipeline.sources.text_tables import Dialect, column_names, read_columns, row_place
+from keras_pipeline.sources.tables import text_tables
+from keras_pipeline.sources.tables.text_tables import Dialect, column_names, read_columns, row_place
 from memory_files import MemoryFiles
 
 PLAIN = b"a,b,c\n1,x,\n2,NA,00123\n"

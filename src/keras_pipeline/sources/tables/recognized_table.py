@@ -15,7 +15,7 @@ from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.encoding import MOST_CATEGORIES
 from keras_pipeline.sources.kinds.divisions import WORDS
 from keras_pipeline.sources.kinds.kind import Recognized
-from keras_pipeline.sources.text_tables import (
+from keras_pipeline.sources.tables.text_tables import (
     LONGEST_TEXT,
     MISSING_WORDS,
     PARQUET_FILE,

@@ -166,7 +166,7 @@ CELLS = st.sampled_from(
 TABLES = st.lists(st.lists(CELLS, min_size=3, max_size=3), min_size=1, max_size=30)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(TABLES, st.sampled_from(",;\t|"), st.booleans(), st.sampled_from(["utf-8", "cp1252", "utf-16"]))
 def test_whatever_is_recognized_is_read(rows: Any, delimiter: str, header: bool, encoding: str) -> None:
     content = written(*zip(*rows, strict=True), header=["a", "b", "t"] if header else None, delimiter=delimiter)
