@@ -14,6 +14,7 @@ registry      versions of models in MLflow's registry, aliases, the journal, the
 tracking      MLflow, alone
 comparison    two runs held against each other: statistics and pages
 training      batches, fit, checkpoints. Read second: training/training.py
+inspection    a dataset recognized, checked, and shown on a page
 export        the network in other formats, each shown to agree with the evaluated one
 checks        params.yaml read and checked as a whole
 records       what a run was made of: models/run.json, digests, versions

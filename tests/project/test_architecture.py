@@ -61,7 +61,7 @@ HEAVY: dict[str, set[str]] = {
     "mlflow": {"notebook", "registry", "runs", "tracking"},
     "matplotlib": {"comparison", "evaluation", "export", "runs", "searches", "studies"},
     "vl_convert": {"comparison"},
-    "sklearn": {"evaluation", "sources"},
+    "sklearn": {"evaluation", "inspection", "sources"},
     "optuna": {"searches"},
     "scipy": {"comparison", "evaluation", "studies"},
     "statsmodels": {"comparison"},
@@ -369,7 +369,7 @@ def test_a_package_says_what_to_open_first_and_has_no_more_modules_than_a_reader
 
 def test_nothing_but_the_command_line_imports_its_verbs() -> None:
     assert {name.split(".")[0] for name in importers(r"keras_pipeline\.cli")} == {"cli"}
-    assert importers(r"keras_pipeline\.cli\.(checks|pipeline|registry|runs|serving|studies)$") == {"cli.main"}
+    assert importers(r"keras_pipeline\.cli\.(checks|datasets|pipeline|registry|runs|serving|studies)$") == {"cli.main"}
 
 
 def test_a_message_of_the_checks_is_part_of_no_stage() -> None:

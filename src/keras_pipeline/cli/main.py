@@ -20,7 +20,7 @@ from pathlib import Path
 
 from keras_pipeline.checks.project import PARAMS
 from keras_pipeline.checks.unchanged_inputs import require_unchanged_inputs
-from keras_pipeline.cli import checks, pipeline, place, registry, runs, serving, studies
+from keras_pipeline.cli import checks, datasets, pipeline, place, registry, runs, serving, studies
 from keras_pipeline.core import limits, process, temporary, terminal
 from keras_pipeline.core.errors import MachineError, PipelineError, keep_traceback
 from keras_pipeline.distribution import launcher
@@ -30,6 +30,7 @@ EXAMPLES = """\
 examples:
   dvc repro                                 run the stages whose params, code or data changed
   dvc exp run -S model.dropout=0.5          the same with one value changed, as a named experiment
+  keras-pipeline dataset add NAME PATH      your own pictures, arrays or table as a dataset; more in dataset --help
   keras-pipeline params check               every mistake in params.yaml, with line and column
   keras-pipeline params use FILE            an example's values, laid over params.yaml
   keras-pipeline status                     which run the files here come from, and whether it is up to date
@@ -63,7 +64,7 @@ TIMED = ("fetch", "normalize", "train", "evaluate", "export", "track")
 """The verbs that say at their end where their time went."""
 ANYWHERE = ("completion", "doctor", "schema", "serve")
 """The verbs that need no project."""
-NUMERIC = (*TIMED, "launch", "certify", "compare", "model", "debug", "determinism", "conformance")
+NUMERIC = (*TIMED, "launch", "certify", "compare", "dataset", "model", "debug", "determinism", "conformance")
 """The verbs that compute with NumPy."""
 WITHOUT_NUMPY = ("scan", "params", "completion", "relocate", "ui")
 """The verbs that do not even import it."""
@@ -106,7 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    for group in (pipeline, studies, runs, registry, serving, checks):
+    for group in (pipeline, datasets, studies, runs, registry, serving, checks):
         group.add_commands(add)
     for name in TIMED:
         commands.choices[name].add_argument("--quiet", action="store_true", help="print the result alone, and warnings")

@@ -51,12 +51,12 @@ def write_raw(
     if isinstance(examples.inputs, Columns):
         _begin(unfinished, "")
         assigned = assign(dataset, examples, examples.inputs)
-        _check_counts(name, dataset, assigned)
+        check_counts(name, dataset, assigned)
         own: ImagesInput | TableInput = _write_table(unfinished, dataset, examples, examples.inputs, assigned)
     else:
         key = hashlib.sha256(json.dumps([FORMAT, name, definition, source]).encode()).hexdigest()
         own, assigned = _write_images(unfinished, key, name, dataset, examples, examples.inputs)
-        _check_counts(name, dataset, assigned)
+        check_counts(name, dataset, assigned)
         _write_labels(unfinished, dataset, examples, assigned)
     _write_extra(unfinished, examples, assigned)
     counts = _counts(assigned)
@@ -101,7 +101,8 @@ def _counts(assigned: NDArray[np.uint8]) -> dict[Split, int]:
     return {split: int(counts[index]) for index, split in enumerate(SPLITS) if counts[index]}
 
 
-def _check_counts(name: str, dataset: Kind, assigned: NDArray[np.uint8]) -> None:
+def check_counts(name: str, dataset: Kind, assigned: NDArray[np.uint8]) -> None:
+    """Raise DataError where a split has no example, or not as many as the dataset file says."""
     counts = _counts(assigned)
     needed: tuple[Split, ...] = ("train", "test")
     for split in needed:
