@@ -52,7 +52,7 @@ def map_array(path: Path, expected: Expected, written_by: str) -> NDArray[Any]:
     return np.memmap(path, expected.kind, "r", offset, expected.shape)
 
 
-KEPT_BYTES = 256 * 2**20
+KEPT_BYTES = 64 * 2**20
 """Of an array that is mapped into memory, as much may stay there."""
 
 

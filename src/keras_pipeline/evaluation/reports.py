@@ -104,7 +104,7 @@ def _by_class(
         "confusion": [
             {"actual": names[true], "predicted": names[answer]} for true, answer in pairs if {true, answer} <= plotted
         ],
-        "confused_pairs": confused,
+        **({"confused_pairs": confused} if confused else {}),
     }
     with process.time_part("figures"):
         drawn = {

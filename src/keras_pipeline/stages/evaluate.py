@@ -17,7 +17,8 @@ from keras_pipeline.evaluation.predictions import Predictions, read_predictions,
 from keras_pipeline.models import architectures, frameworks
 from keras_pipeline.records.record import check_belongings
 
-BATCHES_TOGETHER = 20
+MOST_BATCHES, MOST_BYTES = 20, 64 * 2**20
+"""So many batches are predicted at a time, of large inputs as many as take so many bytes: Keras copies them all."""
 
 
 def evaluate_network(params: Params, normalized: Path, models: Path, reports: Path) -> None:
@@ -73,12 +74,12 @@ def _predict(params: Params, path: Path, test: Split, task_spec: TaskSpec, thing
     model_file.load_weights(model, path)
     penalty = sum(float(loss) for loss in model.losses)
     size = prediction_batch(task_spec.shape)
+    together = max(1, min(MOST_BATCHES, MOST_BYTES // test.part(slice(size)).scaled_bytes)) * size
     outputs, of_each = [], []
     with process.time_part("predict"):
         network = losses.logits_and_outputs(model)
-        # Keras copies all that it is given: not more than these batches at a time.
-        for start in range(0, len(test.targets), BATCHES_TOGETHER * size):
-            some = slice(start, start + BATCHES_TOGETHER * size)
+        for start in range(0, len(test.targets), together):
+            some = slice(start, start + together)
             logits, given = network.predict(test.scaled(some), batch_size=size, verbose=0)
             targets = make_targets(test.targets[some], task_spec.classes)
             outputs.append(given)
