@@ -47,6 +47,17 @@ def test_pixels_are_those_that_scipy_interpolates(background: float, shape: tupl
             np.testing.assert_allclose(ours[..., channel], theirs, rtol=0, atol=2e-4)
 
 
+def test_what_comes_in_from_outside_is_the_least_that_a_pixel_may_be() -> None:
+    from keras_pipeline.training import augmentation
+
+    chosen = small.params({"train.augmentation": {**NONE, "shift": 1.0}}).train.augmentation
+    for scaling, black in (({"name": "none", "offset": 0.0, "divisor": 1.0}, -1.0),
+                           ({"name": "unit", "offset": -1.0, "divisor": 2.0}, 0.0)):  # fmt: skip
+        made = augmentation.deformation_for(chosen, 1, scaling, (4, 4, 1), -1.0)
+        assert made is not None
+        assert made.background == black
+
+
 def test_half_of_the_images_are_mirrored_and_nothing_else_changes() -> None:
     shape = (20, 31, 3)
     images = np.random.default_rng(1).uniform(-1, 1, (400, *shape)).astype(np.float32)

@@ -237,7 +237,8 @@ def _grid(images: Images, titles: Sequence[str], title: str) -> Figure:
     lines = max(1, math.ceil(len(images) / side))
     above = 0.15 + 0.15 * max((title.count("\n") + 1 for title in titles), default=1)  # each image, for its title
     longest = max((len(line) for title in titles for line in title.splitlines()), default=0)
-    width, height = max(6.0, CELL * side, LETTER * longest * side), HEADING + (IMAGE + above) * lines + 0.1
+    tallest = max((IMAGE * image.shape[0] / max(image.shape[:2]) for image in images), default=IMAGE)
+    width, height = max(6.0, CELL * side, LETTER * longest * side), HEADING + (tallest + above) * lines + 0.1
     figure = Figure(figsize=(width, height))
     figure.suptitle(title, y=1 - HEADING / 2 / height, va="center", parse_math=False)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -245,7 +246,7 @@ def _grid(images: Images, titles: Sequence[str], title: str) -> Figure:
     most = max((float(image.max()) for image in images), default=1.0)
     for index, image in enumerate(images):
         line, column = divmod(index, side)
-        left, top = width * (column + 0.5) / side - IMAGE / 2, HEADING + (IMAGE + above) * line + above
+        left, top = width * (column + 0.5) / side - IMAGE / 2, HEADING + (tallest + above) * line + above
         wide, high = (IMAGE * one / max(image.shape[:2]) for one in image.shape[1::-1])
         beside = left + (IMAGE - wide) / 2
         where = (beside, beside + wide, top + high, top)

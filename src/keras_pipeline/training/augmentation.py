@@ -120,10 +120,13 @@ class Deformation:
         return lambda images, factors: self.apply(ops.convert_to_tensor(images), ops.convert_to_tensor(factors))
 
 
-def deformation_for(settings: Augmentation, seed: int, scaling: ScalingConstants, shape: Shape) -> Deformation | None:
-    """The deformation that the params ask for, of images on a black background, scaled as statistics.json says."""
+def deformation_for(
+    settings: Augmentation, seed: int, scaling: ScalingConstants, shape: Shape, black: float = 0.0
+) -> Deformation | None:
+    """The deformation that the params ask for, of images on a background that is `black`, the least that a pixel is,
+    scaled as statistics.json says."""
     of_pixels = Scaling(**scaling)
-    return Deformation(settings, seed, -of_pixels.offset / of_pixels.divisor, shape) if settings.on else None
+    return Deformation(settings, seed, (black - of_pixels.offset) / of_pixels.divisor, shape) if settings.on else None
 
 
 def _components(size: int, smoothness: float) -> NDArray[np.float64]:

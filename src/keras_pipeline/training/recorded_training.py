@@ -184,7 +184,9 @@ def prepare_recorded_training(
     from keras_pipeline.training.engines import fused
 
     dataset = run["dataset"]
-    training = prepare_training(params, plan, strategy, splits, task_spec_from(dataset), dataset["scaling"])
+    given = dataset["input"]
+    black = given["low"] if given["kind"] == "images" else 0.0
+    training = prepare_training(params, plan, strategy, splits, task_spec_from(dataset), dataset["scaling"], black)
     run["strategy"] = describe_strategy(
         plan,
         strategy,

@@ -46,14 +46,16 @@ def prepare_training(
     splits: Sequence[Split],
     task_spec: TaskSpec,
     scaling: ScalingConstants,
+    black: float = 0.0,
 ) -> Training:
     """The network with its first weights on the opened strategy, and the batches of the `splits`, training and
-    validation, whose images are scaled as `scaling` says: the fields of a `Scaling`."""
+    validation, whose images are scaled as `scaling` says: the fields of a `Scaling`; `black`: the least that a pixel is
+    before."""
     from keras_pipeline.training import augmentation, batches
 
     training, validation = splits
     weights = batches.class_weights(training.targets, task_spec.classes, params.train.class_weights)
-    deformation = augmentation.deformation_for(params.train.augmentation, params.seed, scaling, task_spec.shape)
+    deformation = augmentation.deformation_for(params.train.augmentation, params.seed, scaling, task_spec.shape, black)
     data = batches.Data(training, validation, weights, params.seed, plan.batch_size, plan.validation_batch, deformation)
     model = _new_network(params, strategy, data, task_spec)
     return Training(params, plan, strategy, task_spec, data, model)
