@@ -137,6 +137,19 @@ def test_a_file_for_each_split() -> None:
         recognized({"train.csv": content, "test.csv": written(LENGTHS, LENGTHS, header=["x", "id"])})
 
 
+def test_rows_that_are_not_as_long_as_others_are_named() -> None:
+    content = b"60,2,rose,lily\n" + written(LENGTHS, LENGTHS, SPECIES)
+    with pytest.raises(DataError, match=r"data/t.csv: line 1: got 4 values, where others have 3 \(delimiter ','\)"):
+        Table.recognize(MemoryFiles({"t.csv": content}))
+    assert Table.recognize(MemoryFiles({"notes.txt": content})) is None
+
+
+def test_a_column_of_numbers_with_one_that_is_none_says_so() -> None:
+    numbers = [*(index % 9 for index in range(N - 1)), "n.a."]
+    found = recognized(written(numbers, SPECIES, header=["rings", "y"]))
+    assert "'rings' is a category, though most are numbers: 'n.a.' is none" in found.reasons
+
+
 @pytest.mark.parametrize(
     "files",
     [

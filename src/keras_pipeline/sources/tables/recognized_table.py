@@ -22,6 +22,7 @@ from keras_pipeline.sources.tables.text_tables import (
     Dialect,
     column_names,
     is_text,
+    place_of,
     read_columns,
     read_start,
 )
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 TARGETS = ("target", "label", "labels", "class", "y", "outcome")
 """What the column to predict is called, in small letters, the likeliest first."""
 SPLIT_COLUMNS = {"split", "subset", "partition", "set", "fold"}
+DELIMITERS = (",", ";", "\t", "|")
+SURELY_CSV = re.compile(r"\.(csv|tsv|tab)(\.\w+)?$", re.IGNORECASE)
 MOST_CLASSES_OF_NUMBERS = 20
 """So many different whole numbers may be classes."""
 LEAST_OF_EACH = 10
@@ -140,29 +143,43 @@ def _dialect(source: "SourceFiles", name: str, reasons: list[str]) -> Dialect | 
         encoding = "cp1252"
         reasons.append("its text is taken for cp1252, for it is not UTF-8: look at letters such as ä and é")
     text = read_start(source, name).decode(encoding, "ignore").removeprefix("\ufeff")
-    counts = {}
-    for delimiter in (",", ";", "\t", "|"):
-        rows = list(_first_rows(text, delimiter))
-        if rows and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
-            counts[delimiter] = len(rows[0])
+    counts: dict[str, int] = {}
+    for delimiter in DELIMITERS:
+        rows = [len(row) for _, row in _first_rows(text, delimiter)]
+        if rows and min(rows) == max(rows) > 1:
+            counts[delimiter] = rows[0]
     if not counts:
+        _refuse_uneven(source, name, text)
         return None
     delimiter = max(counts, key=lambda one: counts[one])
     reasons.append(f"its delimiter is {delimiter!a}: that gives {counts[delimiter]} columns in every row")
-    rows = list(_first_rows(text, delimiter))
     dialect = Dialect(delimiter, '"', encoding)
-    header = [cell.strip() for cell in rows[0]]
+    header = [cell.strip() for cell in next(_first_rows(text, delimiter))[1]]
     if any(NUMBER.fullmatch(cell) or _COMMA_NUMBER.fullmatch(cell) for cell in header):
         reasons.append("it has no header: its first row has numbers")
         return replace(dialect, names=tuple(f"column_{number}" for number in range(1, len(header) + 1)))
     return dialect
 
 
-def _first_rows(text: str, delimiter: str) -> Iterator[list[str]]:
-    """Of the whole lines, a hundred rows at most."""
+def _refuse_uneven(source: "SourceFiles", name: str, text: str) -> None:
+    """Raise DataError where nearly all rows of a file that is called CSV have as many values."""
+    for delimiter in DELIMITERS if SURELY_CSV.search(name) else "":
+        rows = [(line, len(row)) for line, row in _first_rows(text, delimiter)]
+        ((usual, often),) = Counter(count for _, count in rows).most_common(1) or [(0, 0)]
+        if usual > 1 and often > 0.8 * len(rows):
+            line, count = next(one for one in rows if one[1] != usual)
+            raise DataError(
+                f"{place_of(source, name)}: line {line}: got {count} values, where others have {usual} (delimiter "
+                f"{delimiter!a}). Expected: as many in every row, the header included. Mend the line, or take it out."
+            )
+
+
+def _first_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Of the whole lines, a hundred rows at most; with the line that each ends in."""
     whole = text if len(text) < 1 << 16 else text[: 1 << 16].rpartition("\n")[0]
+    reader = csv.reader(io.StringIO(whole, newline=""), delimiter=delimiter)
     try:
-        yield from itertools.islice(filter(None, csv.reader(io.StringIO(whole, newline=""), delimiter=delimiter)), 100)
+        yield from itertools.islice(((reader.line_num, row) for row in reader if row), 100)
     except csv.Error:
         return
 
@@ -210,8 +227,10 @@ def _keys(columns: list[Seen], dialect: Dialect, reasons: list[str]) -> Recogniz
         why = _left_out(column, decimal)
         if why:
             reasons.append(f"{column.name!a} is left out: {why}")
-        else:
-            kinds[column.name] = "number" if column.is_number(decimal) else "category"
+            continue
+        kinds[column.name] = "number" if column.is_number(decimal) else "category"
+        if kinds[column.name] == "category" and column.points > column.rows / 2:
+            reasons.append(f"{column.name!a} is a category, though most are numbers: {column.other[:40]!a} is none")
     if not kinds:
         return None
     for kind in ("number", "category"):
