@@ -2,6 +2,7 @@
 
 notebook      the project from within Python: `from keras_pipeline import Project`
 cli           the command line, a module for each group of verbs
+prediction    what a trained network says of new pictures, arrays or rows
 serving       the prediction service and its page; without TensorFlow, Keras and MLflow
 standby       a process that has imported what the next stages of DVC need
 searches      the best values of some params, sought with many runs

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_pipeline.core.csv_files import parse_csv, parse_numbers, write_table
+from keras_pipeline.core.csv_files import parse_csv, parse_numbers, safe_cell, write_table
 
 
 def test_a_table_is_its_cells() -> None:
@@ -51,7 +51,7 @@ def test_a_ragged_line_is_refused_with_its_place() -> None:
 
 
 def test_no_name_in_a_table_is_a_formula_and_numbers_stay_numbers(tmp_path: Path) -> None:
-    hostile = ["=1+1", "+1", "-1", "@SUM(A1)"]
+    hostile = ["=1+1", "+1+1", "-A1", "@SUM(A1)"]
     rows = [{"class": name, name: -1.5, "plain": "a-b"} for name in hostile[:1]]
     rows += [{"class": name, hostile[0]: -2, "plain": None} for name in hostile[1:]]
     write_table(tmp_path / "table.csv", rows)
@@ -60,3 +60,4 @@ def test_no_name_in_a_table_is_a_formula_and_numbers_stay_numbers(tmp_path: Path
     assert head == ["class", "'=1+1", "plain"]
     assert [line[0] for line in lines] == [f"'{name}" for name in hostile]
     assert [line[1:] for line in lines] == [["-1.5", "a-b"], *[["-2", ""]] * 3]
+    assert [safe_cell(name) for name in ("-1", "+1.5e3", "a")] == ["-1", "+1.5e3", "a"]  # numbers, which they stay

@@ -23,6 +23,7 @@ from places import SUPPORT
 pytestmark = pytest.mark.slow
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (300, 28, 28), np.uint8)
+DEEP = np.random.default_rng(0).integers(0, 4096, (300, 20, 16, 3), np.uint16)
 ROWS = np.random.default_rng(0).uniform(-3, 300, (300, 10)).astype(np.float32)
 KINDS = ("float32", "dynamic_int8", "int8")
 ALL_LAYERS = [
@@ -39,6 +40,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "layers": {"model.architecture": "layers", "model.layers": ALL_LAYERS},
     "binary": small_tasks.BINARY,
     "diabetes": small_tasks.CHANGES["diabetes"],
+    "colour of 12 bits": {"model.architecture": "cnn", "model.filters": [4, 8], "model.hidden_units": [8]},
 }
 SAVE = """
 import sys; from pathlib import Path
@@ -55,7 +57,8 @@ def network(name: str) -> Any:
 
     frameworks.seed_everything(3, "float32")
     chosen = small.params(NETWORKS[name])
-    shape, outputs = {"binary": (IMAGE_SHAPE, 1), "diabetes": ((10,), 1)}.get(name, (IMAGE_SHAPE, 10))
+    others = {"binary": (IMAGE_SHAPE, 1), "diabetes": ((10,), 1), "colour of 12 bits": ((20, 16, 3), 4)}
+    shape, outputs = others.get(name, (IMAGE_SHAPE, 10))
     model = architectures.build_network(chosen.model, shape, outputs)
     chance = np.random.default_rng(3)
     for layer in model.layers:
@@ -64,7 +67,13 @@ def network(name: str) -> Any:
     if name == "diabetes":
         scaling = Scaling("standard", ROWS.mean(axis=0).tolist(), ROWS.std(axis=0).tolist())
         return model_file.serving_model(model, scaling, Scaling("standard", 150.0, 77.0))
+    if name == "colour of 12 bits":
+        return model_file.serving_model(model, Scaling("unit", 0.0, 4095.0), dtype="uint16")
     return model_file.serving_model(model, Scaling("symmetric", 127.5, 127.5))
+
+
+def raw_inputs(name: str) -> Any:
+    return {"diabetes": ROWS, "colour of 12 bits": DEEP}.get(name, PIXELS)
 
 
 def written(serving: Any, folder: Path) -> dict[str, str]:
@@ -72,8 +81,9 @@ def written(serving: Any, folder: Path) -> dict[str, str]:
     from keras_pipeline.export import tensorflow_formats
 
     tensorflow_formats.write_saved_model(serving, folder / "saved_model")
-    for kind in KINDS[: 3 if len(serving.input_shape) == 3 else 2]:
-        tensorflow_formats.write_litert(serving, folder / f"{kind}.tflite", kind, PIXELS[:50])  # type: ignore[arg-type]
+    representative = PIXELS[:50] if len(serving.input_shape) == 3 else DEEP[:50]
+    for kind in KINDS[: 3 if len(serving.input_shape) > 2 else 2]:
+        tensorflow_formats.write_litert(serving, folder / f"{kind}.tflite", kind, representative)  # type: ignore[arg-type]
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
@@ -83,7 +93,7 @@ def test_each_format_answers_as_the_network_does_and_says_nothing(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     serving = network(name)
-    raw = ROWS if name == "diabetes" else PIXELS
+    raw = raw_inputs(name)
     expected = serving.predict(raw, verbose=0)
     capfd.readouterr()
     made = written(serving, tmp_path)
@@ -99,7 +109,7 @@ def test_each_format_answers_as_the_network_does_and_says_nothing(
         assert capfd.readouterr() == ("", "")
         np.testing.assert_allclose(outputs, expected, rtol=0, atol=most * unit)
         described, sizes[kind] = litert_files.describe(content), len(content)
-        assert described.input.dtype == ("int8" if kind == "int8" else "float32" if name == "diabetes" else "uint8")
+        assert described.input.dtype == ("int8" if kind == "int8" else raw.dtype.name)
         assert not {"SHAPE", "PACK", "STRIDED_SLICE"} & set(described.operators), "microcontrollers lack them"
     if name == "mlp":
         assert sizes["float32"] / max(sizes["int8"], sizes["dynamic_int8"]) > 3.5

@@ -24,6 +24,7 @@ MLFLOW_WARNINGS = pytest.mark.filterwarnings(
     "ignore:The .*noload.* loader strategy is deprecated",  # MLflow with SQLAlchemy 2.1
     "ignore:.*Any type hint is inferred as AnyType",  # MLflow, of its own functions
     "ignore:__array__ implementation doesn't accept a copy keyword",  # Keras with NumPy 2
+    "ignore:Operation with range is deprecated",  # MLflow with pandas 3, of a DataFrame as an example
 )
 EXPERIMENT = "keras-pipeline"
 STRANGE_NAMES = [

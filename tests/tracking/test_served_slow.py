@@ -7,13 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import settings, strategies
 
 import small
 import tracking_fixtures
 from keras_pipeline.checks.params import load_params
-from keras_pipeline.config.datasets import DATASETS, IMAGE_SHAPE
+from keras_pipeline.config.datasets import IMAGE_SHAPE
+from keras_pipeline.data import encoding
+from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.models import architectures
 from keras_pipeline.tracking import live_run, store
 from keras_pipeline.tracking.stores import address
@@ -86,32 +90,64 @@ def assert_served(checkout: Checkout, run: Any, outputs: Callable[[Any], Any]) -
     assert Path(model.artifact_location.removeprefix("file://")).is_relative_to(checkout.root / "mlruns" / "artifacts")
     served = mlflow.pyfunc.load_model(model.artifact_location)
     assert served.metadata.metadata == {"input": "raw pixels, whole numbers 0 … 255 of any type, shape (n, 28, 28)"}
+    network = Path(model.artifact_location.removeprefix("file://")) / "artifacts" / "network.keras"
+    assert network.read_bytes() == (checkout.root / "models" / "model.keras").read_bytes()
     images = np.random.default_rng(1).integers(0, 256, (5, 28, 28), dtype=np.uint8)
     answers = served.predict(images)
     assert answers.shape == (5, 10)
     np.testing.assert_allclose(answers, outputs(images), rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(served.predict(images[..., None]), answers)
     assert np.ptp(answers, axis=0).max() > 0.01  # the images are told apart
     np.testing.assert_array_equal(served.predict(images.astype(np.float32)), answers)
-    for refused in (images / 255, images[..., None]):
-        with pytest.raises(mlflow.MlflowException):
-            served.predict(refused)
+    with pytest.raises(mlflow.MlflowException):
+        served.predict(images / 255)
 
 
-NAMES = DATASETS["diabetes"].columns[:-1]
+NAMES = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
+MIXED: list[Any] = [
+    {"name": "age", "kind": "number", "fill": 30.5},
+    {"name": "class", "kind": "category", "categories": ["1", "2", "3"], "missing": "value"},
+    {"name": "city", "kind": "category", "categories": ["Oslo", "Rome"], "missing": "other"},
+]
+
+
+def images(shape: list[int], dtype: str, high: float) -> dict[str, Any]:
+    return {"kind": "images", "shape": shape, "dtype": dtype, "low": 0.0, "high": high}
+
+
 RECORDS: dict[str, dict[str, Any]] = {
     "digits": {
-        **small.described(), "task": "classes", "class_names": list("0123456789"),
-        "scaling": {"name": "unit", "offset": 0.0, "divisor": 255.0}, "target": None,
+        "dataset": "digits", "task": "classes", "shape": [28, 28, 1], "class_names": list("0123456789"),
+        "input": images([28, 28, 1], "|u1", 255.0),
+        "scaling": {"name": "standard", "offset": 33.318421449829934, "divisor": 78.56748998339798}, "target": None,
+    },
+    "colours": {
+        "dataset": "colours", "task": "classes", "shape": [12, 9, 3], "class_names": list("0123456789"),
+        "input": images([12, 9, 3], "<u2", 4095.0),
+        "scaling": {"name": "unit", "offset": 0.0, "divisor": 4095.0}, "target": None,
     },
     "diabetes": {
-        **small.described("diabetes"), **small.table(NAMES), "task": "regression", "class_names": [],
+        "dataset": "diabetes", "task": "regression", "shape": [10], "class_names": [],
+        "input": encoding.number_columns(NAMES, "progression"),
         "scaling": {"name": "standard", "offset": [1.0] * 10, "divisor": [2.0] * 10},
         "target": {"name": "standard", "offset": 150.0, "divisor": 80.0},
     },
+    "mixed": {
+        "dataset": "mixed", "task": "binary", "shape": [9], "class_names": ["no", "yes"],
+        "input": {
+            "kind": "table", "columns": MIXED, "target": "y", "missing": "median", "missing_values": [],
+            "features": encoding.feature_names(MIXED),
+        },
+        "scaling": {"name": "standard", "offset": [30.0, *[0.0] * 8], "divisor": [7.0, *[1.0] * 8]}, "target": None,
+    },
 }  # fmt: skip
 REGRESSION = {"train.loss": "mean_squared_error", "model.output_activation": "linear"}
+OUTPUTS = {"digits": 10, "colours": 10, "diabetes": 1, "mixed": 1}
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
 ROWS = np.random.default_rng(0).uniform(0, 9, (3, 10))
+
+
+NETWORKS: dict[str, Any] = {}
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +163,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     reached = store.connect_store(address.store_location(root), "served")
     found = {}
     for name, record in RECORDS.items():
-        chosen = small.params({"fetch.dataset": name, **(REGRESSION if record["target"] else {})})
-        network = architectures.build_network(chosen.model, tuple(record["shape"]), 1 if record["target"] else 10)
+        output = {"classes": "softmax", "binary": "sigmoid", "regression": "linear"}[record["task"]]
+        model = small.params().model.model_copy(update={"output_activation": output})
+        network = NETWORKS[name] = architectures.build_network(model, tuple(record["shape"]), OUTPUTS[name])
         run_id = reached.client.create_run(reached.experiment).info.run_id
         with runs.served_network(network, record) as ready:
             runs.log_model(reached, run_id, ready)
@@ -143,6 +180,19 @@ def test_whole_numbers_of_any_type_are_pixels(served: dict[str, Any], kind: str)
     assert answers.shape == (3, 10)
     np.testing.assert_array_equal(served["digits"].predict(IMAGES.astype(kind)), answers)
     np.testing.assert_array_equal(served["digits"].predict(IMAGES.tolist()), answers)
+
+
+def test_the_outputs_are_the_network_s_own_for_scaled_inputs_bit_by_bit(served: dict[str, Any]) -> None:
+    """Where the graph scales them, 126 of 256 values differ in their last bit."""
+    every = np.arange(256, dtype=np.uint8).repeat(49).reshape(-1, 28, 28)
+    deep = np.random.default_rng(0).integers(0, 4096, (50, 12, 9, 3), np.uint16)
+    for name, raw in (("digits", every), ("colours", deep), ("diabetes", ROWS)):
+        whole = raw[..., np.newaxis] if name == "digits" else raw
+        inputs = Scaling(**RECORDS[name]["scaling"]).apply(whole)
+        outputs = NETWORKS[name].predict(inputs, batch_size=1000, verbose=0)
+        if name == "diabetes":
+            outputs = Scaling(**RECORDS[name]["target"]).undo(outputs).astype(np.float32)
+        np.testing.assert_array_equal(served[name].predict(raw), outputs)
 
 
 @pytest.mark.parametrize("empty", [[], IMAGES[:0]])
@@ -162,7 +212,7 @@ def test_no_image_has_no_answer(served: dict[str, Any], empty: Any) -> None:
         (np.where(IMAGES > 250, np.nan, IMAGES), "nan in image 0"),
         (np.where(IMAGES > 250, np.inf, IMAGES), "inf in image 0"),
         (IMAGES[0], r"the shape \(28, 28\)\. .* Give array\.reshape\(-1, 28, 28\)\."),
-        (IMAGES[..., None], r"the shape \(3, 28, 28, 1\)\. .* Give array\.reshape\(-1, 28, 28\)\."),
+        (IMAGES[..., None, None], r"the shape \(3, 28, 28, 1, 1\)\. "),
         (IMAGES.reshape(3, 784), r"the shape \(3, 784\)\. .* Give array\.reshape\(-1, 28, 28\)\."),
         (IMAGES[:, :20], r"the shape \(3, 20, 28\)\. .* Give inputs of the size that the network was trained on\."),
         (IMAGES > 99, "values of the type bool"),
@@ -189,12 +239,14 @@ def test_a_table_takes_arrays_and_data_frames_by_their_columns(served: dict[str,
     frame = pd.DataFrame(ROWS, columns=list(NAMES))
     answers = predict(ROWS)
     assert answers.shape == (3, 1)
-    for same in (ROWS.tolist(), frame, frame[list(NAMES[::-1])], pd.DataFrame(ROWS)):
-        np.testing.assert_array_equal(predict(same), answers)
+    np.testing.assert_array_equal(predict(ROWS.tolist()), answers)
+    for same in (frame, frame[list(NAMES[::-1])].assign(more="x"), pd.DataFrame(ROWS)):
+        found = predict(same)
+        assert list(found.columns) == ["predicted progression"]
+        np.testing.assert_array_equal(found.to_numpy(), answers)
     assert predict([]).shape == (0, 1)
     for given, message in (
-        (frame.rename(columns={"bmi": "BMI"}), "a DataFrame with the columns age, sex, BMI, bp,"),
-        (frame.assign(more=1), "a DataFrame with the columns .*, more"),
+        (frame.rename(columns={"bmi": "BMI"}), "a DataFrame with the columns age, sex, BMI, bp, .*; bmi is missing"),
         (frame.astype(str), "values in the column age of the type"),
         (ROWS[:, :9], r"the shape \(3, 9\)"),
         (ROWS[0], r"the shape \(10,\)\. .* Give array\.reshape\(-1, 10\)\."),
@@ -203,6 +255,73 @@ def test_a_table_takes_arrays_and_data_frames_by_their_columns(served: dict[str,
     ):
         with pytest.raises(mlflow.MlflowException, match=message):
             predict(given)
+
+
+def test_a_table_with_categories_takes_named_columns_and_gives_named_answers(served: dict[str, Any]) -> None:
+    import mlflow
+    import pandas as pd
+
+    predict = served["mixed"].predict
+    frame = pd.DataFrame({"city": ["Rome", "Paris", None, "Oslo"], "age": [4, np.nan, 1000, 2], "class": [1, 2, 3, 1]})
+    found = predict(frame)
+    assert list(found.columns) == ["label", "probability of no", "probability of yes"]
+    features = encoding.encode(
+        MIXED,
+        {"city": ["Rome", "Paris", None, "Oslo"], "age": np.array([4, np.nan, 1000, 2]), "class": ["1", "2", "3", "1"]},
+    )
+    outputs = NETWORKS["mixed"].predict(Scaling(**RECORDS["mixed"]["scaling"]).apply(features), verbose=0)
+    np.testing.assert_array_equal(found["probability of yes"].to_numpy(), outputs[:, 0])
+    assert found["label"].tolist() == [["no", "yes"][int(one > 0.5)] for one in outputs[:, 0]]
+    for same in (
+        frame.assign(**{"class": ["1", "2", "3", "1"]}), frame.assign(age=pd.array([4, None, 1000, 2], "Int64")),
+        frame.assign(age=[4, None, 1000, 2]).astype({"age": object}), frame.assign(city=pd.Categorical(frame["city"])),
+        frame.assign(**{"class": [1.0, 2.0, 3.0, 1.0]}), frame.convert_dtypes(),
+    ):  # fmt: skip
+        pd.testing.assert_frame_equal(predict(same), found)
+    assert len(predict(frame[:0])) == 0
+    for given, message in (
+        (frame.drop(columns="age"), "the columns city, class; age is missing"),
+        (frame.assign(age="x"), "values in the column age of the type"),
+        (frame.assign(age=np.inf), "inf in row 0, feature age"),
+        (frame.assign(**{"class": [1, 2, 7, 1]}), "7 in row 2, column class"),
+        (np.zeros((3, 3)), "a ndarray"),
+    ):
+        with pytest.raises(mlflow.MlflowException, match=message):
+            predict(given)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@hypothesis.given(strategies.data())
+def test_rows_are_encoded_as_in_training(data: strategies.DataObject) -> None:
+    """`served` cannot import what the training does: it does the same, whatever the columns."""
+    import pandas as pd
+
+    from keras_pipeline.tracking import served
+
+    words = strategies.none() | strategies.sampled_from(["a", "b", "c", "1", "01", "é"])
+    numbers = strategies.none() | strategies.floats(-1e30, 1e30)
+    count = data.draw(strategies.integers(2, 6))
+    values: dict[str, Any] = {}
+    for index, kind in enumerate(
+        data.draw(strategies.lists(strategies.sampled_from(["n", "c"]), min_size=1, max_size=4))
+    ):
+        drawn = data.draw(strategies.lists(words if kind == "c" else numbers, min_size=count, max_size=count))
+        values[f"{kind}{index}"] = np.array([np.nan if one is None else one for one in drawn]) if kind == "n" else drawn
+        if kind == "n":
+            values[f"{kind}{index}"][0] = 1.5
+    columns = encoding.fit_encoding(
+        values, np.arange(2), data.draw(strategies.sampled_from(["median", "mean", "zero"]))
+    )
+    table = {"kind": "table", "columns": columns, "features": encoding.feature_names(columns)}
+    np.testing.assert_array_equal(served.features(pd.DataFrame(values), table), encoding.encode(columns, values))
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_what_is_kept_with_a_model_fits_it(served: dict[str, Any], name: str) -> None:
+    model = served[name]
+    assert model.metadata.get_input_schema() is None
+    assert model.metadata.signature.outputs is not None
+    assert len(model.predict(model.input_example)) == 1
 
 
 @pytest.mark.parametrize("key", ["inputs", "instances"])

@@ -41,6 +41,7 @@ examples:
   keras-pipeline certify                    train that run again in a clean checkout: the same bytes?
   keras-pipeline model register             this run as a version in MLflow's registry; more in model --help
   keras-pipeline ui                         look at all runs
+  keras-pipeline predict PATH               what the trained network says of new pictures, arrays or rows
   keras-pipeline serve                      ask the trained network over HTTP, and a page to try it on
   keras-pipeline page                       a page to draw on, which opens by double-click
   eval "$(keras-pipeline completion bash)"  complete commands with the tab key
@@ -62,9 +63,11 @@ PATHS = {
 """The options that name files and folders: their default, on which dvc.yaml relies, and what is there."""
 TIMED = ("fetch", "normalize", "train", "evaluate", "export", "track")
 """The verbs that say at their end where their time went."""
-ANYWHERE = ("completion", "doctor", "schema", "serve")
+ANYWHERE = ("completion", "doctor", "predict", "schema", "serve")
 """The verbs that need no project."""
-NUMERIC = (*TIMED, "launch", "certify", "compare", "dataset", "model", "debug", "determinism", "conformance")
+NUMERIC = (
+    *TIMED, "launch", "certify", "compare", "dataset", "model", "predict", "debug", "determinism", "conformance",
+)  # fmt: skip
 """The verbs that compute with NumPy."""
 WITHOUT_NUMPY = ("scan", "params", "completion", "relocate", "ui")
 """The verbs that do not even import it."""

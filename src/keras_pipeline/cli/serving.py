@@ -1,4 +1,4 @@
-"""The verbs that put a trained network to use: serve, page, edge."""
+"""The verbs that put a trained network to use: predict, serve, page, edge."""
 
 import argparse
 from collections.abc import Callable
@@ -6,6 +6,21 @@ from pathlib import Path
 
 from keras_pipeline.cli import place
 
+PREDICT = """\
+Asks the trained network about new inputs, without labels, and writes its answers as CSV: a row for each, with its file,
+index or row number, its label and the probability of each class, or the number that is predicted, in its own units.
+
+PATH is one of
+  a picture, or a folder or an archive (.zip, .tar, .tar.gz) of pictures, however nested
+  a .npy file, a .npz file or an array in one (arrays.npz/x_test), in the form of the dataset
+  a CSV or Parquet file with the columns of the dataset, of a network that was trained on a table
+
+Everything is prepared as it was for the training. MODEL is one of
+  a run's folder, with models/ in it
+  models:/NAME@champion or models:/NAME/VERSION, of MLflow's registry
+  a run of MLflow's: its name, its key, or MLflow's id
+  nothing: models/ of this project
+"""
 SERVE = """\
 Answers what is asked of an exported network over HTTP: pixels as bytes, as JSON, as PNG or JPEG; the Open Inference
 Protocol; metrics for Prometheus; and a page to draw on. See docs/serving.md.
@@ -33,6 +48,22 @@ HEADER = Path("models/edge/model.h")
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Give the parser this module's verbs; `add` is the function of `main.make_parser`."""
+    command = add("predict", predict, "ask the trained network about pictures, arrays or rows: a CSV of answers")
+    command.description, command.formatter_class = PREDICT, argparse.RawDescriptionHelpFormatter
+    command.add_argument("path", type=place.user_path, metavar="PATH", help="what it is asked about")
+    command.add_argument("--model", metavar="MODEL", help="which network (default: models/ of this project)")
+    command.add_argument(
+        "--output",
+        type=_output,
+        metavar="PATH",
+        help="the file to write, or - (default: standard output)",
+    )
+    command.add_argument(
+        "--damaged",
+        choices=["refuse", "skip"],
+        default="refuse",
+        help="what happens to pictures that cannot be read: an error, or they are left out and named",
+    )
     command = add("serve", serve, "answer what is asked of an exported network over HTTP")
     command.description, command.formatter_class = SERVE, argparse.RawDescriptionHelpFormatter
     command.add_argument("model", nargs="?", metavar="MODEL", help="default: models/export")
@@ -66,6 +97,21 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="PATH",
         help=f"the header for microcontrollers (default: {HEADER})",
     )
+
+
+def _output(text: str) -> Path | None:
+    return None if text == "-" else place.user_path(text)
+
+
+def predict(chosen: argparse.Namespace) -> None:
+    """Write the answers."""
+    from keras_pipeline.prediction.networks import REGISTERED
+    from keras_pipeline.prediction.predict import predict
+
+    model = chosen.model
+    if model is not None and not model.startswith(REGISTERED) and place.user_path(model or ".").is_dir():
+        model = str(place.user_path(model or "."))
+    predict(chosen.path, model, chosen.output, chosen.damaged)
 
 
 def serve(chosen: argparse.Namespace) -> None:

@@ -49,9 +49,11 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     it."""
     text = io.StringIO()
     lines = [list(rows[0]), *(row.values() for row in rows)]
-    csv.writer(text, lineterminator="\n").writerows([map(_cell, line) for line in lines])
+    csv.writer(text, lineterminator="\n").writerows([map(safe_cell, line) for line in lines])
     files.write_atomically(path, text.getvalue().encode())
 
 
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+def safe_cell(value: Any) -> Any:
+    """A value as it is written: a text that a spreadsheet would compute as a formula gets a ' before it."""
+    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@")) and not NUMBER.fullmatch(value)
+    return f"'{value}" if formula else value

@@ -1,4 +1,4 @@
-"""The trained network as a file, and as what is served: raw pixels in, scaling inside."""
+"""The trained network as a file, and with raw inputs in, scaling inside, for the formats of TensorFlow."""
 
 import io
 import json
@@ -70,31 +70,26 @@ def load_weights(model: keras.Sequential, path: Path) -> None:
         ) from error
 
 
-def serving_model(model: keras.Sequential, scaling: Scaling, target: Scaling | None = None) -> keras.Sequential:
-    """The network that takes raw pixels, uint8 (n, height, width) in 0 … 255, and gives the outputs of `model`; with
-    `target` one that takes a table's raw features, float32 (n, features), and gives the number in its own units."""
-    if target:
-        divisor, offset = np.asarray(scaling.divisor), np.asarray(scaling.offset)
-        return keras.Sequential(
-            [
-                keras.Input(model.input_shape[1:], dtype="float32", name="features"),
-                keras.layers.Rescaling(
-                    (1 / divisor).tolist(), (-offset / divisor).tolist(), dtype="float32", name="scaling"
-                ),
-                *model.layers,
-                keras.layers.Rescaling(target.divisor, target.offset, dtype="float32", name="unscaling"),
-            ],
-            name="serving",
-        )
-    height, width, channels = model.input_shape[1:]
-    return keras.Sequential(
-        [
-            keras.Input((height, width), dtype="uint8", name="pixels"),
-            keras.layers.Reshape((height, width, channels), dtype="float32", name="channels"),
-            keras.layers.Rescaling(
-                1 / scaling.divisor, -scaling.offset / scaling.divisor, dtype="float32", name="scaling"
-            ),
-            *model.layers,
-        ],
-        name="serving",
+def serving_model(
+    model: keras.Sequential, scaling: Scaling, target: Scaling | None = None, dtype: str = "uint8"
+) -> keras.Sequential:
+    """The network that takes raw inputs and scales them linearly within: pixels of this type (n, height, width), of
+    several channels (n, height, width, channels); or of a table its features, float32 (n, features). With `target` it
+    gives the number in its own units, else the outputs of `model`.
+
+    Its outputs differ from those of scaled inputs in their last bits: it multiplies, where NumPy divides.
+    """
+    divisor, offset = np.asarray(scaling.divisor), np.asarray(scaling.offset)
+    scaled = keras.layers.Rescaling(
+        (1 / divisor).tolist(), (-offset / divisor).tolist(), dtype="float32", name="scaling"
     )
+    given: list[Any] = []
+    if len(model.input_shape) == 2:
+        given = [keras.Input(model.input_shape[1:], dtype="float32", name="features"), scaled]
+    else:
+        height, width, channels = model.input_shape[1:]
+        shape = (height, width) if channels == 1 else (height, width, channels)
+        with_channels = keras.layers.Reshape((height, width, channels), dtype="float32", name="channels")
+        given = [keras.Input(shape, dtype=dtype, name="pixels"), with_channels, scaled]
+    made = [keras.layers.Rescaling(target.divisor, target.offset, dtype="float32", name="unscaling")] if target else []
+    return keras.Sequential([*given, *model.layers, *made], name="serving")

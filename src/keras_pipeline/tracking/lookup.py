@@ -71,6 +71,11 @@ def find_one(location: Location, experiment: str, wanted: str) -> tuple["MlflowC
             f"{location.shown}: there is no store yet, so no run '{wanted}'. Expected: `dvc repro` before."
         )
     client = connect_store(location, experiment).client
+    return client, find_in(client, location, wanted)
+
+
+def find_in(client: "MlflowClient", location: Location, wanted: str) -> "Run":
+    """The run `wanted` of a store that is open; see `find_one`."""
     found = _matching(client, wanted)
     if not found:
         raise ParamsError(
@@ -81,7 +86,7 @@ def find_one(location: Location, experiment: str, wanted: str) -> tuple["MlflowC
     if len({run.data.tags[KEY] for run in found}) > 1:
         lines = [f"  {run.data.tags[KEY]}  {run.info.run_name}  {_moment(run)}" for run in found[:10]]
         raise ParamsError("\n".join([f"{len(found)} runs are called '{wanted}'. Name one by its key:", *lines]))
-    return client, found[0]  # one training may be in several experiments: a study's run in each study's
+    return found[0]  # one training may be in several experiments: a study's run in each study's
 
 
 def _matching(client: "MlflowClient", wanted: str) -> list["Run"]:

@@ -16,8 +16,7 @@ import numpy as np
 from filelock import FileLock
 
 from keras_pipeline.config.tasks import metric_beside_loss
-from keras_pipeline.core import process
-from keras_pipeline.data.scaling import Scaling
+from keras_pipeline.core import files, process
 from keras_pipeline.data.splits import split_files
 from keras_pipeline.data.statistics import DatasetDescription
 from keras_pipeline.data.task_spec import task_spec_from
@@ -151,14 +150,12 @@ def epoch_metrics(row: Mapping[str, float]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ServedNetwork:
-    """A network as MLflow serves it, in a file: the type and shape of an input, the number of outputs, the names of a
-    table's features."""
+    """A network as MLflow serves it, in a folder: its file, which is that of the training, and what `served` must know
+    of its dataset."""
 
     file: Path
-    raw: "np.dtype[Any]"
-    shape: tuple[int, ...]
-    outputs: int
-    names: tuple[str, ...]
+    description: Path
+    dataset: DatasetDescription
 
 
 @contextmanager
@@ -166,13 +163,15 @@ def served_network(model: "keras.Sequential", dataset: DatasetDescription) -> It
     """The network as MLflow serves it: see `served`. `dataset`: as the record of the run has it."""
     from keras_pipeline.models import model_file
 
-    network = model_file.serving_model(model, Scaling(**dataset["scaling"]), task_spec_from(dataset).target)
-    names = dataset["input"]["features"] if dataset["input"]["kind"] == "table" else ()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        file = Path(folder) / "network.keras"
-        model_file.save_network(network, file)
-        raw, shape = np.dtype(network.inputs[0].dtype), network.input_shape[1:]
-        yield ServedNetwork(file, raw, shape, network.output_shape[-1], tuple(names))
+        file, description = Path(folder) / "network.keras", Path(folder) / "description.json"
+        model_file.save_network(model, file)
+        files.write_json(description, {name: dataset[name] for name in SERVED})  # type: ignore[literal-required]
+        yield ServedNetwork(file, description, dataset)
+
+
+SERVED = ("dataset", "task", "input", "class_names", "scaling", "target")
+"""What of a dataset's description a served network needs."""
 
 
 def log_model(store: Store, run_id: str, network: ServedNetwork) -> None:
@@ -181,11 +180,19 @@ def log_model(store: Store, run_id: str, network: ServedNetwork) -> None:
 
     import mlflow
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ColSpec, Schema, TensorSpec
 
     from keras_pipeline.tracking import served
 
-    expected = served.expected_features(network.names) if network.names else served.expected_pixels(*network.shape)
+    dataset = network.dataset
+    given: Any = dataset["input"]
+    if given["kind"] == "images":
+        outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, task_spec_from(dataset).outputs))])
+    else:
+        empty = served.answer_table(
+            np.zeros((1, task_spec_from(dataset).outputs), np.float32), dataset["class_names"], given["target"]
+        )
+        outputs = Schema([ColSpec("string" if name == "label" else "double", name) for name in empty.columns])
 
     def log() -> None:
         mlflow.set_tracking_uri(store.location.uri)
@@ -193,11 +200,10 @@ def log_model(store: Store, run_id: str, network: ServedNetwork) -> None:
             mlflow.pyfunc.log_model(
                 name="model",
                 python_model=served.__file__,
-                artifacts={"network": str(network.file)},
-                model_config={"features": list(network.names)} if network.names else None,
-                signature=ModelSignature(outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, network.outputs))])),
-                input_example=np.zeros((1, *network.shape), network.raw),
-                metadata={"input": expected},
+                artifacts={"network": str(network.file), "description": str(network.description)},
+                signature=ModelSignature(outputs=outputs),
+                input_example=served.example(given),
+                metadata={"input": served.described(given)},
                 pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVING],
             )
 

@@ -19,6 +19,7 @@ from keras_pipeline.serving.http.answers import Refused
 from keras_pipeline.serving.inputs import images
 from keras_pipeline.serving.inputs.images import Decoder
 from keras_pipeline.serving.network import Network, load_network
+from keras_pipeline.sources.pictures import Preparation, prepare_picture
 from served_network import CLASSES, TABLE, write_network
 
 NETWORKS: dict[str, Network] = {}
@@ -194,3 +195,21 @@ def test_so_many_wait_and_no_more(digits: Network, monkeypatch: pytest.MonkeyPat
     first, second, third = asyncio.run(several())
     assert first == second
     assert (third.status, CLASSES["dataset"]) == (503, "mnist")
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_a_picture_is_prepared_as_the_training_s_were(decoder: Decoder, tmp_path: Path, fit: str) -> None:
+    """By the same function; nothing is turned over or cut out then."""
+    preparation = {"height": 20, "width": 30, "fit": fit, "colour": "rgb", "background": "black"}
+    shape = image_input(20, 30, 3)
+    network = load_network(write_network(tmp_path, input=shape, dataset="own", preparation=preparation))
+    picture = np.random.default_rng(0).integers(0, 256, (64, 50, 4), np.uint8)
+    content = encoded(Image.fromarray(picture))
+    expected = prepare_picture(content, Preparation(**preparation))
+    assert np.array_equal(decoded(decoder, network, content), expected)
+
+
+def test_pixels_of_another_range_are_no_pictures(decoder: Decoder, tmp_path: Path) -> None:
+    network = load_network(write_network(tmp_path, input=image_input(28, 28, dtype="<u2", high=4095.0)))
+    status, message = refusal(decoder, network, encoded(Image.fromarray(drawing())))
+    assert (status, message) == (415, "A picture, of 8 bits. Expected: the network's own pixels, as JSON or raw.")

@@ -54,7 +54,7 @@ def describe(content: bytes) -> Described:
     return Described(dict(sorted(used.items())), numbers(given), numbers(outputs), arena)
 
 
-SIZES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4, "int64": 8}
+SIZES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "uint16": 2, "float16": 2, "int32": 4, "float32": 4, "int64": 8}
 
 
 def _lifetimes(graph: Any, types: dict[int, str]) -> list[tuple[int, int, int]]:

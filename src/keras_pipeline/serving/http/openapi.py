@@ -6,6 +6,7 @@ from typing import Any
 from keras_pipeline.serving.batching import TOGETHER
 from keras_pipeline.serving.http.answers import JSON, Answer, json_answer
 from keras_pipeline.serving.http.inference_protocol import datatype
+from keras_pipeline.serving.inputs.images import takes_pictures
 from keras_pipeline.serving.network import Network
 
 RAW = "application/octet-stream"
@@ -95,12 +96,16 @@ def _answer(path: str, network: Network) -> tuple[str, tuple[str, ...], dict[str
         return "200", (JSON, RAW), {}
     if path != "/predict":
         return ("201" if path == "/drawn" else "200"), (JSON,), OBJECT
+    names = network.manifest["class_names"]
     one = (
         {"required": ["value"], "properties": {"value": {"type": "number"}}}
         if network.manifest["task"] == "regression"
         else {
             "required": ["label", "probabilities"],
-            "properties": {"label": TEXT, "probabilities": {"type": "array", "items": {"type": "number"}}},
+            "properties": {
+                "label": {"type": "string", "enum": names},
+                "probabilities": {"type": "array", "items": {"type": "number"}},
+            },
         }
     )
     model = {
@@ -115,14 +120,15 @@ def _answer(path: str, network: Network) -> tuple[str, tuple[str, ...], dict[str
 def _body(path: str, network: Network) -> dict[str, Any]:
     """The bodies that a path takes, by their types."""
     one = _input(network)
+    named = [_row(network)] if path == "/predict" and not network.of_images else []
     raw = {"schema": {"type": "string", "format": "binary"}}
-    pictures = {"image/png": raw, "image/jpeg": raw} if network.of_images else {}
-    many = {"type": "array", "items": one, "minItems": 1}
+    pictures = {"image/png": raw, "image/jpeg": raw} if takes_pictures(network) else {}
+    many = [{"type": "array", "items": each, "minItems": 1} for each in (one, *named)]
     inputs = {
         "type": "object",
         "required": ["inputs"],
         "additionalProperties": False,
-        "properties": {"inputs": {"anyOf": [one, many]}},
+        "properties": {"inputs": {"anyOf": [one, *named, *many]}},
     }
     if path in ("/predict", "/neighbours"):
         return {RAW: raw, JSON: {"schema": inputs}, **pictures}
@@ -165,6 +171,23 @@ def _input(network: Network) -> dict[str, Any]:
     for size in reversed(network.shape):
         schema = {"type": "array", "items": schema, "minItems": size, "maxItems": size}
     return schema
+
+
+def _row(network: Network) -> dict[str, Any]:
+    """One row of a table, its columns by name."""
+    given: Any = network.manifest["input"]
+    properties: dict[str, Any] = {}
+    for column in given["columns"]:
+        if column["kind"] == "number":
+            properties[column["name"]] = {"type": "number" if column["fill"] is None else ["number", "null"]}
+        else:
+            gap = column["missing"] != "refuse"
+            known = ", ".join(column["categories"][:20])
+            properties[column["name"]] = {
+                "type": ["string", "null"] if gap else "string",
+                "description": f"known: {known}; all else counts as other",
+            }
+    return {"type": "object", "required": [*properties], "properties": properties}
 
 
 def documents(described: dict[str, Any]) -> dict[str, Answer]:

@@ -1,7 +1,6 @@
 """A PNG or JPEG of a stranger's as the pixels that a network takes: decoded within limits, in a thread of its own."""
 
 import asyncio
-import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,10 +8,12 @@ import numpy as np
 
 from keras_pipeline.serving.batching import busy
 from keras_pipeline.serving.http.answers import Refused
+from keras_pipeline.serving.inputs.pictures import EMPTY, image_of_picture
 from keras_pipeline.serving.network import Network
-from keras_pipeline.serving.page.pictures import network_input
+from keras_pipeline.sources.pictures import picture_size
 
 KINDS = {"image/png": "PNG", "image/jpeg": "JPEG"}
+SIGNATURES = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff"}
 MOST_BYTES = 10 * 2**20
 MOST_PIXELS = 2**24
 """Of a picture as it is sent; a camera's has twelve millions."""
@@ -22,13 +23,17 @@ WAITING = 16
 """So many pictures may wait to be decoded."""
 
 
+def takes_pictures(network: Network) -> bool:
+    """Whether its pixels are those of pictures: 8 bits, all of them."""
+    return network.of_images and network.kind == np.uint8 and (network.low, network.high) == (0, 255)
+
+
 class Decoder:
     """Decodes one picture after the other."""
 
     def __init__(self) -> None:
-        from PIL import Image, ImageOps, PngImagePlugin
+        from PIL import Image, PngImagePlugin
 
-        self._image, self._operations = Image, ImageOps
         Image.MAX_IMAGE_PIXELS = MOST_PIXELS
         PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MOST_TEXT
         self._thread = ThreadPoolExecutor(1, "pictures")
@@ -39,6 +44,8 @@ class Decoder:
         or too many wait."""
         if network.manifest["input"]["kind"] != "images":
             raise Refused(415, "A picture. Expected: the numbers of a table, as JSON or raw float32.")
+        if not takes_pictures(network):
+            raise Refused(415, "A picture, of 8 bits. Expected: the network's own pixels, as JSON or raw.")
         if self._waiting >= WAITING:
             raise busy()
         self._waiting += 1
@@ -48,38 +55,19 @@ class Decoder:
             self._waiting -= 1
 
     def _decode(self, network: Network, kind: str, body: bytes) -> bytes:
-        given: Any = network.manifest["input"]
-        name = KINDS[kind]
+        manifest, name = network.manifest, KINDS[kind]
+        given: Any = manifest["input"]
+        if not body.startswith(SIGNATURES[name]):
+            raise Refused(422, f"The body is no {name} that can be read. Expected: a whole, undamaged one.")
         try:
-            with self._image.open(io.BytesIO(body), formats=[name]) as picture:
-                width, height = picture.size
-                if width * height > MOST_PIXELS:
-                    raise Refused(422, f"A picture of {width} × {height} pixels. Expected: {MOST_PIXELS:,} at most.")
-                upright = self._operations.exif_transpose(picture)
-                pixels = np.asarray(self._plain(upright, "L" if given["channels"] == 1 else "RGB"))
-        except self._image.DecompressionBombError:
-            raise Refused(422, f"A picture of too many pixels. Expected: {MOST_PIXELS:,} at most.") from None
-        except Refused:
-            raise
-        except Exception:  # whatever Pillow makes of damaged bytes
-            raise Refused(422, f"The body is no {name} that can be read. Expected: a whole, undamaged one.") from None
-        layers = [
-            network_input(layer, network.manifest["drawing"], given["height"], given["width"])
-            for layer in (pixels[..., None] if pixels.ndim == 2 else pixels).transpose(2, 0, 1)
-        ]
-        found = [layer for layer in layers if layer is not None]
-        if len(found) < len(layers):
-            raise Refused(422, "Nothing is on the picture: all of it is as bright as its border.")
-        return np.stack(found, axis=-1).tobytes()
-
-    def _plain(self, picture: Any, mode: str) -> Any:
-        """8 bits for each grey or colour; what is transparent is paper."""
-        if picture.mode.startswith("I"):
-            wide = np.asarray(picture).astype(np.int64)
-            picture = self._image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8))
-        if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            paper = self._image.new("RGBA", picture.size, "white")
-            paper.alpha_composite(picture)
-            picture = paper.convert("RGB")
-        return picture.convert(mode)
+            height, width = picture_size(body)
+            if width * height > MOST_PIXELS:
+                raise Refused(422, f"A picture of {width} × {height} pixels. Expected: {MOST_PIXELS:,} at most.")
+            shape = given["height"], given["width"], given["channels"]
+            return image_of_picture(body, shape, manifest["preparation"], manifest["drawing"]).tobytes()
+        except ValueError as fault:
+            if str(fault) == EMPTY:
+                raise Refused(422, "Nothing is on the picture: all of it is as bright as its border.") from None
+            raise Refused(
+                422, f"The body is no {name} that can be read: {ascii(str(fault))[1:-1]}. Expected: an undamaged one."
+            ) from None

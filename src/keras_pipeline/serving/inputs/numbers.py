@@ -7,18 +7,17 @@ float32.
 import json
 import math
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from keras_pipeline.serving.http.answers import Refused
+from keras_pipeline.serving.inputs.named_rows import is_named, pack_rows
+from keras_pipeline.serving.inputs.values import SHOWN, is_float32, named, refuse, require_few
 from keras_pipeline.serving.network import Network
 
-MOST_INPUTS = 1024
-"""So many inputs one request may have."""
 SMALLEST_LIMIT = 2**20
 """No body that is shorter is too long."""
-SHOWN = 40
 DARK = "No pixel is above 1. Expected: pixels as the dataset has them, not scaled: the network does that itself."
 
 
@@ -32,19 +31,21 @@ def raw_inputs(network: Network, body: bytes) -> int:
     count, rest = divmod(len(body), network.size)
     if rest or not count:
         raise Refused(422, f"Got {len(body)} bytes. Expected: {network.size} for each input, {_described(network)}.")
-    _require_few(count)
+    require_few(count)
     _require_range(network, body, count)
     return count
 
 
 def json_inputs(network: Network, body: bytes) -> bytes:
-    """The raw inputs in {"inputs": …}, one or a list of them. Raises Refused: 400 for what is no JSON, 422 for other
-    values, with their index."""
+    """The raw inputs in {"inputs": …}, one or a list of them, or rows with their columns by name. Raises Refused: 400
+    for what is no JSON, 422 for other values, with their index."""
     value = read_object(body)
     if set(value) != {"inputs"}:
         others = ", ".join(ascii(key)[:SHOWN] for key in value) or "none"
         raise Refused(422, f'Got the keys {others}. Expected: "inputs" alone.')
     inputs = value["inputs"]
+    if not network.of_images and is_named(inputs):
+        return pack_rows(network, inputs, "inputs")
     one = _depth(inputs) == len(network.shape)
     return pack(network, [inputs] if one else inputs, "inputs", is_doubtful(body), one=one)
 
@@ -53,7 +54,7 @@ def pack(network: Network, inputs: Any, place: str, doubtful: bool, *, one: bool
     """A list of inputs, each nested as the network's shape says, as raw ones. `place` is where it stands; `doubtful`:
     whether there may be anything but plain whole numbers. Raises Refused with the index of the first wrong value."""
     if isinstance(inputs, list):
-        _require_few(len(inputs))
+        require_few(len(inputs))
         try:
             if inputs and not doubtful and _is_any_byte(network):
                 return b"".join([_packed(each, network.shape) for each in inputs])
@@ -88,7 +89,7 @@ def _pack_slowly(network: Network, inputs: Any, place: str, *, one: bool) -> byt
             return
         if type(value) is not list or (len(value) != left[0]):
             length = "one or more inputs" if left[0] < 0 else f"{left[0]} values"
-            _refuse(where, value, f"a list of {length}: {_described(network)}, or a list of such")
+            refuse(where, value, f"a list of {length}: {_described(network)}, or a list of such")
         for index, each in enumerate(value):
             walk(each, left[1:], f"{where}[{index}]")
 
@@ -103,7 +104,7 @@ def _require_value(network: Network, value: Any, where: str) -> None:
     types = (int,) if network.kind.kind == "u" else (int, float)
     # Of float32 the range is that of its numbers: 3.40282356e38 is rounded to the last of them.
     if type(value) not in types or not (network.low <= value <= network.high or _is_last(network, value)):
-        _refuse(where, value, _expected(network))
+        refuse(where, value, _expected(network))
 
 
 def _expected(network: Network) -> str:
@@ -125,10 +126,7 @@ def _is_any_byte(network: Network) -> bool:
 
 def _is_last(network: Network, value: float) -> bool:
     """Whether a number of a table is rounded to a finite one of 32 bits."""
-    try:
-        return not network.of_images and abs(value) < 3.4028235677973366e38  # from there on float32 is infinite
-    except OverflowError:
-        return False
+    return not network.of_images and is_float32(value)
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -148,7 +146,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     except ValueError:  # a whole number with more digits than Python reads
         raise Refused(422, "A number has too many digits.") from None
     if type(value) is not dict:
-        raise Refused(422, f"Got {_named(value)}. Expected: an object.")
+        raise Refused(422, f"Got {named(value)}. Expected: an object.")
     return value
 
 
@@ -173,11 +171,6 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _require_few(count: int) -> None:
-    if count > MOST_INPUTS:
-        raise Refused(413, f"Got {count} inputs. Expected: {MOST_INPUTS} at most; send the others in other requests.")
-
-
 def _require_range(network: Network, body: bytes, count: int) -> None:
     if _is_any_byte(network):
         return
@@ -185,33 +178,7 @@ def _require_range(network: Network, body: bytes, count: int) -> None:
     wrong = np.argwhere(~((network.low <= values) & (values <= network.high)))
     if len(wrong):
         index = "".join(f"[{one}]" for one in wrong[0])
-        _refuse(f"input{index}", values[tuple(wrong[0])].item(), _expected(network))
-
-
-def _refuse(place: str, value: Any, expected: str) -> NoReturn:
-    raise Refused(422, f"{place}: got {_named(value)}. Expected: {expected}.")
-
-
-def _named(value: Any) -> str:
-    """A value for a message: a number as it is, of all else its kind."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case float() if not math.isfinite(value):
-            return "a number that is not finite"
-        case int() | float():
-            try:
-                text = repr(value)
-            except ValueError:
-                text = "a number of thousands of digits"
-            return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-        case str():
-            return "text"
-        case list():
-            return f"a list of {len(value)}"
-    return "an object"
+        refuse(f"input{index}", values[tuple(wrong[0])].item(), _expected(network))
 
 
 def _described(network: Network) -> str:
@@ -231,12 +198,12 @@ def is_dark(network: Network, raw: bytes) -> bool:
 
 def tensor_values(network: Network, data: Sequence[Any], count: int, place: str, doubtful: bool) -> bytes:
     """`count` inputs of the Open Inference Protocol: all values in one list, or nested as `pack` takes them."""
-    _require_few(count)
+    require_few(count)
     if _depth(data) != 1:
         return pack(network, data, place, doubtful)
     size = math.prod(network.shape)
     if len(data) != count * size:
-        _refuse(place, data, f"{count * size} values, as the shape says")
+        refuse(place, data, f"{count * size} values, as the shape says")
     if _is_any_byte(network) and not doubtful:
         try:
             return bytes(data)

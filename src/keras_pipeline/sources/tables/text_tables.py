@@ -60,17 +60,17 @@ def is_table(name: str) -> bool:
     return bool(CSV_FILE.search(name) or PARQUET_FILE.search(name))
 
 
-def column_names(source: "SourceFiles", name: str, dialect: Dialect) -> list[str]:
-    """Of all columns of the file, in order. Raises DataError where it has none, or too many."""
+def column_names(source: "SourceFiles", name: str, dialect: Dialect, least: int = 2) -> list[str]:
+    """Of all columns of the file, in order. Raises DataError where it has fewer than `least`, or too many."""
     place = place_of(source, name)
     if PARQUET_FILE.search(name):
         with opened_parquet(source, name) as file:
             names = list(file.schema_arrow.names)
     else:
         names = list(dialect.names) or [cell.strip() for cell in _header(source, name, dialect)[0]]
-    if not 1 < len(names) <= MOST_COLUMNS:
+    if not least <= len(names) <= MOST_COLUMNS:
         hint = f" Is its delimiter {dialect.delimiter!a}?" if len(names) == 1 and not PARQUET_FILE.search(name) else ""
-        raise DataError(f"{place}: got {len(names):,} columns. Expected: 2 to {MOST_COLUMNS:,}.{hint}")
+        raise DataError(f"{place}: got {len(names):,} columns. Expected: {least} to {MOST_COLUMNS:,}.{hint}")
     return names
 
 
@@ -82,7 +82,7 @@ def read_columns(
     Raises DataError, with row and column, where the file is damaged or not in this dialect, or a column is not there
     once.
     """
-    known = column_names(source, name, dialect)
+    known = column_names(source, name, dialect, least=min(2, len(columns)))
     place = place_of(source, name)
     there = Counter(known)
     for column in columns:
