@@ -14,9 +14,9 @@ from keras_pipeline.export.agreement import Reference, Row, check_agreement, hol
 from keras_pipeline.export.runtimes import Answers
 
 OUTPUTS = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.3, 0.5], [0.4, 0.4, 0.2]], np.float32)
-CLASSES = Reference(OUTPUTS, np.array([0, 1, 0, 1]), ["cat", "dog", "\u2028"], 1)
-NUMBERS = Reference(np.array([[100.0], [250.0], [-3.0]], np.float32), np.array([101.0, 240.0, 0.0]), [], 1)
-TWO = Reference(np.array([[0.9], [0.5], [0.2]], np.float32), np.array([1, 0, 1]), ["no", "yes"], 1)
+CLASSES = Reference(OUTPUTS, np.array([0, 1, 0, 1]), ["cat", "dog", "\u2028"], 1, "image")
+NUMBERS = Reference(np.array([[100.0], [250.0], [-3.0]], np.float32), np.array([101.0, 240.0, 0.0]), [], 1, "row")
+TWO = Reference(np.array([[0.9], [0.5], [0.2]], np.float32), np.array([1, 0, 1]), ["no", "yes"], 1, "image")
 
 
 def changed(reference: Reference, row: int, *values: float) -> Any:

@@ -14,6 +14,7 @@ from keras_pipeline.config import layers
 from keras_pipeline.config.layers import Activation
 from keras_pipeline.config.params import Params
 from keras_pipeline.core.errors import ModelFileError
+from keras_pipeline.data import encoding
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.export import javascript, onnx_file, operations, runtimes
 from made_networks import BINARY, IMAGES, SCALINGS, TABLE, draw_weights, scaled_by
@@ -23,6 +24,30 @@ FLATTEN, AVERAGE = layers.Flatten(), layers.GlobalAveragePooling2D()
 PIXELS = np.random.default_rng(1).integers(0, 256, (7, 28, 28), np.uint8) * (np.indices((28, 28)).sum(axis=0) > 20)
 PIXELS = PIXELS.astype(np.uint8)
 ROWS = (np.random.default_rng(1).normal(size=(50, 3)) * [30, 0.5, 1000] + [100, -2, 0.1]).astype(np.float32)
+COLOURS: dict[str, dict[str, Any]] = {
+    name: {
+        **IMAGES, "dataset": name, "shape": [17, 12, 3], "class_names": ["a", "b", "c"],
+        "input": {"kind": "images", "shape": [17, 12, 3], "dtype": dtype, "low": low, "high": high},
+        "scaling": {"name": "unit", "offset": low, "divisor": high - low},
+    }
+    for name, dtype, low, high in (
+        ("colour", "|u1", 0.0, 255.0), ("colour of 12 bits", "<u2", 0.0, 4095.0),
+        ("colour of floats", "<f4", -1.0, 1.0),
+    )
+}  # fmt: skip
+COLUMNS: list[Any] = [
+    {"name": "age", "kind": "number", "fill": 30.0},
+    {"name": "city", "kind": "category", "categories": ["Oslo", "Rome"], "missing": "other"},
+]
+CATEGORIES: dict[str, Any] = {
+    **TABLE, "dataset": "categories", "task": "classes", "class_names": ["a", "b", "c"], "shape": [4], "target": None,
+    "input": {
+        "kind": "table", "columns": COLUMNS, "target": "y", "missing": "median", "missing_values": [],
+        "features": encoding.feature_names(COLUMNS),
+    },
+    "scaling": {"name": "standard", "offset": [30.0, 0.0, 0.0, 0.0], "divisor": [7.0, 1.0, 1.0, 1.0]},
+}  # fmt: skip
+VALUES: dict[str, Any] = {"age": np.linspace(1, 90, 40), "city": ["Oslo", "Rome", "Paris", None] * 10}
 Case = tuple[Params, dict[str, Any]]
 
 
@@ -55,16 +80,31 @@ CASES: dict[str, Case] = {
     "channels last again": of_layers(
         layers.Conv2D(filters=2, kernel_size=9), layers.Activate(activation="tanh"), AVERAGE
     ),
+    **{
+        name: (made_networks.params(task, architecture="cnn", filters=(3, 4), hidden_units=(8,)), task)
+        for name, task in COLOURS.items()
+    },
+    "categories": (made_networks.params(CATEGORIES), CATEGORIES),
     **{f"random {seed}": of_layers(*random_layers(random.Random(seed))) for seed in range(12)},
 }
+
+
+def raw_inputs(task: dict[str, Any]) -> Any:
+    if task["dataset"] in COLOURS:
+        given = task["input"]
+        drawn = np.random.default_rng(2).uniform(given["low"], given["high"], (9, *task["shape"]))
+        return drawn.astype(given["dtype"])
+    if task is CATEGORIES:
+        return encoding.encode(COLUMNS, VALUES).astype(np.float32)
+    return ROWS if task is TABLE else PIXELS
 
 
 def case(name: str) -> tuple[Params, dict[str, Any], dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Its params and task, weights, raw inputs, and what it answers."""
     chosen, task = CASES[name]
     weights = draw_weights(made_networks.all_layers(chosen, task), task["shape"])
-    raw = ROWS if task is TABLE else PIXELS
-    scaled = Scaling(**task["scaling"]).apply(raw if task is TABLE else raw[..., np.newaxis])
+    raw = raw_inputs(task)
+    scaled = Scaling(**task["scaling"]).apply(raw[..., np.newaxis] if task["shape"][-1] == 1 else raw)
     return chosen, task, weights, raw, made_networks.answers(chosen, task, weights, scaled)
 
 

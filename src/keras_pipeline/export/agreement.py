@@ -5,7 +5,7 @@ Outputs are compared as they are; of a predicted number, in its own units.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,17 +30,13 @@ Outputs = NDArray[np.float32]
 class Reference:
     """What the formats are held against: the outputs of the network, float32 (n, k), of a predicted number in its own
     units; the right answers, labels int64 (n,) or numbers float64 (n,) in their units; the names of the classes, none
-    for a number; the `seed` of the intervals of a number."""
+    for a number; the `seed` of the intervals of a number; what an input is called."""
 
     outputs: Outputs
     targets: NDArray[Any]
     class_names: Sequence[str]
     seed: int
-
-    @property
-    def things(self) -> str:
-        """What an input is called."""
-        return "image" if self.class_names else "row"
+    thing: Literal["image", "row"]
 
     @property
     def score(self) -> str:
@@ -78,7 +74,7 @@ def hold_against(outputs: Outputs, reference: Reference) -> Agreement:
     if not np.isfinite(outputs).all():
         first = int(np.argwhere(~np.isfinite(outputs))[0][0])
         raise ModelFileError(
-            f"test {reference.things} {first}: got the outputs {outputs[first].tolist()}. Expected: finite numbers."
+            f"test {reference.thing} {first}: got the outputs {outputs[first].tolist()}. Expected: finite numbers."
         )
     apart = np.abs(outputs.astype(np.float64) - reference.outputs).max(axis=1)
     score, low, high = _score(outputs, reference)
@@ -134,7 +130,7 @@ def check_agreement(
     flipped = f"{len(found.flipped)} of {len(outputs)} labels flipped, " if reference.class_names else ""
     allowed = f"{'no label flipped, ' if flipped else ''}{reference.limit:.2g} at most"
     raise ModelFileError(
-        f"export: {name}: got {flipped}a largest difference of {found.largest_difference:.2g}; test {reference.things} "
+        f"export: {name}: got {flipped}a largest difference of {found.largest_difference:.2g}; test {reference.thing} "
         f"{at}: {_shown(outputs[at], reference)}, of the evaluated network {_shown(reference.outputs[at], reference)}. "
         f"Expected: {allowed}. No package is left. Take {name} out of export.formats in params.yaml, or train with "
         "another normalize.scaling: the larger the numbers within the network, the coarser float32 is."

@@ -45,13 +45,13 @@ def draw_formats(rows: Sequence[Row], reference: Reference) -> Figure:
     difference.set(ylim=(len(names) - 0.4, -0.6), xlim=(LEAST_SHOWN / 3, None))
     score.set_xlabel(f"test {reference.score}, 95 % interval".replace("r2", "R²"))
     size.set_xlabel("size, MB")
-    latency.set(xscale="log", xlabel=f"ms for one {reference.things}, median to p99")
+    latency.set(xscale="log", xlabel=f"ms for one {reference.thing}, median to p99")
     latency.margins(x=0.25)
     for axes in (difference, score, size, latency):
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
     figure.suptitle(
-        f"Exports held against the evaluated network, over {len(reference.outputs):,} test {reference.things}s"
+        f"Exports held against the evaluated network, over {len(reference.outputs):,} test {reference.thing}s"
     )
     return figure
 

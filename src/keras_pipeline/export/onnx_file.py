@@ -32,7 +32,7 @@ OUTPUT = "outputs"
 
 
 def write_onnx(path: Path, steps: Sequence[Step], shape: Sequence[int]) -> None:
-    """Write the network, whose raw inputs are (n, *shape): `pixels` uint8, or of a table `features` float32. Its output
+    """Write the network, whose raw inputs are (n, *shape): `pixels` of the type of the dataset, or of a table `features` float32. Its output
     is `outputs` float32 (n, k)."""
     import onnx
 
@@ -52,7 +52,9 @@ class _Graph:
 
         self.helper, self.numpy_helper, self.types = helper, numpy_helper, TensorProto
         self.steps, self.shape = steps, tuple(shape)
-        self.images = isinstance(steps[0].operation, ScalePixels)
+        first = steps[0].operation
+        self.images = isinstance(first, ScalePixels)
+        self.kind = helper.np_dtype_to_tensor_dtype(np.dtype(first.dtype if isinstance(first, ScalePixels) else "<f4"))
         self.value, self.channels_first = INPUTS[self.images], False
         self.nodes: list[Any] = []
         self.arrays: list[Any] = []
@@ -62,11 +64,10 @@ class _Graph:
         for step in self.steps:
             self.write(step)
         self.nodes[-1].output[0] = OUTPUT
-        kind = self.types.UINT8 if self.images else self.types.FLOAT
         graph = self.helper.make_graph(
             self.nodes,
             "network",
-            [self.helper.make_tensor_value_info(INPUTS[self.images], kind, ["n", *self.shape])],
+            [self.helper.make_tensor_value_info(INPUTS[self.images], self.kind, ["n", *self.shape])],
             [self.helper.make_tensor_value_info(OUTPUT, self.types.FLOAT, ["n", *self.steps[-1].made])],
             self.arrays,
         )

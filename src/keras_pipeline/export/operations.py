@@ -31,10 +31,11 @@ Padding = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class ScalePixels:
-    """Pixels 0 … 255 to (pixel - offset) / divisor, in float32, as the training had them."""
+    """Pixels to (pixel - offset) / divisor, in float32, as the training had them; `dtype`: what they are given as."""
 
     offset: float
     divisor: float
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def list_operations(model: Model, dataset: DatasetDescription, weights: Weights)
     sequence: list[Layer] = [*hidden_layers(model), output]
     store = _Store(weights)
     shape = spec.shape
-    steps = [Step(_scale(Scaling(**dataset["scaling"])), shape, shape)]
+    steps = [Step(_scale(dataset), shape, shape)]
     for layer in sequence:
         made = layer.output_shape(shape)
         for operation in _operations(layer, shape, made, store):
@@ -176,10 +177,11 @@ def _folded(steps: Sequence[Step]) -> list[Step]:
     return found
 
 
-def _scale(scaling: Scaling) -> Operation:
-    if isinstance(scaling.offset, list):
+def _scale(dataset: DatasetDescription) -> Operation:
+    scaling, given = Scaling(**dataset["scaling"]), dataset["input"]
+    if given["kind"] == "table":
         return ScaleColumns(tuple(scaling.offset), tuple(scaling.divisor))
-    return ScalePixels(float(scaling.offset), float(scaling.divisor))
+    return ScalePixels(float(scaling.offset), float(scaling.divisor), given["dtype"])
 
 
 class _Store:

@@ -152,7 +152,7 @@ def _javascript(folder: Path) -> Iterator[Answer]:
         engine.eval(ASKING)
 
         def answer(raw: Raw) -> NDArray[np.float32]:
-            kind = "Uint8Array" if raw.dtype == np.uint8 else "Float32Array"
+            kind = {"|u1": "Uint8Array", "<u2": "Uint16Array", "<f4": "Float32Array"}[raw.dtype.str]
             given: Any = engine.eval(f"made = given = new ArrayBuffer({raw.nbytes})")
             given[:] = raw.tobytes()
             made: Any = engine.eval(f"made = answer(new {kind}(given), {len(raw)})")

@@ -104,39 +104,22 @@ class Project:
         return network
 
     def predict(self, raw: Any) -> NDArray[np.float32]:
-        """The network's outputs, float32 (n, outputs), for raw pixels 0 … 255, (n, height, width), or raw features,
-        (n, features): an array, nested lists, or for features a DataFrame. Of a regression they are in the target's own
-        units. Raises ValueError for other inputs."""
-        network = self._serving
+        """The network's outputs, float32 (n, outputs), for raw pixels, (n, height, width), of colour images (n, height,
+        width, channels), or the rows of a table: an array, nested lists, or a DataFrame whose columns go by name. Of a
+        regression they are in the target's own units. Raises ValueError for other inputs."""
+        network = self.model
         from mlflow.exceptions import MlflowException
 
         from keras_pipeline.tracking import served
 
         try:
-            if is_table(self.statistics):
-                checked: NDArray[Any] = served.features(raw, self._features)
-            else:
-                checked = served.pixels(raw, *self.statistics["shape"][:2])
+            return served.answer(network, raw, self.statistics)
         except MlflowException as error:
             raise ValueError(error.message) from None
-        return np.asarray(network.predict(checked, verbose=0))
-
-    @cached_property
-    def _serving(self) -> "keras.Sequential":
-        model = self.model
-        from keras_pipeline.models import model_file
-
-        target = self.statistics["target"]
-        return model_file.serving_model(model, self._scaling, Scaling(**target) if target else None)
 
     @property
     def _scaling(self) -> Scaling:
         return Scaling(**self.statistics["scaling"])
-
-    @property
-    def _features(self) -> list[str]:
-        given = self.statistics["input"]
-        return given["features"] if given["kind"] == "table" else []
 
     def history(self) -> "pd.DataFrame":
         """models/history.csv: a row an epoch, the index, and a column a metric."""

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ from keras_pipeline.core import csv_files, files, process
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.data.splits import Split, prediction_batch, read_split
-from keras_pipeline.data.statistics import Statistics, read_statistics
+from keras_pipeline.data.statistics import Statistics, is_table, read_statistics
 from keras_pipeline.data.task_spec import TaskSpec, task_spec_from
 from keras_pipeline.evaluation.predictions import read_predictions
 from keras_pipeline.export import javascript, manifest, onnx_file, operations, runtimes
@@ -133,7 +134,9 @@ def _evaluated(
     test = read_split(normalized, "test", statistics)
     target = task_spec_from(statistics).target
     targets = target.undo(test.targets) if target else test.targets
-    return Reference(in_units(saved.outputs, target), targets, statistics["class_names"], params.seed), test
+    thing: Literal["image", "row"] = "row" if is_table(statistics) else "image"
+    outputs = in_units(saved.outputs, target)
+    return Reference(outputs, targets, statistics["class_names"], params.seed, thing), test
 
 
 def _export(
@@ -164,7 +167,7 @@ def _export(
         outputs = np.concatenate([in_keras().predict(block, batch_size=size, verbose=0) for block in blocks])
         outputs = in_units(outputs, spec.target)
         rows.append(Row(FLOAT32, hold_against(outputs, evaluated), 0))
-        reference = Reference(outputs, evaluated.targets, evaluated.class_names, evaluated.seed)
+        reference = replace(evaluated, outputs=outputs)
     for name in params.export.formats:
         with process.time_part("write"):
             if name in LITERT or name == "saved_model":
@@ -197,7 +200,9 @@ def _write_tensorflow(
     from keras_pipeline.export import tensorflow_formats
     from keras_pipeline.models.model_file import serving_model
 
-    network = serving_model(network, Scaling(**statistics["scaling"]), task_spec_from(statistics).target)
+    given = statistics["input"]
+    dtype = np.dtype(given["dtype"]).name if given["kind"] == "images" else "float32"
+    network = serving_model(network, Scaling(**statistics["scaling"]), task_spec_from(statistics).target, dtype)
     path = folder / manifest.PATHS[name]
     if name == "saved_model":
         tensorflow_formats.write_saved_model(network, path)

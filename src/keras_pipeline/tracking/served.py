@@ -204,6 +204,22 @@ def scaled(raw: NDArray[Any], scaling: Mapping[str, Any]) -> NDArray[np.float32]
     return numbers
 
 
+def answer(network: Any, inputs: Any, dataset: Mapping[str, Any]) -> NDArray[np.float32]:
+    """The outputs of a Keras network, float32 (n, outputs), a number in its own units, for raw inputs of the dataset
+    with this description. Raises MlflowException where they are none."""
+    given = dataset["input"]
+    raw = pixels(inputs, given) if given["kind"] == "images" else features(inputs, given)
+    size = max(1, min(BATCH, BATCH_BYTES // (4 * int(np.prod(network.input_shape[1:])))))
+    parts = [np.empty((0, network.output_shape[-1]), np.float32)]
+    for start in range(0, len(raw), 20 * size):
+        some = scaled(raw[start : start + 20 * size], dataset["scaling"])
+        parts.append(network.predict(some, batch_size=size, verbose=0))
+    outputs = np.concatenate(parts)
+    if target := dataset["target"]:
+        outputs = (outputs.astype(np.float64) * target["divisor"] + target["offset"]).astype(np.float32)
+    return outputs
+
+
 def answer_table(outputs: NDArray[np.float32], class_names: Sequence[str], target: str) -> pd.DataFrame:
     """Outputs with names: label and probability of each class, or the number."""
     if not class_names:
@@ -231,18 +247,9 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """The outputs of `pixels` or `features`, float32 (n, outputs), a number in its own units; to a DataFrame one
         with the columns of `answer_table`."""
-        given = self.dataset["input"]
-        raw = pixels(model_input, given) if given["kind"] == "images" else features(model_input, given)
-        size = max(1, min(BATCH, BATCH_BYTES // (4 * int(np.prod(self.network.input_shape[1:])))))
-        parts = [np.empty((0, self.network.output_shape[-1]), np.float32)]
-        for start in range(0, len(raw), 20 * size):
-            some = scaled(raw[start : start + 20 * size], self.dataset["scaling"])
-            parts.append(self.network.predict(some, batch_size=size, verbose=0))
-        outputs = np.concatenate(parts)
-        if target := self.dataset["target"]:
-            outputs = (outputs.astype(np.float64) * target["divisor"] + target["offset"]).astype(np.float32)
+        outputs = answer(self.network, model_input, self.dataset)
         if isinstance(model_input, pd.DataFrame):
-            return answer_table(outputs, self.dataset["class_names"], given["target"])
+            return answer_table(outputs, self.dataset["class_names"], self.dataset["input"]["target"])
         return outputs
 
 
