@@ -30,7 +30,7 @@ def write_header(content: bytes, described: Described, manifest: Manifest) -> st
     }
     shape = " x ".join(map(str, taken.shape))
     about = manifest["input"]
-    raw = f"pixels, {about['low']:g} to {about['high']:g}" if about["kind"] == "images" else "the features of a row"
+    raw = f"pixels, {about['low']:g} to {about['high']:g}" if about["kind"] == "images" else "features of a row"
     defined = "\n".join(f"#define {name} {value}" for name, value in fields.items())
     listed = ", ".join(map(_literal, names))
     numbers = ",\n".join(
@@ -39,9 +39,9 @@ def write_header(content: bytes, described: Described, manifest: Manifest) -> st
     return f"""\
 /* The network of the run {manifest["run"]}, of the data {manifest["dataset"]}, as a LiteRT file: `keras-pipeline edge`.
  *
- * It takes int8 ({shape}): raw / MODEL_INPUT_SCALE + MODEL_INPUT_ZERO_POINT, rounded, from -128 to 127; raw: {raw}.
- * It gives int8: (output - MODEL_OUTPUT_ZERO_POINT) * MODEL_OUTPUT_SCALE. MODEL_ARENA_BYTES: what its tensors need;
- * a runtime needs some more. Operators: {", ".join(described.operators)}. */
+ * It takes int8 ({shape}): raw / MODEL_INPUT_SCALE + MODEL_INPUT_ZERO_POINT, rounded, from -128 to 127.
+ * Raw are {raw}. It gives int8: (output - MODEL_OUTPUT_ZERO_POINT) * MODEL_OUTPUT_SCALE.
+ * MODEL_ARENA_BYTES: what its tensors need; a runtime needs some more. Operators: {", ".join(described.operators)}. */
 #ifndef KERAS_PIPELINE_MODEL_H
 #define KERAS_PIPELINE_MODEL_H
 
