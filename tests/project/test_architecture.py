@@ -91,7 +91,7 @@ BESIDE_PACKAGES = {"support", "stories", "proofs", "faults", "project", "benchma
 """The folders of tests that are about no package."""
 OF_NO_MODULE = {"comparison/test_compare"}
 """The files of tests that are about a package as a whole, with or without `_slow`."""
-KNOW_TRACKING = {"cli", "notebook", "registry", "runs", "serving", "stages"}
+KNOW_TRACKING = {"cli", "notebook", "prediction", "registry", "runs", "serving", "stages"}
 """The packages that import `tracking`."""
 
 

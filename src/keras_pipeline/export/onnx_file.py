@@ -32,7 +32,7 @@ OUTPUT = "outputs"
 
 
 def write_onnx(path: Path, steps: Sequence[Step], shape: Sequence[int]) -> None:
-    """Write the network, whose raw inputs are (n, *shape): `pixels` of the type of the dataset, or of a table `features`
+    """Write the network, whose raw inputs are (n, *shape): `pixels` in the dataset's own type, or of a table `features`
     float32. Its output is `outputs` float32 (n, k)."""
     import onnx
 

@@ -81,7 +81,7 @@ def _decoded(source: SourceFiles, names: Sequence[str], dataset: DatasetDescript
         images, reasons = np.zeros((len(some), *shape), np.uint8), list[str | None]()
         for index, content in enumerate(some):
             try:
-                images[index] = image_of_picture(content, shape, None, dataset["dataset"])
+                images[index] = image_of_picture(content, shape, None, dataset["drawing"])
                 reasons.append(None)
             except ValueError as fault:
                 reasons.append(str(fault))

@@ -18,9 +18,7 @@ from keras_pipeline.core.errors import DataError, ModelFileError, ParamsError, P
 from keras_pipeline.data.task_spec import task_spec_from
 from keras_pipeline.models import architectures, frameworks
 from keras_pipeline.records.record import RunRecord, check_model, read_record
-from keras_pipeline.registry import versions
 from keras_pipeline.tracking import lookup
-from keras_pipeline.tracking.runs import kept_networks
 from keras_pipeline.tracking.stores import address, connection
 from keras_pipeline.tracking.stores.address import Location
 
@@ -101,16 +99,18 @@ def _in_store(find: "Callable[[MlflowClient, Location], tuple[str, Run]]") -> It
             lookup.download_artifact(client, run, "run.json", folder)
             record = read_record(folder / "run.json", "track")
             _require_network(record, name)
-            weights = _download_network(client, run, location.uri, name, folder)
-        if weights.read_bytes()[:2] != b"PK":
-            raise ModelFileError(f"{name}: MLflow keeps no network file with it. {AGAIN}")
+            weights = lookup.download_network(client, run, location, folder)
+        if weights is None:
+            raise ModelFileError(
+                f"{name}: MLflow keeps no network with it, or only a part of one. Where the run's files are, "
+                "`keras-pipeline track --again` sends it anew."
+            )
         yield TrainedNetwork(name, record, weights)
 
 
-AGAIN = "Where the run's files are, `keras-pipeline track --again` sends it anew."
-
-
 def _registered(client: "MlflowClient", wanted: str) -> "tuple[str, Run]":
+    from keras_pipeline.registry import versions
+
     model, version = versions.find_by_address(client, wanted)
     if version.run_id is None:
         raise DataError(
@@ -132,21 +132,6 @@ def _experiment() -> str:
         return load_params(PARAMS).tracking.experiment if PARAMS.exists() else EXPERIMENT
     except PipelineError:
         return EXPERIMENT
-
-
-def _download_network(client: "MlflowClient", run: "Run", uri: str, name: str, folder: Path) -> Path:
-    from mlflow.artifacts import download_artifacts
-
-    kept = kept_networks(client, run)
-    if not kept:
-        raise ModelFileError(f"{name}: MLflow keeps no network with it, or only a part of one. {AGAIN}")
-    below = f"{kept[-1].artifact_location}/{versions.SERVED_NETWORK}"
-    here = address.local_path(below)
-    if here is None:
-        here = Path(download_artifacts(artifact_uri=below, dst_path=str(folder), tracking_uri=uri))
-    if not here.is_file():
-        raise ModelFileError(f"{name}: the network that MLflow keeps with it is gone. {AGAIN}")
-    return here
 
 
 def recorded_model(record: RunRecord, name: str) -> Model:

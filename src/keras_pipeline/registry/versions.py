@@ -20,7 +20,7 @@ from keras_pipeline.registry import card, journal
 from keras_pipeline.registry.card import Exports
 from keras_pipeline.registry.journal import CANDIDATE, CHAMPION, Entry
 from keras_pipeline.tracking import lookup
-from keras_pipeline.tracking.runs import KEY, kept_networks
+from keras_pipeline.tracking.runs import KEY, SERVED_NETWORK, kept_networks
 from keras_pipeline.tracking.stores.address import Location, local_path
 from keras_pipeline.tracking.stores.connection import StoreError
 
@@ -35,8 +35,6 @@ URI = re.compile(r"models:/([^/@]+)(?:/v?([1-9]\d{0,8})|@(.+))", re.ASCII)
 SERVED_FORMAT = "onnx"
 """The format of export.json that `keras-pipeline serve` runs."""
 CARD = "model_card.md"
-SERVED_NETWORK = "artifacts/network.keras"
-"""Where a network that MLflow keeps has its file: see `tracking.runs.log_model`."""
 RANDOM = "seed_generator"
 """In the names of a network's arrays: the state of its random numbers, which no answer depends on."""
 

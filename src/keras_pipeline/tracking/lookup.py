@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from keras_pipeline.core.errors import DataError, ParamsError
 from keras_pipeline.records.record import RunRecord, read_record
-from keras_pipeline.tracking.runs import KEY, shown_in
+from keras_pipeline.tracking.runs import KEY, SERVED_NETWORK, kept_networks, shown_in
 from keras_pipeline.tracking.store import connect_store
-from keras_pipeline.tracking.stores.address import Location
+from keras_pipeline.tracking.stores.address import Location, local_path
 from keras_pipeline.tracking.stores.connection import BoundedClient, required_store
 
 if TYPE_CHECKING:
@@ -135,6 +135,21 @@ def download_artifact(client: "MlflowClient", run: "Run", path: str, folder: Pat
     # MLflow leaves out the folders that a single file is in, and does not promise it.
     given = client.carrying(size) if isinstance(client, BoundedClient) else client
     return Path(given.download_artifacts(run.info.run_id, path, str(wanted.parent))).replace(wanted)
+
+
+def download_network(client: "MlflowClient", run: "Run", location: Location, folder: Path) -> Path | None:
+    """The file of the network that MLflow keeps with the run, the newest, where it is or below `folder`; None where it
+    keeps none, or the file is gone."""
+    from mlflow.artifacts import download_artifacts
+
+    kept = kept_networks(client, run)
+    if not kept:
+        return None
+    below = f"{kept[-1].artifact_location}/{SERVED_NETWORK}"
+    here = local_path(below)
+    if here is None:
+        here = Path(download_artifacts(artifact_uri=below, dst_path=str(folder), tracking_uri=location.uri))
+    return here if here.is_file() else None
 
 
 def _epochs(client: "MlflowClient", run: "Run") -> list[dict[str, float]]:

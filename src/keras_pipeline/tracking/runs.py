@@ -148,6 +148,10 @@ def epoch_metrics(row: Mapping[str, float]) -> tuple[str, ...]:
     return *names, "train/learning_rate"
 
 
+SERVED_NETWORK = "artifacts/network.keras"
+"""Where a network that MLflow keeps has its file."""
+
+
 @dataclass(frozen=True)
 class ServedNetwork:
     """A network as MLflow serves it, in a folder: its file, which is that of the training, and what `served` must know

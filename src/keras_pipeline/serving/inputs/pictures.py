@@ -16,7 +16,10 @@ def image_of_picture(
     content: bytes, shape: Sequence[int], preparation: Mapping[str, Any] | None, drawing: Mapping[str, Any] | None
 ) -> NDArray[np.uint8]:
     """uint8 (height, width, channels) of that shape. `preparation`: how the training prepared pictures, where it had
-    any; `drawing`: how its images were made otherwise, where that is known. Raises ValueError, with what is wrong and what is expected, where it is no picture, damaged or too large."""
+    any; `drawing`: how its images were made otherwise, where that is known.
+
+    Raises ValueError, with what is wrong and what is expected, where it is no picture, damaged or too large.
+    """
     if preparation:
         return prepare_picture(content, Preparation(**preparation))
     height, width, channels = shape
