@@ -10,7 +10,7 @@ from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.encoding import TableInput, count_unseen, encode
 from keras_pipeline.prediction.inputs import Block, Inputs, listed
 from keras_pipeline.sources.source_files import SourceFiles
-from keras_pipeline.sources.text_tables import (
+from keras_pipeline.sources.tables.text_tables import (
     Dialect,
     column_names,
     is_table,
