@@ -1,4 +1,4 @@
-"""The same images through every kind of dataset file: the same arrays, byte for byte. MNIST as a whole: tests/proofs."""
+"""The same images through every kind of dataset file: the same arrays, byte for byte. All of MNIST: tests/proofs."""
 
 from pathlib import Path
 
