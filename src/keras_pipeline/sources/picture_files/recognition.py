@@ -14,6 +14,8 @@ from pathlib import PurePosixPath
 from statistics import median
 from typing import TYPE_CHECKING, Any, get_args
 
+from pydantic import ValidationError
+
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.sources.kinds.divisions import split_named, split_of_file
 from keras_pipeline.sources.kinds.kind import MOST_CLASSES, Recognized, Split
@@ -130,7 +132,9 @@ def _read_csv(
     if split and not all(split_named(text) for text in first[split]):
         split = None
     pattern = _pattern_of([name for name in files if _has_columns(source, name, dialect, columns)], files, file)
-    table = PictureTable(files=pattern, image=image, label=label, delimiter=delimiter)
+    table = _table(files=pattern, image=image, label=label, delimiter=delimiter)
+    if table is None:
+        return None
     rows = tables.read_rows(source, tables.files_of_table(source, table), table, [split] if split else [])
     counts = Counter(rows.columns[label])
     if not 2 <= len(counts) <= MOST_CLASSES or "" in counts:
@@ -181,6 +185,14 @@ def _column_called(words: Sequence[str], columns: Sequence[str]) -> str | None:
     return next((by_name[word] for word in words if word in by_name), None)
 
 
+def _table(**keys: str) -> PictureTable | None:
+    """None where a column has a name that no dataset file can hold."""
+    try:
+        return PictureTable.model_validate(keys)
+    except ValidationError:
+        return None
+
+
 def _from_parquet(source: "SourceFiles") -> _Found | None:
     files = [name for name in source.names() if tables.is_parquet(name)]
     images = tables.image_columns(source, files[0]) if files else []
@@ -191,7 +203,9 @@ def _from_parquet(source: "SourceFiles") -> _Found | None:
     if label is None:
         return None
     pattern = files[0] if len(files) == 1 else "*.parquet"
-    table = PictureTable(files=pattern, image=images[0], label=label)
+    table = _table(files=pattern, image=images[0], label=label)
+    if table is None:
+        return None
     rows = tables.read_rows(source, tables.files_of_table(source, table), table, [])
     there = {text for text in rows.columns[label] if text is not None}
     classes = rows.class_names or sorted_classes(there)

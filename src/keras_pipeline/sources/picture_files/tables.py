@@ -252,6 +252,7 @@ def _pictures(source: "SourceFiles", file: str, column: str, start: int) -> Iter
             if start >= said.num_rows:
                 start -= said.num_rows
                 continue
+            found = 0
             for batch in opened.iter_batches(_rows_at_a_time(said, column), [group], [column]):
                 values = batch.column(0)
                 if pyarrow.types.is_struct(values.type):
@@ -260,6 +261,9 @@ def _pictures(source: "SourceFiles", file: str, column: str, start: int) -> Iter
                     buffer = value.as_buffer()
                     yield b"" if buffer is None else buffer.slice(0, min(buffer.size, MOST_BYTES + 1)).to_pybytes()
                 start = max(0, start - len(values))
+                found += len(values)
+            if found != said.num_rows:
+                raise pyarrow.ArrowInvalid(f"{found} pictures, and {said.num_rows} rows")
 
 
 def _rows_at_a_time(group: Any, column: str) -> int:

@@ -312,6 +312,9 @@ def opened_parquet(source: "SourceFiles", name: str) -> Iterator[Any]:
             opened = parquet.ParquetFile(file, buffer_size=1 << 16)  # of each column
         except (pyarrow.ArrowException, OSError, ValueError) as fault:
             raise DataError(f"{place}: {_first_line(fault)}. Expected: a Parquet file.") from None
+        rows = sum(opened.metadata.row_group(group).num_rows for group in range(opened.num_row_groups))
+        if rows != opened.metadata.num_rows:
+            raise DataError(f"{place}: {rows} rows, and {opened.metadata.num_rows} in all. Expected: a Parquet file.")
         try:
             yield opened
         except (pyarrow.ArrowException, OSError) as fault:
@@ -331,9 +334,13 @@ def _parquet_blocks(source: "SourceFiles", name: str, columns: Sequence[str]) ->
                     "it out, or write its parts as columns."
                 )
         rows = max(1, 8 * ROWS // max(8, len(columns)))
+        done = 0
         for block in file.iter_batches(rows, columns=list(dict.fromkeys(columns))):
             block.validate(full=True)  # that texts are UTF-8: nobody has looked
             yield [block.column(column) for column in columns]
+            done += len(block)
+        if done != file.metadata.num_rows:
+            raise pyarrow.ArrowInvalid(f"{done} rows, and {file.metadata.num_rows} by its end")
 
 
 def to_texts(
