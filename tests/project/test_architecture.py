@@ -89,7 +89,10 @@ AT_ONCE = {
 TESTS = ROOT / "tests"
 BESIDE_PACKAGES = {"support", "stories", "proofs", "faults", "project", "benchmarks"}
 """The folders of tests that are about no package."""
-OF_NO_MODULE = {"comparison/test_compare"}
+OF_NO_MODULE = {
+    "comparison/test_compare", "sources/test_documented_datasets", "sources/test_shipped_datasets",
+    "sources/kinds/test_any_bytes",
+}  # fmt: skip
 """The files of tests that are about a package as a whole, with or without `_slow`."""
 KNOW_TRACKING = {"cli", "notebook", "prediction", "registry", "runs", "serving", "stages"}
 """The packages that import `tracking`."""

@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.sources import pictures
-from keras_pipeline.sources.kinds.divisions import splits_of_column, times_of_column
 from keras_pipeline.sources.kinds.kind import LONGEST_SIDE, Examples, Kind, Recognized, Split
 from keras_pipeline.sources.picture_files import decoding, folders, recognition, tables
 from keras_pipeline.sources.picture_files.tables import PictureTable
+from keras_pipeline.sources.tables.divisions import splits_of_column, times_of_column
 from keras_pipeline.strict_yaml.faults import KeyedError
 
 if TYPE_CHECKING:

@@ -73,7 +73,7 @@ class Pixels(StoredImages):
         """See `Kind.read`."""
         import numpy as np
 
-        from keras_pipeline.sources.kinds.divisions import splits_of_column, times_of_column
+        from keras_pipeline.sources.tables.divisions import splits_of_column, times_of_column
 
         tables = self._tables(source)
         texts: dict[str, list[str | None]] = {"column": [], "group": [], "time": []}
@@ -357,8 +357,8 @@ def _is_picture(count: int) -> bool:
 
 
 def _recognized(source: SourceFiles, looks: list[_Look], labelled: list[_Look]) -> Recognized | None:
-    from keras_pipeline.sources.kinds.divisions import split_of_file
     from keras_pipeline.sources.kinds.labels import class_keys
+    from keras_pipeline.sources.tables.divisions import split_of_file
 
     first = labelled[0]
     same = {(one.dialect.delimiter, bool(one.dialect.names), one.label, one.shape) for one in labelled}

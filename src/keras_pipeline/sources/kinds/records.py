@@ -84,8 +84,8 @@ class Records(StoredImages):
         """Only records of CIFAR-10's form, in files .bin; any bytes may be records of another."""
         import numpy as np
 
-        from keras_pipeline.sources.kinds.divisions import split_of_file
         from keras_pipeline.sources.kinds.labels import class_keys
+        from keras_pipeline.sources.tables.divisions import split_of_file
 
         names = [name for name in source.names() if name.lower().endswith(".bin")]
         if not names or any(source.size(name) % _CIFAR or not source.size(name) for name in names):

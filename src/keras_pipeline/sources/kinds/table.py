@@ -8,9 +8,9 @@ from pydantic import Field, StringConstraints, model_validator
 
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.missing import Missing
-from keras_pipeline.sources.kinds.divisions import split_of_file, splits_of_column, times_of_column
 from keras_pipeline.sources.kinds.kind import Columns, Examples, Kind, Line, Recognized, Split
 from keras_pipeline.sources.kinds.labels import ClassOf
+from keras_pipeline.sources.tables.divisions import split_of_file, splits_of_column, times_of_column
 from keras_pipeline.sources.tables.text_tables import (
     MOST_COLUMNS,
     Dialect,

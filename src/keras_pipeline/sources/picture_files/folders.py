@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.sources import pictures
-from keras_pipeline.sources.kinds.divisions import split_named
 from keras_pipeline.sources.kinds.kind import Split
+from keras_pipeline.sources.tables.divisions import split_named
 
 if TYPE_CHECKING:
     from keras_pipeline.sources.source_files import SourceFiles

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.sources.kinds.divisions import split_named, split_of_file
 from keras_pipeline.sources.kinds.kind import MOST_CLASSES, Recognized, Split
 from keras_pipeline.sources.picture_files import tables
 from keras_pipeline.sources.picture_files.folders import contents_of, is_picture, listed, placed_in_folders
 from keras_pipeline.sources.picture_files.tables import PictureTable
 from keras_pipeline.sources.pictures import Colour, Preparation, picture_size, prepare_picture
 from keras_pipeline.sources.tables import text_tables
+from keras_pipeline.sources.tables.divisions import split_named, split_of_file
 
 if TYPE_CHECKING:
     from keras_pipeline.sources.source_files import SourceFiles

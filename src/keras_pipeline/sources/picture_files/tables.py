@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.sources.kinds.divisions import split_of_file
 from keras_pipeline.sources.kinds.kind import MOST_EXAMPLES, Line, Split
 from keras_pipeline.sources.picture_files.folders import contents_of
 from keras_pipeline.sources.pictures import MOST_BYTES
 from keras_pipeline.sources.tables import text_tables
+from keras_pipeline.sources.tables.divisions import split_of_file
 from keras_pipeline.strict_yaml.faults import Block
 
 if TYPE_CHECKING:

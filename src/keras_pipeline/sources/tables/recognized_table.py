@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from keras_pipeline.core.csv_files import NUMBER
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.encoding import MOST_CATEGORIES
-from keras_pipeline.sources.kinds.divisions import WORDS
 from keras_pipeline.sources.kinds.kind import Recognized
+from keras_pipeline.sources.tables.divisions import WORDS
 from keras_pipeline.sources.tables.text_tables import (
     LONGEST_TEXT,
     MISSING_WORDS,

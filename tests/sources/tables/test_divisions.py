@@ -3,7 +3,7 @@
 import pytest
 
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.sources.kinds import divisions
+from keras_pipeline.sources.tables import divisions
 
 
 def place(index: int) -> str:
