@@ -77,7 +77,7 @@ def prepare_picture(content: bytes, preparation: Preparation) -> "NDArray[np.uin
         with _one_large_picture if width * height > LARGE_PIXELS else nullcontext():
             picture.load()
             plain = _plain(picture, preparation)
-            if (turned := _orientation(picture)) is not None:  # known only now, of a PNG that says it at its end
+            if (turned := _orientation(picture)) is not None:
                 plain = plain.transpose(turned)
             pixels = np.asarray(_fitted(plain, preparation))
     return pixels.reshape(preparation.shape)

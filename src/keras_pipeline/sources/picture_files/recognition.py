@@ -58,7 +58,7 @@ class _Found:
 def recognize_pictures(source: "SourceFiles") -> Recognized | None:
     """See `Kind.recognize`. Raises DataError where there are pictures, and nothing says what they are of."""
     found = _from_parquet(source) or _from_csv(source) or _from_folders(source)
-    if found is None:
+    if found is None or not all(map(_is_line, found.classes)):
         return None
     size, colour, reasons = _look(found.pictures)
     keys = {"classes": found.classes, "size": list(size), "colour": colour, **found.keys}
@@ -120,7 +120,7 @@ def _read_csv(
     """Of a CSV one of whose columns names files that are there, and another has labels."""
     dialect = text_tables.Dialect(delimiter=delimiter)
     columns = text_tables.column_names(source, file, dialect)
-    unique = [column for column, count in Counter(columns).items() if count == 1 and column][:100]
+    unique = [column for column, count in Counter(columns).items() if count == 1 and _is_line(column)][:100]
     block = next(text_tables.read_columns(source, file, unique, dialect), None)
     first = {column: values.slice(0, ROWS).to_pylist() for column, values in zip(unique, block or [], strict=False)}
     image = next((column for column, texts in first.items() if all(_path(file, text) in known for text in texts)), None)
@@ -195,12 +195,12 @@ def _table(**keys: str) -> PictureTable | None:
 
 def _from_parquet(source: "SourceFiles") -> _Found | None:
     files = [name for name in source.names() if tables.is_parquet(name)]
-    images = tables.image_columns(source, files[0]) if files else []
+    images = [one for one in tables.image_columns(source, files[0]) if _is_line(one)] if files else []
     if not images:
         return None
     others = [one for one in text_tables.column_names(source, files[0], text_tables.Dialect()) if one not in images]
     label = _column_called(LABELS, others) or (others[0] if len(others) == 1 else None)
-    if label is None:
+    if label is None or not _is_line(label):
         return None
     pattern = files[0] if len(files) == 1 else "*.parquet"
     table = _table(files=pattern, image=images[0], label=label)
@@ -254,6 +254,11 @@ def _look(pictures: Iterator[bytes]) -> tuple[tuple[int, int], Colour, list[str]
         seen = f"{len(sizes)} that were looked at are {low[0]} to {high[0]} pixels high and {low[1]} to {high[1]} wide"
     told = f"{coloured} of them have colours" if coloured else "none of them has a colour"
     return size, "rgb" if coloured else "grey", [f"Pictures: {seen}, so size: {list(size)}.", f"Colours: {told}."]
+
+
+def _is_line(text: str) -> bool:
+    """Whether a dataset file takes it for a name."""
+    return text.isprintable() and 0 < len(text) <= 1000
 
 
 def sensible_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from keras_pipeline.sources.source_files import SourceFiles
 
-ROWS = 64
-CHUNK_BYTES = 2**26
-"""Of Parquet so many rows are unpacked at a time, and fewer where they may be larger than so many bytes."""
+ROWS = 4
+"""Of Parquet so many pictures are unpacked at a time: fewer take long, and more take memory where all are large. What
+the file says of their sizes is not asked for, since a damaged file ends the process then."""
 
 
 class PictureTable(Block):
@@ -248,12 +248,12 @@ def _pictures(source: "SourceFiles", file: str, column: str, start: int) -> Iter
 
     with text_tables.opened_parquet(source, file) as opened:
         for group in range(opened.num_row_groups):
-            said = opened.metadata.row_group(group)
-            if start >= said.num_rows:
-                start -= said.num_rows
+            rows = opened.metadata.row_group(group).num_rows
+            if start >= rows:
+                start -= rows
                 continue
             found = 0
-            for batch in opened.iter_batches(_rows_at_a_time(said, column), [group], [column]):
+            for batch in opened.iter_batches(ROWS, [group], [column]):
                 values = batch.column(0)
                 if pyarrow.types.is_struct(values.type):
                     values = compute.struct_field(values, "bytes")
@@ -262,18 +262,5 @@ def _pictures(source: "SourceFiles", file: str, column: str, start: int) -> Iter
                     yield b"" if buffer is None else buffer.slice(0, min(buffer.size, MOST_BYTES + 1)).to_pybytes()
                 start = max(0, start - len(values))
                 found += len(values)
-            if found != said.num_rows:
-                raise pyarrow.ArrowInvalid(f"{found} pictures, and {said.num_rows} rows")
-
-
-def _rows_at_a_time(group: Any, column: str) -> int:
-    """Of a row group, none of whose pictures is larger than its column unpacked; but of a dictionary all may be."""
-    rows = ROWS
-    for index in range(group.num_columns):
-        chunk = group.column(index)
-        if chunk.path_in_schema.split(".")[0] == column:
-            repeated = any("DICTIONARY" in encoding for encoding in chunk.encodings)
-            size = chunk.total_uncompressed_size
-            largest = size if repeated else size // max(1, group.num_rows)
-            rows = min(rows, max(1, CHUNK_BYTES // max(1, largest)))
-    return rows
+            if found != rows:
+                raise pyarrow.ArrowInvalid(f"{found} pictures, and {rows} rows")

@@ -317,7 +317,7 @@ def opened_parquet(source: "SourceFiles", name: str) -> Iterator[Any]:
             raise DataError(f"{place}: {rows} rows, and {opened.metadata.num_rows} in all. Expected: a Parquet file.")
         try:
             yield opened
-        except (pyarrow.ArrowException, OSError) as fault:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as fault:
             raise DataError(f"{place}: {_first_line(fault)}. Expected: a whole Parquet file.") from None
 
 
