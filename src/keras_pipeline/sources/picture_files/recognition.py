@@ -79,10 +79,10 @@ def _from_folders(source: "SourceFiles") -> _Found | None:
             "class, two at least, and above them at most train, validation and test; or a CSV that lists files, labels."
         )
     classes = sorted_classes(folders)
-    counts = sorted(folders.values())
+    fewest, most = min(folders.values()), max(folders.values())
+    each = f"{fewest:,} pictures each" if fewest == most else f"{fewest:,} to {most:,} pictures"
     reasons = [
-        f"{len(pictures):,} pictures in {len(classes):,} folders, which are the classes: {listed(classes)}, with "
-        f"{counts[0]:,} to {counts[-1]:,} pictures."
+        f"{len(pictures):,} pictures in {len(classes):,} folders, which are the classes: {listed(classes)}, with {each}."
     ]
     if placed[0].split:
         reasons.append(f"The folders above these divide them: {_counted([one.split for one in placed])}.")
