@@ -82,7 +82,7 @@ def _from_folders(source: "SourceFiles") -> _Found | None:
     fewest, most = min(folders.values()), max(folders.values())
     each = f"{fewest:,} pictures each" if fewest == most else f"{fewest:,} to {most:,} pictures"
     reasons = [
-        f"{len(pictures):,} pictures in {len(classes):,} folders, which are the classes: {listed(classes)}, with {each}."
+        f"{len(pictures):,} pictures in {len(classes):,} folders, which are the classes: {listed(classes)}; {each}."
     ]
     if placed[0].split:
         reasons.append(f"The folders above these divide them: {_counted([one.split for one in placed])}.")
