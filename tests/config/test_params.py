@@ -2,10 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+import small
 from broken_files import check_broken_files
 from keras_pipeline.checks.params import CheckedParams, load_params
 from keras_pipeline.config import params
@@ -156,15 +158,15 @@ def test_the_place_of_a_fault_is_that_of_its_value() -> None:
         ("batch_normalization", "1", "model.batch_normalization", "1 is a whole number. True or false is expected."),
         ("dropout", "'0.5'", "model.dropout", "'0.5' is a string. A number is expected: write 0.5 without quotes."),
         ("batch_size", "0", "train.batch_size", "0 is not accepted. "
-         "Expected: a whole number, 1 <= value <= 65536 or full."),
+         "Expected: a whole number, 1 <= value <= 65536 or one of auto, full."),
         ("batch_size", "65537", "train.batch_size", "65537 is not accepted. "
-         "Expected: a whole number, 1 <= value <= 65536 or full."),
+         "Expected: a whole number, 1 <= value <= 65536 or one of auto, full."),
         ("batch_size", "abc", "train.batch_size", "'abc' is not accepted. "
-         "Expected: a whole number, 1 <= value <= 65536 or full."),
+         "Expected: a whole number, 1 <= value <= 65536 or one of auto, full."),
         ("batch_size", "a" * 5000, "train.batch_size", f"'{'a' * 59}…' is not accepted. "
-         "Expected: a whole number, 1 <= value <= 65536 or full."),
+         "Expected: a whole number, 1 <= value <= 65536 or one of auto, full."),
         ("batch_size", "2.5", "train.batch_size", "2.5 is not accepted. "
-         "Expected: a whole number, 1 <= value <= 65536 or full."),
+         "Expected: a whole number, 1 <= value <= 65536 or one of auto, full."),
         # combinations
         ("devices", "2", "train.devices", "strategy 'none' trains on one device, not on 2. "
          "Use devices: 1, or strategy: mirrored or tpu."),
@@ -393,3 +395,21 @@ def test_the_file_that_is_named_is_the_one_in_the_message(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("count", "seed"), [(200, 1)], ids=["200"])
 def test_a_broken_file_is_valid_or_refused_with_every_place(count: int, seed: int) -> None:
     check_broken_files(count, seed)
+
+
+@pytest.mark.parametrize(
+    ("images", "changes", "size"),
+    [
+        (54_000, {}, 256),
+        (1293, {}, 128),
+        (209, {}, 8),  # 16 would leave one in the last step
+        (60, {}, 8),
+        (5, {}, 5),
+        (54_000, {"train.strategy": "mirrored", "train.devices": 3}, 255),
+        (54_000, {"train.batch_size": 100}, 100),
+        (209, {"train.batch_size": "full"}, 209),
+    ],
+)
+def test_a_step_takes_fewer_of_few_images(images: int, changes: dict[str, Any], size: int) -> None:
+    chosen = small.params({"train.batch_size": "auto", **changes})
+    assert chosen.train.images_a_step(images) == size

@@ -102,7 +102,7 @@ class CheckedTrain(Train):
                     f"strategy '{self.strategy}' trains on one {thing}, not on {count}. "
                     f"Use {key}: 1{self._other_strategies()}.",
                 )
-        if self.batch_size != "full" and self.batch_size % self.replicas:
+        if isinstance(self.batch_size, int) and self.batch_size % self.replicas:
             multiple = max(self.replicas, self.batch_size - self.batch_size % self.replicas)
             yield KeyedError(
                 ("batch_size",),
@@ -280,7 +280,7 @@ class CheckedParams(Params):
             return min(size, images % size or size) // shared_by
 
         shared_by = train.replicas if train.batch_statistics == "per_replica" else 1
-        size = images if asked == "full" else asked
+        size = train.images_a_step(images)
         if least(size, shared_by) > 1:
             return
         what = "the last batch has" if size // shared_by > 1 else "a batch has"

@@ -29,6 +29,7 @@ Engine = Literal["keras", "numpy"]
 BatchStatistics = Literal["synchronized", "per_replica"]
 LEAST_TRAINING_IMAGES = 10
 MOST_VALIDATION = 0.5
+AUTOMATIC_BATCHES = (256, 128, 64, 32, 16, 8)
 MOST_PIXELS = 2048
 """Half of the longest side that an image may have; what is sensible depends on the images, see
 `Augmentation.size_faults`."""
@@ -192,8 +193,8 @@ class Train(Block):
 
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     """at most"""
-    batch_size: Annotated[int, Field(ge=1, le=65536)] | Literal["full"]
-    """images a step, of all devices together; full: all of them"""
+    batch_size: Annotated[int, Field(ge=1, le=65536)] | Literal["auto", "full"]
+    """images a step, of all devices together; auto: 256, or of few images less; full: all of them"""
     loss: Literal["categorical_crossentropy", "binary_crossentropy", "mean_squared_error", "mean_absolute_error"]
     """what is minimized"""
     optimizer: AnyOptimizer
@@ -241,10 +242,22 @@ class Train(Block):
         """What computes the steps: numpy, or Keras' backend."""
         return "numpy" if self.engine == "numpy" else self.backend
 
+    def images_a_step(self, images: int) -> int:
+        """How many of so many training images a step takes; `auto`: the largest of 256, 128, … 8 that makes ten steps
+        an epoch and leaves no replica a single image in the last one, or all where they are fewer."""
+        if self.batch_size == "full":
+            return images
+        if self.batch_size != "auto":
+            return self.batch_size
+        whole = [size - size % self.replicas for size in AUTOMATIC_BATCHES if size >= self.replicas]
+        several = [size for size in whole if size <= images and (images % size or size) > self.replicas]
+        return next((size for size in several if 10 * size <= images), min(several, default=images))
+
     def size_faults(self, images: int) -> Iterator[KeyedError]:
         """What cannot be done with so many training images; the keys are those of all params."""
         even = images - images % self.replicas
-        if self.batch_size != "full" and self.batch_size > images:
+        size = self.images_a_step(images)
+        if size > images:
             most = f"{even} at most, or full" if even else "full"
             yield KeyedError(
                 ("train", "batch_size"), f"{self.batch_size} is more than the {images} training images. Use {most}."
@@ -257,7 +270,7 @@ class Train(Block):
                 "Keras would report a loss that weighs unequal shares alike. "
                 f"Use {', or '.join([*ways, *self._fewer_replicas(images)])}.",
             )
-        steps = self.epochs * -(-images // (images if self.batch_size == "full" else self.batch_size))
+        steps = self.epochs * -(-images // size)
         for key, too_long in (
             ("gradient_accumulation_steps", "no weight moves before step {}"),
             ("warmup_steps", "the learning rate grows up to step {}"),
@@ -271,7 +284,7 @@ class Train(Block):
 
     def _fewer_replicas(self, images: int) -> Iterator[str]:
         """The most devices, and the most workers, fewer than now, by which training images and batches divide."""
-        whole = images if self.batch_size == "full" else math.gcd(images, self.batch_size)
+        whole = math.gcd(images, self.batch_size) if isinstance(self.batch_size, int) else images
         for key in ("devices", "workers"):
             count = getattr(self, key)
             others = self.replicas // count

@@ -70,6 +70,9 @@ def run_mode(params: Params, normalized: Path, folder: Path, observer: Observer,
             f"params.yaml: fetch.dataset: {statistics['dataset']}: debug overfit looks whether all answers are right, "
             "and a predicted number is never quite right. Use debug limited."
         )
+    if params.train.batch_size == "auto":  # that of the training, however few images the mode looks at
+        train = params.train.model_copy(update={"batch_size": plan.batch_size})
+        params = params.model_copy(update={"train": train})
     images = _images(mode, params.train, statistics["images"], plan, share)
     mode_params = _without_regularization(params, images) if mode == "overfit" else params
     mode_folder = folder / mode
@@ -101,7 +104,7 @@ def _images(mode: Mode, train: Train, images: dict[str, int], plan: strategies.P
         return {**images, "train": few, "validation": few}
     if mode == "limited":
         few = round(count * share) // train.replicas * train.replicas
-        if few < (1 if train.batch_size == "full" else train.batch_size):
+        if few < (1 if train.batch_size == "full" else plan.batch_size):
             least = math.ceil(1000 * plan.batch_size / count) / 1000
             raise ParamsError(
                 f"--share {share:g}: {few} of {count} training images do not make a batch of {train.batch_size}. "
@@ -130,7 +133,8 @@ def _cut(mode: Mode, splits: list[Split], images: dict[str, int], seed: int) -> 
 
 
 def _overfit_batch(train: Train) -> int:
-    return OVERFIT_FULL // train.replicas * train.replicas if train.batch_size == "full" else train.batch_size
+    whole = OVERFIT_FULL // train.replicas * train.replicas
+    return train.batch_size if isinstance(train.batch_size, int) else whole
 
 
 def _without_regularization(params: Params, images: dict[str, int]) -> Params:

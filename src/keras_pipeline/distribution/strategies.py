@@ -68,7 +68,7 @@ def plan_training(train: Train, images: Mapping[str, int], environ: Mapping[str,
     """
     check_installed(train.backend)
     refuse_params(train.size_faults(images["train"]))
-    size = images["train"] if train.batch_size == "full" else train.batch_size
+    size = train.images_a_step(images["train"])
     cluster = cluster_from_environment(train.strategy, environ)
     if cluster and cluster.count != train.workers:
         raise ParamsError(

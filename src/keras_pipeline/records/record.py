@@ -234,6 +234,13 @@ def best_row(record: RunRecord) -> dict[str, float]:
     return record["history"][(record["best_epoch"] or 0) - 1]
 
 
+def batch_size(record: RunRecord) -> int | str:
+    """How many images a step took, of all devices together; where earlier versions did not say it, what was asked."""
+    strategy = record["strategy"]
+    on_each = strategy.get("batch_per_replica")
+    return on_each * strategy["replicas"] if on_each else str(record["params"]["train.batch_size"])
+
+
 def training_identity(record: RunRecord) -> dict[str, Any]:
     """What decides a training's result: a checkpoint is only of use where all of it is the same."""
     return {

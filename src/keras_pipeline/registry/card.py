@@ -24,6 +24,7 @@ from keras_pipeline.evaluation import binary, multiclass, regression
 from keras_pipeline.export import manifest as manifests
 from keras_pipeline.export.manifest import Manifest
 from keras_pipeline.records.git import describe_git
+from keras_pipeline.records.record import batch_size
 
 EXPORTS, AGREEMENT = "models/export", "reports/export.json"
 BINS = 10
@@ -119,6 +120,7 @@ def write_card(found: FoundRun, exports: Exports | None, name: str, *, looked_up
         calibration=_calibration(found),
         looked_up=looked_up,
         formats=list(_formats(exports)) if exports else [],
+        batch_size=batch_size(record),
         versions=record["versions"],
         params=Markup(_yaml(_nested(record["params"])).strip()),  # noqa: S704  # in a block of code
     )

@@ -9,7 +9,7 @@ from keras_pipeline.config.tasks import NO_BETTER, format_score, is_no_better_th
 from keras_pipeline.core.json_files import Scalar
 from keras_pipeline.records.git import describe_git
 from keras_pipeline.records.provenance import flat_params, short_param_name
-from keras_pipeline.records.record import RunRecord
+from keras_pipeline.records.record import RunRecord, batch_size
 
 SHIPPED: Mapping[str, Scalar] = {
     "seed": 1, "fetch.dataset": "mnist", "normalize.positive_class": "none", "normalize.split_seed": 1,
@@ -17,7 +17,7 @@ SHIPPED: Mapping[str, Scalar] = {
     "model.architecture": "mlp", "model.hidden_units": "[512, 256]", "model.filters": "[32, 64, 128]",
     "model.global_average_pooling": False,
     "model.activation": "relu", "model.dropout": 0.3, "model.batch_normalization": True, "model.l2": 1e-05,
-    "model.output_activation": "softmax", "model.layers": "[]", "train.epochs": 20, "train.batch_size": 256,
+    "model.output_activation": "softmax", "model.layers": "[]", "train.epochs": 20, "train.batch_size": "auto",
     "train.loss": "categorical_crossentropy", "train.optimizer.name": "adam", "train.optimizer.learning_rate": 0.003,
     "train.schedule.name": "cosine", "train.schedule.warmup_epochs": 1, "train.schedule.decay_rate": 0.9,
     "train.schedule.factor": 0.5, "train.schedule.patience": 3, "train.early_stopping.monitor": "val/loss",
@@ -116,7 +116,7 @@ def file_tags(
             came_of_it,
             f"{record['dataset']['dataset']} → {values['model.architecture']} with {record['weights']:,} weights, "
             f"{values['train.optimizer.name']} at {values['train.optimizer.learning_rate']}, batches of "
-            f"{values['train.batch_size']}, {len(record['history'])} epochs"
+            f"{batch_size(record)}, {len(record['history'])} epochs"
             f"{f' (weights of epoch {best})' if (best := record['best_epoch']) else ''}, seed {values['seed']}.",
             f"To repeat it: {commit}{changed}, params.yaml as in the artifacts, `dvc repro`.",
         ]
