@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+import tiny_raw
 from keras_pipeline.audit import differences
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.records import provenance, record
 from keras_pipeline.records.provenance import TRAINING
-from keras_pipeline.sources import manifest
 from recorded_run import WHOLE, Edit, told
 
 # The record alone.
@@ -105,14 +105,7 @@ def checkout(run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     files.write_atomically(Path("models/model.keras"), b"network")
     lines = ["epoch,train/loss,val/loss,val/accuracy", "1,1.5,2.5,0.5", "2,0.75,1.75,0.5", ""]
     files.write_atomically(Path("models/history.csv"), "\n".join(lines).encode())
-    files.write_atomically(Path("data/raw/train-labels"), b"raw")
-    files.write_json(
-        Path("data/raw/dataset.json"),
-        {
-            "name": "digits",
-            "files": {role: {"sha256": files.file_sha256(Path("data/raw/train-labels"))} for role in manifest.IMAGES},
-        },
-    )
+    tiny_raw.write_raw(Path("data/raw"), name="digits")
     files.write_atomically(Path("data/normalized/train_images.npy"), b"normalized")
     run["dataset"]["sha256"] = {"train_images.npy": files.file_sha256(Path("data/normalized/train_images.npy"))}
     files.write_json(Path("data/normalized/statistics.json"), {"sha256": run["dataset"]["sha256"]})
@@ -129,7 +122,7 @@ def test_the_files_of_a_run_are_known_by_their_digests(checkout: Callable[[], li
     ("path", "text"),
     [
         ("models/model.keras", "model: models/model.keras is not the network that this run wrote"),
-        ("data/raw/train-labels", "data: data/raw/train-labels is not the file that was recorded for it"),
+        ("data/raw/train_labels.npy", "data: data/raw/train_labels.npy is not the file that was recorded for it"),
         ("data/normalized/train_images.npy", "data: data/normalized/train_images.npy is not the file that was"),
     ],
 )

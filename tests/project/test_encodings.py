@@ -16,7 +16,10 @@ ALWAYS = {"read_text", "write_text", "TextIOWrapper", "FileHandler", "getoutput"
 BY_MODE = {"NamedTemporaryFile": 0, "TemporaryFile": 0, "fdopen": 1, "open": 0}
 """What does so unless its mode says bytes, and where its mode stands."""
 PROCESSES = {"run", "Popen", "check_output", "check_call", "call"}
-NO_FILES = {"os.open", "webbrowser.open", "self._open", "STRATEGIES[train.strategy].open"}
+NO_FILES = {
+    "os.open", "webbrowser.open", "self._open", "STRATEGIES[train.strategy].open", "source.open", "self.source.open",
+    "self.open", "archive.open", "part.open", "tarfile.open", "Image.open",
+}  # fmt: skip
 """What opens no file of text."""
 
 

@@ -1,6 +1,7 @@
 """data/raw written: block by block, in a folder beside, which an interrupted run goes on with; moved as a whole."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -47,6 +48,8 @@ def write_raw(
     the examples are not what the dataset file says, or a split is left without any; nothing in `folder` is touched
     then.
     """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(errno.EEXIST, "Something else than a folder is in the way", str(folder))
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     if isinstance(examples.inputs, Columns):
         _begin(unfinished, "")

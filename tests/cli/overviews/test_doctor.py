@@ -58,7 +58,7 @@ def findings(made: Checkout, capsys: pytest.CaptureFixture[str]) -> dict[str, tu
 def test_a_machine_s_faults_are_findings_and_end_no_other_check(
     made: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert findings(made, capsys)["dataset"] == (True, "digits comes with scikit-learn")
+    assert findings(made, capsys)["dataset"] == (True, "digits is computed, from no files")
     made.set_params({"fetch.dataset": "mnist"})
     monkeypatch.setenv("KERAS_PIPELINE_MIRRORS", "m" * 5000)
     good, text = findings(made, capsys)["dataset"]
@@ -135,7 +135,7 @@ def test_a_folder_that_was_removed_is_a_finding(
 
 @pytest.mark.parametrize("mirror", ["http://a..b", "http://[::1", "http://127.0.0.1:1", "https://"])
 def test_an_address_that_is_none_does_not_answer(mirror: str) -> None:
-    assert not doctor._answers(mirror)
+    assert not doctor._answers(mirror, "train-labels-idx1-ubyte.gz")
 
 
 # TensorFlow
