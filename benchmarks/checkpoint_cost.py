@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from keras_pipeline.checks.params import load_params
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.data.splits import read_split
 from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.data.task_spec import TaskSpec
@@ -35,7 +34,7 @@ def main() -> None:
     plan = strategies.plan_training(params.train, statistics_of_data["images"], os.environ)
     ratios, shares = [], []
     with strategies.open_strategy(plan) as strategy, tempfile.TemporaryDirectory(dir=".") as folder:
-        ten_classes = TaskSpec("classes", IMAGE_SHAPE, 10)
+        ten_classes = TaskSpec("classes", (28, 28, 1), 10)
         training = prepare_training(params, plan, strategy, splits, ten_classes, statistics_of_data["scaling"])
         seconds(training)  # the first one compiles
         for pair in range(chosen.pairs):

@@ -22,7 +22,6 @@ import numpy as np
 
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.config import params
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.data.splits import read_split
 from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.data.task_spec import TaskSpec
@@ -133,7 +132,7 @@ def train(normalized: Path, network: str, change: dict[str, Any], save: Any) -> 
     splits = [read_split(normalized, name, statistics) for name in ("train", "validation")]
     plan = strategies.plan_training(chosen, statistics["images"], os.environ)
     all_params = shipped.model_copy(update={"seed": 1, "model": model, "train": chosen})
-    ten_classes = TaskSpec("classes", IMAGE_SHAPE, 10)
+    ten_classes = TaskSpec("classes", (28, 28, 1), 10)
 
     class Keeper(Observer):
         def checkpoint(self, state: Any, progress: Any) -> None:

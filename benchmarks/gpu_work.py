@@ -99,7 +99,6 @@ class Pipeline:
 
     def training(self, params: Any, count: int | None = None) -> Any:
         """Of the first `count` images, or all, ready to begin."""
-        from keras_pipeline.config.datasets import IMAGE_SHAPE
         from keras_pipeline.data.splits import Split
         from keras_pipeline.data.task_spec import TaskSpec
         from keras_pipeline.distribution import strategies
@@ -108,7 +107,7 @@ class Pipeline:
         x_train, y_train, x_test, y_test = self.images
         splits = [Split(x_train[:count], y_train[:count]), Split(x_test, y_test)]
         plan = strategies.plan_training(params.train, {"train": len(splits[0].targets), "validation": len(y_test)}, {})
-        unit, ten_classes = {"name": "unit", "offset": 0.0, "divisor": 255.0}, TaskSpec("classes", IMAGE_SHAPE, 10)
+        unit, ten_classes = {"name": "unit", "offset": 0.0, "divisor": 255.0}, TaskSpec("classes", (28, 28, 1), 10)
         return prepare_training(params, plan, self.strategy, splits, ten_classes, unit)
 
 

@@ -17,7 +17,6 @@ sys.argv = [one for one in sys.argv if one not in ("--stepwise", "--augmented")]
 arguments = networks.arguments(__doc__)
 
 from keras_pipeline.checks.params import load_params
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.data.splits import Split
 from keras_pipeline.data.task_spec import TaskSpec
 from keras_pipeline.distribution import strategies
@@ -72,7 +71,7 @@ class Keeper(Observer):
 params = shipped.model_copy(update={"seed": 1, "model": model, "train": train})
 plan = strategies.plan_training(train, {"train": len(y_train), "validation": len(validation.targets)}, os.environ)
 with strategies.open_strategy(plan) as strategy, tempfile.TemporaryDirectory(dir=".") as folder:
-    unit, ten_classes = {"name": "unit", "offset": 0.0, "divisor": 255.0}, TaskSpec("classes", IMAGE_SHAPE, 10)
+    unit, ten_classes = {"name": "unit", "offset": 0.0, "divisor": 255.0}, TaskSpec("classes", (28, 28, 1), 10)
     training = prepare_training(params, plan, strategy, [training_split, validation], ten_classes, unit)
     fit.fit_network(training, fit.Progress(), observers=[Keeper(folder)], quiet=True)
 accuracy = (training.model.predict(x_test, batch_size=1000, verbose=0).argmax(1) == y_test).mean()

@@ -13,9 +13,9 @@ import mutated_params
 import small
 from keras_pipeline.checks.params import CheckedParams, with_workers
 from keras_pipeline.config import params
-from keras_pipeline.config.datasets import DATASETS
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.distribution.strategies import STRATEGIES
+from keras_pipeline.sources.dataset_file import load_dataset
 from keras_pipeline.strict_yaml import nodes
 from keras_pipeline.strict_yaml.faults import KeyedError
 from keras_pipeline.strict_yaml.reader import parse_yaml
@@ -252,7 +252,7 @@ def test_no_params_leave_a_class_without_images(name: str) -> None:
     from keras_pipeline.data.splits import stratified_part, stratified_split
 
     labels = np.repeat(np.arange(10, dtype=np.uint8), COUNTS[name])
-    assert len(labels) == DATASETS[name].train_count
+    assert len(labels) == load_dataset(name).counts.train
     for share in (0.01, 0.5):
         train, validation = stratified_split(labels, share, 1)
         least = train[stratified_part(labels[train], params.LEAST_TRAINING_IMAGES, 1)]

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.data.splits import read_split
 from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.models import architectures
 from places import PROGRAM, SUPPORT
+from small import IMAGE_SHAPE
 
 pytestmark = pytest.mark.slow
 

@@ -12,13 +12,13 @@ import pytest
 
 import small
 import small_tasks
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.export.edge import litert_files
 from keras_pipeline.export.tensorflow_runtimes import open_litert, open_saved_model
 from keras_pipeline.models import architectures
 from places import SUPPORT
+from small import IMAGE_SHAPE
 
 pytestmark = pytest.mark.slow
 

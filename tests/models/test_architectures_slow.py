@@ -8,8 +8,8 @@ import pytest
 
 import small
 from keras_pipeline.config import layers
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.models import architectures
+from small import IMAGE_SHAPE
 
 pytestmark = pytest.mark.slow
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.core.errors import ModelFileError
 from keras_pipeline.data.scaling import fit_scaling
 from keras_pipeline.models import architectures
 from places import SUPPORT
+from small import IMAGE_SHAPE
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ SAVE = """
 import sys; from pathlib import Path
 import small
 from keras_pipeline.models import architectures, frameworks, model_file
-from keras_pipeline.config.datasets import IMAGE_SHAPE
+from small import IMAGE_SHAPE
 frameworks.seed_everything(3, "float32")
 model_file.save_network(architectures.build_network(small.params().model, IMAGE_SHAPE, 10), Path(sys.argv[1]))
 """

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.core import json_files
 from keras_pipeline.core.errors import DataError, ModelFileError
 from keras_pipeline.data.history import read_history
@@ -17,6 +16,7 @@ from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.models import architectures
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.stages import evaluate, train
+from small import IMAGE_SHAPE
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from keras_pipeline.core import files, json_files
 from keras_pipeline.data import splits
 from keras_pipeline.data.scaling import fit_scaling
 from keras_pipeline.records.observer import Observer
-from keras_pipeline.sources.made import digits
+from keras_pipeline.sources.kinds.made import digits
 from keras_pipeline.stages import train
 from keras_pipeline.tracking import live_run
 from keras_pipeline.tracking.stores import address, connection
@@ -118,8 +118,7 @@ MEBIBYTE = 2**20
 
 def many_digits(folder: Path, counts: dict[str, int]) -> int:
     """The digits over and over, as `normalize` writes them; the bytes of the training images."""
-    made = digits()
-    pixels, labels = made["train-images"][..., np.newaxis], made["train-labels"]
+    pixels, labels = digits()["train"]
     scaling = fit_scaling("unit", [])
     digests: dict[str, str] = {}
     for name, count in counts.items():

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 import small
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.config.params import Params
 from keras_pipeline.core import files, json_files
 from keras_pipeline.data import splits
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.records.observer import Observer
+from small import IMAGE_SHAPE
 
 FLAT = {"layer": "Flatten"}
 PLAIN = {

@@ -25,11 +25,11 @@ DIGITS = {
 
 def class_means() -> dict[str, bytes]:
     """A network that needs no training: which mean of scikit-learn's digits, class by class, is nearest."""
-    from keras_pipeline.sources.made import digits
+    from keras_pipeline.sources.kinds.made import digits
 
-    arrays = digits()
-    pixels = arrays["train-images"].reshape(-1, 784).astype(np.float64)
-    means = np.stack([pixels[arrays["train-labels"] == label].mean(axis=0) for label in range(10)])
+    images, labels = digits()["train"]
+    pixels = images.reshape(-1, 784).astype(np.float64)
+    means = np.stack([pixels[labels == label].mean(axis=0) for label in range(10)])
     weights, bias = means / 255**2 * 4, -(means**2).sum(axis=1) / 2 / 255**2 * 4
     return linear_network(weights.astype(np.float32), bias.astype(np.float32))
 

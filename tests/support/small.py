@@ -10,7 +10,6 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from keras_pipeline.checks.params import CheckedParams
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.config.params import Params
 from keras_pipeline.data.encoding import number_columns
 from keras_pipeline.data.splits import Split
@@ -22,6 +21,8 @@ from keras_pipeline.strict_yaml import reader
 from keras_pipeline.training.training import Training, prepare_training
 from places import SHIPPED
 
+IMAGE_SHAPE = (28, 28, 1)
+"""Of the digits."""
 TEN_CLASSES = TaskSpec("classes", IMAGE_SHAPE, 10)
 """What the digits ask of a network."""
 QUICK = {"fetch.dataset": "digits", "model.hidden_units": [16], "train.epochs": 2, "train.batch_size": 100}

@@ -15,12 +15,12 @@ from hypothesis import settings, strategies
 import small
 import tracking_fixtures
 from keras_pipeline.checks.params import load_params
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.data import encoding
 from keras_pipeline.data.scaling import Scaling
 from keras_pipeline.models import architectures
 from keras_pipeline.tracking import live_run, store
 from keras_pipeline.tracking.stores import address
+from small import IMAGE_SHAPE
 from tracked_runs import run_of
 from tracking_fixtures import EXPERIMENT, MLFLOW_WARNINGS, Checkout, contents
 

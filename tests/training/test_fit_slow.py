@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import small
-from keras_pipeline.config.datasets import IMAGE_SHAPE
 from keras_pipeline.core.errors import DivergedError
 from keras_pipeline.data.splits import Split, read_split
 from keras_pipeline.models import architectures
+from small import IMAGE_SHAPE
 
 pytestmark = pytest.mark.slow
 

@@ -31,7 +31,7 @@ from keras_pipeline.data.scaling import fit_scaling
 from keras_pipeline.data.statistics import Statistics, read_statistics, write_statistics
 from keras_pipeline.distribution import cluster, launcher, strategies
 from keras_pipeline.records import provenance
-from keras_pipeline.sources import made
+from keras_pipeline.sources.kinds import made
 
 SMALL_IMAGES, SMALL_VALIDATION = 512, 141
 
@@ -237,8 +237,7 @@ def check_conformance(
 
 def write_small_images(folder: Path) -> Path:
     """Write some of the digits inside scikit-learn as normalize writes them; gives `folder`."""
-    digits = made.digits()
-    pixels, labels = digits["train-images"][..., np.newaxis], digits["train-labels"]
+    pixels, labels = made.digits()["train"]
     scaling = fit_scaling("unit", [pixels])
     digests: dict[str, str] = {}
     parts = {"train": slice(SMALL_IMAGES)} | dict.fromkeys(("validation", "test"), slice(-SMALL_VALIDATION, None))

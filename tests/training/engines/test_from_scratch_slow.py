@@ -17,10 +17,10 @@ def test_gradients_are_tensorflow_s(loss: str, output: str, activation: str) -> 
     import keras
     import tensorflow as tf
 
-    from keras_pipeline.config.datasets import IMAGE_SHAPE
     from keras_pipeline.distribution import strategies
     from keras_pipeline.training import compilation
     from keras_pipeline.training.engines import numpy_engine
+    from small import IMAGE_SHAPE
 
     changes = {"train.loss": loss, "model.output_activation": output, "model.activation": activation}
     chosen = small.params({**PLAIN, **changes, "model.l2": 0.01, "model.hidden_units": [30, 20]})
