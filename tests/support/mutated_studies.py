@@ -141,7 +141,7 @@ class StudyBench(Bench):
         normalized = self.folders.normalized(run.params)
         shutil.copytree("data/normalized", normalized)
         shutil.copytree("data/raw", self.folders.raw(run.params))
-        mark_data_made(self.folders, run.params)
+        mark_data_made(self.folders, run.params, self.folders.studies / "downloads")
 
     def _make(self, run: Run) -> None:
         """A run that is done, with the pipeline's own network and answers."""

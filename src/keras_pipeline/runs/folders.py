@@ -18,6 +18,7 @@ from keras_pipeline.records.observer import Observer
 from keras_pipeline.records.provenance import TRAINING
 from keras_pipeline.records.record import RunRecord, read_record, recorded_params, write_record
 from keras_pipeline.runs.run import Run
+from keras_pipeline.sources import scan
 
 if TYPE_CHECKING:
     import keras
@@ -56,18 +57,22 @@ class Folders:
         return self.studies / "reports" / study
 
 
-def is_data_made(folders: Folders, params: Params) -> bool:
-    """Whether the arrays are there, made by this code."""
+def is_data_made(folders: Folders, params: Params, downloads: Path) -> bool:
+    """Whether the arrays are there, made by this code of what the dataset is now."""
     normalized = folders.normalized(params)
     with suppress(DataError):
         made = read_json(normalized / "made.json", DIGESTS, "study run")
-        return bool(made == _code(*DATA)) and (normalized / "statistics.json").is_file()
+        return bool(made == _made_of(params, downloads)) and (normalized / "statistics.json").is_file()
     return False
 
 
-def mark_data_made(folders: Folders, params: Params) -> None:
+def mark_data_made(folders: Folders, params: Params, downloads: Path) -> None:
     """Say that the arrays are there now."""
-    files.write_json(folders.normalized(params) / "made.json", _code(*DATA))
+    files.write_json(folders.normalized(params) / "made.json", _made_of(params, downloads))
+
+
+def _made_of(params: Params, downloads: Path) -> dict[str, str]:
+    return {**_code(*DATA), "dataset": scan.state_digest(params.fetch.dataset, downloads)}
 
 
 def _code(*modules: str) -> dict[str, str]:

@@ -20,10 +20,10 @@ from keras_pipeline.stages import evaluate, fetch, normalize, track, train
 def make_data(folders: Folders, runs: Sequence[Run], downloads: Path) -> None:
     """The arrays of all these runs, as far as they are not there."""
     for params in {folders.normalized(run.params): run.params for run in runs}.values():
-        if not is_data_made(folders, params):
+        if not is_data_made(folders, params, downloads):
             fetch.fetch_dataset(params, folders.raw(params), downloads)
             normalize.normalize_dataset(params, folders.raw(params), folders.normalized(params))
-            mark_data_made(folders, params)
+            mark_data_made(folders, params, downloads)
 
 
 def is_done(result_cache: ResultCache, run: Run, child_run: ChildRun) -> bool:

@@ -1,7 +1,7 @@
 """What the files of a dataset are now: looked at every time, and read where they are not as they were.
 
-A file whose size, time and number are those of the last time is taken for the same one. What is kept of that time lies
-among the downloads, outside of git and DVC; the digest depends on names and contents alone.
+A file is the same one if its size, its number and the time of its last change are, which nobody can set. What is kept
+of the last time lies among the downloads, outside of git and DVC; the digest depends on names and contents alone.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ from typing import Any
 from keras_pipeline.core import files, limits, process
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.core.terminal import Progress
-from keras_pipeline.sources.dataset_file import FOLDER, found_in
+from keras_pipeline.sources.dataset_file import FOLDER, definition_digest, found_in, load_dataset
 from keras_pipeline.sources.kinds.kind import Download, Kind
 from keras_pipeline.sources.source_files import Folder, Source, SourceFiles, open_source, walk
 
 _UNSETTLED_NS = 2_000_000_000
-"""What was changed so shortly before it was read may be changed again without another time."""
+"""What was changed so shortly before it was read may be changed again without another time, and is read again."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _look_at(name: str, called: str, path: Path, downloads: Path) -> Scan:
     states = dict(walk(path, called)) if path.is_dir() else {path.name: path.stat()}
     place = str(path.resolve())
     before = _kept(_state_file(name, downloads), place)
-    now = {one: [state.st_size, state.st_mtime_ns, state.st_ino] for one, state in states.items()}
+    now = {one: [state.st_size, state.st_ctime_ns, state.st_ino] for one, state in states.items()}
     known = {one: before[one][3] for one, own in now.items() if one in before and before[one][:3] == own}
     unread = [one for one in now if one not in known]
     digests = {**known, **_digests(path, unread, sum(now[one][0] for one in unread))}
@@ -183,6 +183,13 @@ def written_elsewhere(scan: Path, name: str, definition: str, source: Source | N
     except (OSError, ValueError):
         return True
     return bool(found != described(name, definition, source))
+
+
+def state_digest(name: str, downloads: Path) -> str:
+    """SHA-256 of what a dataset is now: of what its file says, and of its data. Raises as `look` does."""
+    dataset = load_dataset(name)
+    found = described(name, definition_digest(dataset), look(name, dataset, downloads).source)
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def described(name: str, definition: str, source: Source | None) -> dict[str, Any]:
