@@ -30,9 +30,9 @@ from places import PROGRAM, SHIPPED
 
 STAGES = ("scan", "fetch", "normalize", "train", "evaluate", "export", "track")
 VERBS = (
-    "scan", "fetch", "normalize", "train", "launch", "evaluate", "export", "track", "study", "search", "status",
-    "certify", "compare", "relocate", "ui", "model", "predict", "serve", "page", "edge", "params", "schema", "doctor", "debug",
-    "determinism", "conformance", "completion",
+    "scan", "fetch", "normalize", "train", "launch", "evaluate", "export", "track", "dataset", "study", "search",
+    "status", "certify", "compare", "relocate", "ui", "model", "predict", "serve", "page", "edge", "params", "schema",
+    "doctor", "debug", "determinism", "conformance", "completion",
 )  # fmt: skip
 HEAVY = {"tensorflow", "keras", "mlflow", "sklearn", "scipy", "matplotlib", "dvc", "numpy", "requests", "shtab"}
 Run = Callable[..., tuple[int, list[str], list[str]]]
