@@ -106,22 +106,21 @@ def _place_of_label(name: str, index: int) -> str:
     return f"{name}: label {index}"
 
 
-def _labels(source: SourceFiles, name: str, column: int) -> "NDArray[np.integer[Any]]":
+def _labels(source: SourceFiles, name: str, column: int) -> "NDArray[np.int64]":
     import numpy as np
-
-    from keras_pipeline.sources.kinds.stored import fill
 
     place = f"{source.name}/{name}"
     with reading(place), open_unpacked(source, name) as file:
         dtype, shape = _read_header(file, place)
-        if len(shape) > 2 or shape[0] > MOST_EXAMPLES or math.prod(shape[1:]) > 1000:
-            raise _wrong(place, f"the size {_times(shape)}", "labels: one dimension, or a row of numbers each")
-        if len(shape) == 2 and column >= shape[1]:
-            raise _wrong(place, f"rows of {shape[1]} numbers", f"more than `label_column`, {column}")
-        numbers = np.empty(shape, dtype)
-        fill(file, numbers.reshape(-1).view(np.uint8).data)
-        _check_end(file, place)
-    return numbers[:, column].astype(np.int64) if len(shape) == 2 else numbers
+    if len(shape) > 2 or shape[0] > MOST_EXAMPLES or math.prod(shape[1:]) > 1000:
+        raise _wrong(place, f"the size {_times(shape)}", "labels: one dimension, or a row of numbers each")
+    if len(shape) == 2 and column >= shape[1]:
+        raise _wrong(place, f"rows of {shape[1]} numbers", f"more than `label_column`, {column}")
+    start, opened = 4 + 4 * len(shape), partial(open_unpacked, source, name)
+    part = Part(place, "label", "train", shape[0], start, dtype, shape[1:], opened, ends=True)
+    # Blocks that were read: as many as the header tells of may be more than there are.
+    columns = [block[:, column] if len(shape) == 2 else block for block in part.blocks()]
+    return np.concatenate(columns).astype(np.int64)
 
 
 def _read_header(file: BinaryIO, place: str) -> tuple[str, tuple[int, ...]]:
@@ -154,11 +153,6 @@ def _shape(source: SourceFiles, name: str) -> tuple[int, ...] | None:
             return _read_header(file, name)[1]
     except (DataError, OSError):
         return None
-
-
-def _check_end(file: BinaryIO, place: str) -> None:
-    if file.read(1):
-        raise _wrong(place, "more bytes than its header tells of", "none behind the last number")
 
 
 def _times(shape: tuple[int, ...]) -> str:
