@@ -12,23 +12,9 @@ from PIL import Image
 from keras_pipeline.cli import main
 from keras_pipeline.inspection.check import Report, check_dataset
 from keras_pipeline.sources.dataset_file import read_dataset
-from made_images import CLASSES, as_jpeg, clean_images
+from made_images import as_jpeg, clean_images, write_pictures
 
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("datasets").mkdir()
-    Path("params.yaml").write_text("")
-
-
-def write_pictures(images: Any, labels: Any, folder: str = "photos") -> list[Path]:
-    """A folder a class; the names are in the order of the images."""
-    paths = [Path(folder, CLASSES[label], f"{index:03}.png") for index, label in enumerate(labels)]
-    for path, image in zip(paths, images, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
-    return paths
+pytestmark = pytest.mark.usefixtures("project")
 
 
 def checked(name: str = "photos", path: str = "photos") -> Report:

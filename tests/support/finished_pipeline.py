@@ -41,7 +41,9 @@ def with_data(root: Path) -> None:
     (root / "dvc.yaml").write_text("stages: {}\n")
     chosen = small.params(PARAMS)
     fetch.fetch_dataset(chosen, root / "data" / "raw", root / "data" / "downloads")
-    normalize.normalize_dataset(chosen, root / "data" / "raw", root / "data" / "normalized")
+    normalize.normalize_dataset(
+        chosen, root / "data" / "raw", root / "data" / "normalized", root / "reports" / "dataset.html"
+    )
 
 
 def by_hand(root: Path) -> None:
@@ -90,7 +92,7 @@ def _write_reports(reports: Path, labels: Any) -> None:
     chance = np.random.default_rng(0)
     outputs = chance.dirichlet(np.ones(10), len(labels)) + 3 * np.eye(10)[labels]
     outputs = (outputs / outputs.sum(axis=1, keepdims=True)).astype(np.float32)
-    reports.mkdir()
+    reports.mkdir(exist_ok=True)
     np.savez(reports / "predictions.npz", outputs=outputs, labels=labels, loss=0.5)
     files.write_json(reports / "metrics.json", multiclass.class_scores(outputs, labels, 0.5, 15))
     files.write_json(reports / "intervals.json", {})

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,3 +67,12 @@ class InMemory:
                 if reason:
                     some[index] = 0
             yield some, reasons
+
+
+def write_pictures(images: Any, labels: Any, folder: str = "photos") -> list[Path]:
+    """A folder a class; the names are in the order of the images."""
+    paths = [Path(folder, CLASSES[label], f"{index:03}.png") for index, label in enumerate(labels)]
+    for path, image in zip(paths, images, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return paths

@@ -48,7 +48,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     one.add_argument("--json", action="store_true", help="findings for programs, with all names")
     one = action("show", show_dataset, "Write a page about a dataset")
     one.add_argument("name", metavar="NAME")
-    one.add_argument("--output", type=place.user_path, metavar="FILE", help="default: reports/dataset-NAME.html")
+    one.add_argument("--output", type=place.user_path, metavar="FILE", help="default: data/pages/NAME.html")
     action("list", list_datasets, "All datasets: name, kind, one input, size, title")
     for one in actions.choices.values():
         for option, default, what in (
@@ -163,7 +163,7 @@ def show_dataset(chosen: argparse.Namespace) -> None:
     from keras_pipeline.inspection.show import dataset_overview
     from keras_pipeline.sources.dataset_file import load_dataset
 
-    path = chosen.output or Path("reports", f"dataset-{chosen.name}.html")
+    path = chosen.output or Path("data", "pages", f"{chosen.name}.html")
     write_page(path, *dataset_overview(chosen.name, load_dataset(chosen.name), chosen.raw, chosen.downloads))
     print(f"{chosen.name}: {path}")
 

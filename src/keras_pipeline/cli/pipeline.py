@@ -18,7 +18,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--download-only", action="store_true", help="only make sure that the files are there; writes no data/raw"
     )
-    add("normalize", normalize, "split and scale the images", "params", "raw", "normalized")
+    add("normalize", normalize, "split and scale the images", "params", "raw", "normalized", "reports")
     for name, text in (
         ("train", "train the network"),
         ("launch", "train with several local processes, whatever params.yaml says of workers"),
@@ -65,7 +65,7 @@ def normalize(chosen: argparse.Namespace) -> None:
     from keras_pipeline.checks.params import load_params
     from keras_pipeline.stages.normalize import normalize_dataset
 
-    normalize_dataset(load_params(chosen.params), chosen.raw, chosen.normalized)
+    normalize_dataset(load_params(chosen.params), chosen.raw, chosen.normalized, chosen.reports / "dataset.html")
 
 
 def train(chosen: argparse.Namespace) -> int:

@@ -35,7 +35,7 @@ class _Data:
     target: Scaling | None = None
 
 
-def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
+def normalize_dataset(params: Params, raw: Path, normalized: Path, page: Path | None = None) -> None:
     """Write {train,validation,test}_{images,labels}.npy (of a table features, of a number targets) and, last,
     statistics.json.
 
@@ -43,7 +43,7 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
     (n,): 1 for the positive class and 0 for the rest, if there is one. Features are float32 (n, features), targets
     float32 (n,), both scaled. All that is fitted is fitted on the training split only. Raises DataError when a raw file
     is not the one that fetch wrote, or of another dataset than the params say, ParamsError where more is asked for than
-    there is.
+    there is. `page`: where the page about the dataset is to be, if anywhere; the same data give the same bytes.
     """
     with files.lock_folder(normalized.parent):
         recorded, settings = read_description(raw), params.normalize
@@ -89,6 +89,11 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
             "sha256": digests,
         }
         write_statistics(normalized, statistics)
+        if page:
+            with process.time_part("page"):
+                given: Mapping[Any, NDArray[Any]] = made.labels
+                labels = {name: given[_source(name, made)][own] for name, own in chosen.items()}
+                _write_page(page, made, labels)
     sizes = ", ".join(f"{count:,} {name}" for name, count in statistics["images"].items())
     print(f"normalize: {recorded['name']}, {sizes} {things(statistics)}, scaling {data.scaling.name}")
     if division := _told(made):
@@ -99,6 +104,13 @@ def normalize_dataset(params: Params, raw: Path, normalized: Path) -> None:
     if data.input["kind"] == "table":
         for column, count in count_unseen(data.input["columns"], made.tables["test"].values).items():
             print(f"normalize: {column}: {count:,} of the test rows have a value that no training row has")
+
+
+def _write_page(page: Path, made: Raw, labels: Mapping[str, NDArray[Any]]) -> None:
+    from keras_pipeline.inspection.overview import overview_of_raw
+    from keras_pipeline.inspection.page import write_page
+
+    write_page(page, overview_of_raw(made, labels))
 
 
 def _rest(class_names: list[str]) -> str:
