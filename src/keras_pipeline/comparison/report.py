@@ -72,7 +72,7 @@ def summary_lines(
         yield f"result:   {name}: {format_headline(run.scores)} on {_tested(run)}"
     if answers and answers.flips:
         only_a, only_b = len(answers.flips.only_a), len(answers.flips.only_b)
-        yield f"flipped:  only {names[0]} has {only_a} test images right, only {names[1]} {only_b}"
+        yield f"flipped:  only {names[0]} has {only_a} test {a.things} right, only {names[1]} {only_b}"
     verdict = _verdict(a, b, answers, names[1])
     for word, coloured in (f"{names[1]} is better", terminal.better), (f"{names[1]} is worse", terminal.worse):
         verdict = verdict.replace(word, coloured(word), 1)
@@ -120,7 +120,7 @@ def write_report(
     left_out = ""
     pictures = _result_pictures(a, b, answers, names)
     flipped: list[page.Picture] = []
-    if flips and images is None and len(flips.only_a) + len(flips.only_b):
+    if flips and images is None and a.things == "images" and len(flips.only_a) + len(flips.only_b):
         left_out = (
             "Their pictures are left out: the test images are in no folder of normalized arrays here that has them "
             "unaltered. `dvc repro normalize` writes data/normalized; `--normalized` names another folder."
@@ -237,7 +237,7 @@ def _result_pictures(
     if answers and answers.recalls and a.record["key"] != b.record["key"]:
         class_names = a.record["dataset"]["class_names"]
         found = {
-            f"{class_names[label]} ({np.count_nonzero(a.labels == label)} images)": (
+            f"{class_names[label]} ({np.count_nonzero(a.labels == label)} {a.things})": (
                 one.difference, one.low, one.high, one.real,
             )
             for label, one in _most_different(answers).items()

@@ -25,6 +25,7 @@ Rows = list[tuple[str, str, str]]
 """What differs: its name, A's value, B's."""
 LACKING = "–"
 MOST_IN_A_NAME = 2
+LONGEST_CONSTANTS = 100
 SHOWN_CLASSES = 30
 LONGEST_VALUE = 24
 
@@ -50,18 +51,19 @@ class AnswerComparison:
     compared: dict[str, Comparison]
     flips: Flips | None
     recalls: Mapping[int, Comparison] = field(default_factory=dict)
+    things: str = "images"
 
     def verdict(self, b: str = "B") -> str:
         """In words, what of the difference other test images would not undo; points are hundredths of the images, `b`
         what B is called."""
         metric, found = next(iter(self.compared.items()))
         if not self.flips:
-            real, better, things = not found.low <= 0 <= found.high, found.difference < 0, "rows"
+            real, better, things = not found.low <= 0 <= found.high, found.difference < 0, self.things
             amount, rest = f"{found.difference:+.4g}", f"[{found.low:+.4g}, {found.high:+.4g}] in {metric}"
         elif not len(self.flips.only_a) and not len(self.flips.only_b):
-            return "no difference: both have the same test images right"
+            return f"no difference: both have the same test {self.things} right"
         else:
-            real, better, things = found.real, found.difference > 0, "images"
+            real, better, things = found.real, found.difference > 0, self.things
             amount = f"{100 * found.difference:+.2f}"
             rest = f"points [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
             rest += f", McNemar's p {statistics.format_p(found.p)}"
@@ -137,7 +139,12 @@ def _named(classes: Sequence[str]) -> str:
 
 
 def _scaling(constants: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in constants.items())
+    """In words; of a table with many features the first constants, and what tells all of them from others."""
+    texts = [f"{name} {value}" for name, value in constants.items()]
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+    return ", ".join(
+        text if len(text) <= LONGEST_CONSTANTS else f"{text[:LONGEST_CONSTANTS]}… ({digest})" for text in texts
+    )
 
 
 def have_same_test_images(a: RunRecord, b: RunRecord) -> bool:
@@ -176,7 +183,7 @@ def compare_answers(a: FoundRun, b: FoundRun) -> AnswerComparison | None:
     if a.task.name == "regression":
         off = [np.abs(run.outputs[:, 0] - run.labels) for run in (a, b)]
         return AnswerComparison(
-            {"test/mean_absolute_error": statistics.compare_settings(off[1][None], off[0][None])}, None
+            {"test/mean_absolute_error": statistics.compare_settings(off[1][None], off[0][None])}, None, things=a.things
         )
     right = [run.outputs.argmax(axis=1) == run.labels for run in (a, b)]
     losses = [multiclass.log_losses(run.outputs, run.labels) for run in (a, b)]
@@ -192,6 +199,7 @@ def compare_answers(a: FoundRun, b: FoundRun) -> AnswerComparison | None:
             int(np.count_nonzero(~right[0] & ~right[1])),
         ),
         _compare_recalls(right, a.labels),
+        a.things,
     )
 
 

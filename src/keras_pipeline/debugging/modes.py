@@ -18,7 +18,7 @@ from keras_pipeline.config.tasks import metric_beside_loss
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import ParamsError, PipelineError, StoppedError
 from keras_pipeline.data.splits import Split, read_split, stratified_split
-from keras_pipeline.data.statistics import describe_dataset
+from keras_pipeline.data.statistics import describe_dataset, is_table, things
 from keras_pipeline.data.task_spec import predicted_classes
 from keras_pipeline.distribution import strategies
 from keras_pipeline.records import record
@@ -182,7 +182,8 @@ def _one_batch(training: RecordedTraining, mode_folder: Path, observer: Observer
 
     images, targets, _ = (array[:SHOWN_IMAGES] for array in next(training.data.batches(training.strategy, 0, 0)))
     shown = ""
-    if names := training.run["dataset"]["class_names"]:
+    names = training.run["dataset"]["class_names"]
+    if names and not is_table(training.run["dataset"]):
         figures.save_figure(
             figures.draw_first_batch([*map(figures.thumbnail, images)], predicted_classes(targets).tolist(), names),
             mode_folder / "images.png",
@@ -213,22 +214,22 @@ class _UntilLearned(Observer):
 
 def _overfit(training: RecordedTraining, mode_folder: Path, observer: Observer) -> str:
     history, train, data = training.run["history"], training.params.train, training.data
-    count = len(data.training.targets)
+    count, called = len(data.training.targets), things(training.run["dataset"])
     without = "Dropout, L2, augmentation, schedule and early stopping"
-    print(f"debug: {count} images over and over, without {without}", flush=True)
+    print(f"debug: {count} {called} over and over, without {without}", flush=True)
     learned = _UntilLearned(observer, history, data.steps)
     with suppress(StoppedError):
         _fit(training, learned, quiet=True)
     steps = len(history) * data.steps
     if learned.stop_requested():
-        return f"debug: learned by heart: all {count} images are answered right after {steps} steps."
+        return f"debug: learned by heart: all {count} {called} are answered right after {steps} steps."
     best = max(row["train/accuracy"] for row in history)
     raise NotLearnedError(
-        f"debug: not learned: after {steps} steps {best:.1%} of the {count} images are answered right at best, "
+        f"debug: not learned: after {steps} steps {best:.1%} of the {count} {called} are answered right at best, "
         f"train/loss {history[-1]['train/loss']:.4g}. Expected: all of them, which a sound network without Dropout and "
         f"L2 learns by heart. Look at train.optimizer.learning_rate ({train.optimizer.learning_rate:g}: ten times as "
         "much, and a tenth), at the number of units and filters, at train.loss with model.output_activation, and "
-        "whether the labels belong to the images."
+        f"whether the labels belong to the {called}."
     )
 
 
@@ -236,9 +237,9 @@ def _limited(training: RecordedTraining, mode_folder: Path, observer: Observer) 
     _fit(training, observer)
     training.write(mode_folder / "model.keras", mode_folder / "run.json")
     history = training.run["history"]
-    count = len(training.data.training.targets)
+    count, called = len(training.data.training.targets), things(training.run["dataset"])
     return (
-        f"debug: {len(history)} epochs of {count:,} images in {training.run['train_seconds']:.0f} s; the network, in "
+        f"debug: {len(history)} epochs of {count:,} {called} in {training.run['train_seconds']:.0f} s; the network, in "
         f"{mode_folder}/, has the weights of epoch {training.run['best_epoch']}: "
         f"{_row(record.best_row(training.run), 'val')}"
     )
@@ -262,8 +263,9 @@ def _profile(training: RecordedTraining, mode_folder: Path, observer: Observer) 
     lines = [f"{'ms a step':>34}  median     95 %"]
     lines += [f"{profiling.PARTS[part]:>34} {median:7.2f}  {high:7.2f}" for part, median, high in table]
     total = sum(median for part, median, _ in table if part != "batch")
+    called = things(training.run["dataset"])
     speed = training.data.batch_size / total * 1000
-    lines.append(f"debug: {profiling.TIMED_STEPS} steps of {training.data.batch_size}: {speed:,.0f} images a second")
+    lines.append(f"debug: {profiling.TIMED_STEPS} steps of {training.data.batch_size}: {speed:,.0f} {called} a second")
     lines.append(f"debug: a trace of {profiling.TRACED_STEPS} more steps is in {trace}/.")
     lines.append(f"debug: {profiling.LOOK[train.backend].format(folder=trace)}")
     return "\n".join(lines)

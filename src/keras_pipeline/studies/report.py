@@ -12,6 +12,7 @@ import numpy as np
 from keras_pipeline.comparison import page, statistics
 from keras_pipeline.comparison.figures import draw_differences
 from keras_pipeline.core import files
+from keras_pipeline.data.statistics import things
 from keras_pipeline.records.git import describe_git
 from keras_pipeline.studies import figures
 from keras_pipeline.studies.figures import Curve
@@ -67,6 +68,7 @@ def _content(study: Study, results: Sequence[RunResult], variants: Sequence[Vari
         "discussion": study.settings.discussion.strip(),
         "baseline": study.settings.baseline,
         "images": f"{images:,}",
+        "things": things(results[0].record["dataset"]) if results else "images",
         "seeds": max(len(one.results) for one in variants),
         "done": len(results),
         "total": len(study.runs),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import NO_BETTER, format_score, is_no_better_than_constant
 from keras_pipeline.core.json_files import Scalar
+from keras_pipeline.data.statistics import things
 from keras_pipeline.records.git import describe_git
 from keras_pipeline.records.provenance import flat_params, short_param_name
 from keras_pipeline.records.record import RunRecord, batch_size
@@ -106,7 +107,8 @@ def file_tags(
     changed = " with uncommitted changes" if git["dirty"] else ""
     if scores:
         useless = f"**{NO_BETTER.capitalize()}:** " if is_no_better_than_constant(scores) else ""
-        came_of_it = f"{useless}{_reached(scores, images['test'])}, loss {format_score(scores['test/loss'])}."
+        reached = _reached(scores, images["test"], things(record["dataset"]))
+        came_of_it = f"{useless}{reached}, loss {format_score(scores['test/loss'])}."
     elif "diverged" in record:
         came_of_it = f"**Diverged:** {record['diverged']}"
     else:
@@ -133,13 +135,13 @@ def dvc_experiment() -> str | None:
     return os.environ.get("DVC_EXP_NAME") or None
 
 
-def _reached(scores: dict[str, float], tested: int) -> str:
+def _reached(scores: dict[str, float], tested: int, things: str) -> str:
     """The test result as the note begins with it."""
     if "test/r2" in scores:
         error = f"mean absolute error {scores['test/mean_absolute_error']:.4g}"
         return f"**R² {format_score(scores['test/r2'])}** over {tested:,} test rows, {error}"
     area = f", ROC AUC {scores['test/roc_auc']:.4f}" if "test/roc_auc" in scores else ""
     return (
-        f"**{scores['test/accuracy']:.2%}** of the {tested:,} test images right "
+        f"**{scores['test/accuracy']:.2%}** of the {tested:,} test {things} right "
         f"[{scores['test/accuracy_low']:.2%}, {scores['test/accuracy_high']:.2%}]{area}"
     )
