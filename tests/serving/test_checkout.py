@@ -15,7 +15,7 @@ from keras_pipeline.serving import checkout as checkouts
 from keras_pipeline.serving.checkout import IMAGES, LABELS, Checkout
 from keras_pipeline.serving.http.answers import Refused
 from keras_pipeline.serving.network import Network, load_network
-from keras_pipeline.sources.formats import read_idx
+from keras_pipeline.sources.files.formats import read_idx
 from served_network import CLASSES, TABLE, write_network
 
 SCALING = Scaling("standard", 33.5, 78.25)

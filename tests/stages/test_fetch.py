@@ -18,7 +18,7 @@ import tiny_datasets
 from fault_server import FaultServer, silent, whole
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import BusyError, DataError, DownloadError
-from keras_pipeline.sources import formats
+from keras_pipeline.sources.files import formats
 from keras_pipeline.stages import fetch, normalize, scan
 from small_tasks import LINE
 from tiny_mirror import CONTENTS, GOOD, snapshot

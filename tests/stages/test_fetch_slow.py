@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import small
-from keras_pipeline.sources import formats, manifest
+from keras_pipeline.sources import manifest
+from keras_pipeline.sources.files import formats
 from keras_pipeline.stages import fetch
 from small_tasks import LINE
 from tiny_mirror import snapshot

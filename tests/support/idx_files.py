@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.sources import formats
+from keras_pipeline.sources.files import formats
 
 LABELS = formats.write_idx(np.random.default_rng(0).integers(0, 10, 10_000, dtype=np.uint8))
 ENVELOPE = gzip.compress(LABELS, mtime=0)

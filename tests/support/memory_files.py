@@ -6,8 +6,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from keras_pipeline.sources.files.names import missing
 from keras_pipeline.sources.kinds.kind import Examples
-from keras_pipeline.sources.source_files import missing
 
 
 class MemoryFiles:
@@ -30,7 +30,7 @@ class MemoryFiles:
 
     def _content(self, name: str) -> bytes:
         if name not in self.files:
-            raise missing(self, name)
+            raise missing(self.name, name)
         return self.files[name]
 
 

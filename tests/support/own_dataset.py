@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import small
-from keras_pipeline.sources import formats
+from keras_pipeline.sources.files import formats
 
 LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 TRAIN, TEST = 12, 4

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_pipeline.sources import formats
+from keras_pipeline.sources.files import formats
 from keras_pipeline.sources.kinds.kind import Download, RemoteFile
 
 Algorithm = Literal["content_sha256", "md5"]

@@ -8,7 +8,7 @@ import pytest
 import tiny_datasets
 from fault_server import Answer, FaultServer, whole
 from keras_pipeline.core.errors import DownloadError
-from keras_pipeline.sources.download import Limits, download_files
+from keras_pipeline.sources.files.download import Limits, download_files
 from keras_pipeline.sources.kinds.kind import Download
 
 CONTENTS = tiny_datasets.payloads()

@@ -11,8 +11,8 @@ from typing import Any
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError, ParamsError
 from keras_pipeline.inspection.findings import counted
-from keras_pipeline.sources import scan
 from keras_pipeline.sources.dataset_file import FOLDER, KINDS, kind_name, read_dataset
+from keras_pipeline.sources.files import scan
 from keras_pipeline.sources.kinds.kind import Columns, Examples, Kind, Recognized
 from keras_pipeline.sources.source_files import SourceFiles
 from keras_pipeline.strict_yaml import reader

@@ -15,9 +15,9 @@ from keras_pipeline.inspection.faults.duplicates import equal_groups, near_group
 from keras_pipeline.inspection.faults.label_errors import find_label_errors
 from keras_pipeline.inspection.findings import Finding, counted, kept_findings, singles
 from keras_pipeline.inspection.survey import Survey, survey_images
-from keras_pipeline.sources import scan
 from keras_pipeline.sources.assignment import LEFT_OUT, SPLITS, assign, by_pixels
 from keras_pipeline.sources.dataset_file import definition_digest
+from keras_pipeline.sources.files import scan
 from keras_pipeline.sources.kinds.kind import Columns, Kind
 from keras_pipeline.sources.raw_writer import check_counts
 from keras_pipeline.sources.source_files import SourceFiles

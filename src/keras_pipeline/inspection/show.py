@@ -8,8 +8,8 @@ from typing import Any
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.inspection.findings import Finding, kept_findings
 from keras_pipeline.inspection.overview import Overview, overview_of_raw
-from keras_pipeline.sources import scan
 from keras_pipeline.sources.dataset_file import definition_digest
+from keras_pipeline.sources.files import scan
 from keras_pipeline.sources.kinds.kind import Kind
 from keras_pipeline.sources.raw import read_description, read_raw
 from keras_pipeline.sources.raw_writer import write_raw

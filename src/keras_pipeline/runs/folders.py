@@ -18,7 +18,7 @@ from keras_pipeline.records.observer import Observer
 from keras_pipeline.records.provenance import TRAINING
 from keras_pipeline.records.record import RunRecord, read_record, recorded_params, write_record
 from keras_pipeline.runs.run import Run
-from keras_pipeline.sources import scan
+from keras_pipeline.sources.files import scan
 
 if TYPE_CHECKING:
     import keras

@@ -19,7 +19,7 @@ from keras_pipeline.serving.batching import busy
 from keras_pipeline.serving.http.answers import Refused
 from keras_pipeline.serving.inputs import numbers
 from keras_pipeline.serving.network import Network
-from keras_pipeline.sources.formats import read_idx, write_idx
+from keras_pipeline.sources.files.formats import read_idx, write_idx
 
 NEAREST = 8
 """So many of the nearest are told."""

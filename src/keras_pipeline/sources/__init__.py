@@ -1,4 +1,4 @@
-"""Where raw data come from: downloads, and datasets made here; the files that they come in.
+"""Where raw data come from: a dataset's file, its data of any kind, and the one form that all stages read them in.
 
-Imports no framework. Open first: `download`.
+Imports no framework. Open first: `dataset_file`, then `raw`.
 """

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import BusyError, DataError
-from keras_pipeline.sources import dataset_file, scan
+from keras_pipeline.sources import dataset_file
+from keras_pipeline.sources.files import scan
 from keras_pipeline.sources.kinds.kind import Kind
 from keras_pipeline.sources.source_files import Source
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_pipeline.core import files
-from keras_pipeline.sources import dataset_file, scan
+from keras_pipeline.sources import dataset_file
+from keras_pipeline.sources.files import scan
 
 if TYPE_CHECKING:
     from keras_pipeline.config.params import Params

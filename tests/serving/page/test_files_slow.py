@@ -17,7 +17,7 @@ import served
 from drawn_digits import png
 from exported import CLASSES, DRAWINGS, NUMBERS, image_input
 from fault_server import in_turn, status, whole
-from keras_pipeline.sources import formats
+from keras_pipeline.sources.files import formats
 from page_browser import (
     ARGUMENTS,
     DIGITS,

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from keras_pipeline.sources import formats
+from keras_pipeline.sources.files import formats
 from keras_pipeline.sources.kinds import made
 
 pytestmark = pytest.mark.slow

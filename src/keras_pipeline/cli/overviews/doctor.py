@@ -21,9 +21,9 @@ from keras_pipeline.core.errors import DataError, MachineError, PipelineError, m
 from keras_pipeline.models import frameworks, settings
 from keras_pipeline.records.git import describe_git, git_state, is_unknown
 from keras_pipeline.sources.dataset_file import found_in, load_dataset
+from keras_pipeline.sources.files.scan import absent
 from keras_pipeline.sources.kinds.kind import Download
 from keras_pipeline.sources.raw import read_description
-from keras_pipeline.sources.scan import absent
 from keras_pipeline.tracking import store
 from keras_pipeline.tracking.stores import address, connection, database, relocation
 from keras_pipeline.tracking.stores.address import Location

@@ -9,7 +9,8 @@ import pytest
 
 from keras_pipeline.core import files
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.sources import dataset_file, scan
+from keras_pipeline.sources import dataset_file
+from keras_pipeline.sources.files import scan
 from keras_pipeline.sources.kinds.kind import Recorded
 
 OLD = 1_700_000_000

@@ -10,7 +10,7 @@ import pytest
 
 from idx_files import ENVELOPE, LABELS, flips
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.sources import formats
+from keras_pipeline.sources.files import formats
 
 
 def header(kind: int, *shape: int) -> bytes:

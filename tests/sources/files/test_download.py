@@ -35,8 +35,8 @@ from fault_server import (
     without_length,
 )
 from keras_pipeline.core.errors import DownloadError
-from keras_pipeline.sources import download
-from keras_pipeline.sources.download import Limits, download_files
+from keras_pipeline.sources.files import download
+from keras_pipeline.sources.files.download import Limits, download_files
 from keras_pipeline.sources.kinds.kind import Download, RemoteFile
 from tiny_mirror import BYTES, CONTENTS, ENVELOPES, FIRST, GOOD, downloaded, reason
 

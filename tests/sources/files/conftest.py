@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from fault_server import FaultServer
-from keras_pipeline.sources.download import Limits
+from keras_pipeline.sources.files.download import Limits
 from tiny_mirror import GOOD
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from idx_files import ENVELOPE, LABELS, flips
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.sources import formats
+from keras_pipeline.sources.files import formats
 
 pytestmark = pytest.mark.slow
 

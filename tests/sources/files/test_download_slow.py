@@ -16,9 +16,9 @@ import pytest
 import tiny_datasets
 from fault_server import Answer, FaultServer, drip, drip_header, silent
 from keras_pipeline.core.errors import DownloadError
-from keras_pipeline.sources import formats
 from keras_pipeline.sources.dataset_file import load_dataset
-from keras_pipeline.sources.download import Limits, download_files
+from keras_pipeline.sources.files import formats
+from keras_pipeline.sources.files.download import Limits, download_files
 from places import SUPPORT
 from tiny_mirror import BYTES, CONTENTS, ENVELOPES, GOOD, downloaded, reason
 
@@ -61,7 +61,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import tiny_datasets
-from keras_pipeline.sources.download import download_files
+from keras_pipeline.sources.files.download import download_files
 download_files(tiny_datasets.row(tiny_datasets.payloads(), sys.argv[1]), Path(sys.argv[2]))
 """
 

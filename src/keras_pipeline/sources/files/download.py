@@ -28,7 +28,7 @@ import urllib3
 
 from keras_pipeline.core import files, terminal
 from keras_pipeline.core.errors import DataError, DownloadError, masked
-from keras_pipeline.sources import formats
+from keras_pipeline.sources.files import formats
 from keras_pipeline.sources.kinds.kind import Download, RemoteFile
 
 LARGEST_UNSIZED = 2**26

@@ -82,7 +82,7 @@ def open_files(name: str, dataset: Kind, seen: Scan, downloads: Path) -> SourceF
 
 
 def _downloaded(name: str, download: Download, downloads: Path) -> SourceFiles:
-    from keras_pipeline.sources.download import download_files
+    from keras_pipeline.sources.files.download import download_files
 
     folder = downloads / name
     mirrors = [mirror.strip() for mirror in os.environ.get("KERAS_PIPELINE_MIRRORS", "").split(",")]
