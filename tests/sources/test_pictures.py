@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from keras_pipeline.sources import pictures
 from keras_pipeline.sources.pictures import Preparation, picture_size, prepare_picture
@@ -154,6 +154,24 @@ def test_broken_exif_spoils_no_picture(kind: str, broken: bytes) -> None:
     assert prepare_picture(content, RGB).shape == (12, 10, 3)
 
 
+def test_a_png_may_say_at_its_end_how_it_is_turned() -> None:
+    exif = Image.Exif()
+    exif[274] = 3
+    content = encoded(Image.fromarray(RAMP))
+    body = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    at = content.index(b"IEND") - 4
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    found = prepare_picture(content[:at] + chunk + content[at:], GREY)
+    assert found[..., 0].tolist() == RAMP[::-1, ::-1].tolist()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF"])
+def test_the_size_is_read_without_the_pixels(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(Image.fromarray(RAMP), kind)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("pixels were made"))
+    assert picture_size(content) == (12, 10)
+
+
 def test_cmyk_is_no_negative() -> None:
     """JPEGs of four inks are stored inverted, as Adobe's are; TIFFs are not."""
     white, red = Image.new("CMYK", (10, 12), (0, 0, 0, 0)), Image.new("CMYK", (10, 12), (0, 255, 255, 0))
@@ -287,8 +305,6 @@ def bombs() -> dict[str, bytes]:
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "WEBP", "TIFF"])
 def test_a_bomb_is_refused_before_its_pixels_are_made(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = bombs()[kind]
-    from PIL import ImageFile
-
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("pixels were made"))
     for function in (picture_size, lambda given: prepare_picture(given, RGB)):
         with pytest.raises(ValueError, match=r"pixels. Expected: 67,108,864 at most$|^damaged"):

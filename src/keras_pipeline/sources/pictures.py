@@ -148,7 +148,8 @@ def _orientation(picture: "Image.Image") -> "Image.Transpose | None":
             2: way.FLIP_LEFT_RIGHT, 3: way.ROTATE_180, 4: way.FLIP_TOP_BOTTOM,
             5: way.TRANSPOSE, 6: way.ROTATE_270, 7: way.TRANSVERSE, 8: way.ROTATE_90,
         }  # fmt: skip
-        return ways.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        exif = Image.Image.getexif(picture)  # what is known: that of PNG's own class decodes the picture
+        return ways.get(exif.get(ExifTags.Base.Orientation, 1))
     return None
 
 
