@@ -60,6 +60,10 @@ CASES: dict[str, Case] = {
     "mlp without BatchNormalization": (made_networks.params(IMAGES, batch_normalization=False), IMAGES),
     "softmax regression": (made_networks.params(IMAGES, architecture="softmax_regression"), IMAGES),
     "cnn": (made_networks.params(IMAGES, architecture="cnn", filters=(3, 4, 5), activation="gelu"), IMAGES),
+    "cnn of photographs": (
+        made_networks.params(COLOURS["colour"], architecture="cnn", filters=(3, 4), global_average_pooling=True),
+        COLOURS["colour"],
+    ),
     "binary": (made_networks.params(BINARY), BINARY),
     "table": (made_networks.params(TABLE, batch_normalization=False), TABLE),
     "linear": (made_networks.params(TABLE, hidden_units=()), TABLE),

@@ -36,7 +36,7 @@ ALL_LAYERS = [
 ]  # fmt: skip
 NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"model.hidden_units": [512, 128]},
-    "cnn": {"model.architecture": "cnn", "model.filters": [8, 16]},
+    "cnn": {"model.architecture": "cnn", "model.filters": [8, 16], "model.global_average_pooling": True},
     "layers": {"model.architecture": "layers", "model.layers": ALL_LAYERS},
     "binary": small_tasks.BINARY,
     "diabetes": small_tasks.CHANGES["diabetes"],

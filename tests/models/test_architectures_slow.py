@@ -29,6 +29,7 @@ CASES: list[dict[str, Any]] = [
     {"model.architecture": "mlp", "model.batch_normalization": False, "model.dropout": 0.0, "model.l2": 0.0},
     {"model.architecture": "mlp", "model.output_activation": "sigmoid", "train.loss": "mean_squared_error"},
     {"model.architecture": "cnn", "model.filters": [2, 3, 4, 5]},
+    {"model.architecture": "cnn", "model.filters": [2, 3], "model.global_average_pooling": True},
     {"model.architecture": "cnn", "model.filters": [3], "model.batch_normalization": False, "model.activation": "elu"},
     {"model.architecture": "layers", "model.layers": LAYERS},
 ]

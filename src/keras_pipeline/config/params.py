@@ -259,6 +259,9 @@ class Train(Block):
         size = self.images_a_step(images)
         if size > images:
             most = f"{even} at most, or full" if even else "full"
+            several = 2 ** max(0, (images // 4).bit_length() - 1)  # four steps an epoch, at least
+            if several >= 8 and several % self.replicas == 0:
+                most = f"{several}, {most}"
             yield KeyedError(
                 ("train", "batch_size"), f"{self.batch_size} is more than the {images} training images. Use {most}."
             )
