@@ -21,6 +21,7 @@ from keras_pipeline.data.splits import (
     count_overlap,
     grouped_split,
     latest_split,
+    prediction_batch,
     read_blocks,
     read_split,
     stratified_part,
@@ -247,6 +248,13 @@ def test_few_groups_are_divided_too_where_there_are_two() -> None:
 def test_the_latest_are_held_out() -> None:
     train, validation = latest_split(np.array([5.0, 1, 9, 5, 2]), 0.4)
     assert (train.tolist(), validation.tolist()) == ([0, 1, 4], [2, 3])
+
+
+@pytest.mark.parametrize(
+    ("shape", "together"), [((28, 28, 1), 1000), ((96, 96, 3), 151), ((2000, 2000, 3), 1), ((10,), 1000)]
+)
+def test_as_many_are_predicted_together_as_take_little_memory(shape: tuple[int, ...], together: int) -> None:
+    assert prediction_batch(shape) == together
 
 
 def test_what_is_read_of_a_large_array_does_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

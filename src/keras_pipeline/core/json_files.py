@@ -126,12 +126,10 @@ def _place(value: Any, location: tuple[int | str, ...], *, lacking: bool) -> tup
     """Where it is in the value; what pydantic adds, which member of a union or a key it tried, is left out."""
     parts: list[int | str] = []
     for part in location:
-        inside = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
-        if not inside:
-            return (*parts, part) if lacking else tuple(parts)
-        parts.append(part)
-        value = value[part]
-    return tuple(parts)
+        if part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int):
+            parts.append(part)
+            value = value[part]
+    return (*parts, location[-1]) if lacking else tuple(parts)
 
 
 def _written(place: tuple[int | str, ...]) -> str:

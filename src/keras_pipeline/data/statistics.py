@@ -71,7 +71,7 @@ class DatasetDescription(TypedDict):
     source: Source | None
     facts: dict[Line, Line]
     task: TaskName
-    input: ImageInput | TableInput
+    input: Annotated[ImageInput | TableInput, Field(discriminator="kind")]
     shape: list[Size]
     class_names: list[Line]
     drawing: Drawing | None

@@ -85,7 +85,7 @@ class Manifest(TypedDict):
     dataset: Name
     class_names: list[Line]
     target: Line | None
-    input: ImageInput | TableInput
+    input: Annotated[ImageInput | TableInput, Field(discriminator="kind")]
     preparation: dict[str, Any] | None
     drawing: dict[str, Any] | None
     output_activation: Name
