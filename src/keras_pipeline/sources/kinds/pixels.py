@@ -370,11 +370,13 @@ def _recognized(source: SourceFiles, looks: list[_Look], labelled: list[_Look]) 
         f"{first.name}: {height * width * channels} columns of 0 to 255 are {height} x {width} x {channels} pixels"
     ]
     reasons.append(f"{first.name}: {first.why}")
-    files: dict[str, list[str]] = {}
+    files: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
     for one in labelled:
-        files.setdefault(split_of_file(one.name) or "train", []).append(one.name)
+        files[split_of_file(one.name) or "train"].append(one.name)
+    if not files["train"]:
+        return None
     if len(source.names()) > 1:
-        keys |= files
+        keys |= {split: names for split, names in files.items() if names}
     reasons += [f"{one.name}: not used, it has no labels" for one in looks if not one.label]
     position = first.columns.index(first.label)
     keys["label"] = "first" if position == 0 else "last"
@@ -388,7 +390,7 @@ def _recognized(source: SourceFiles, looks: list[_Look], labelled: list[_Look]) 
     distinct: set[int | str] = set()
     for one in labelled:
         for (labels,) in read_columns(source, one.name, [one.label], one.dialect):
-            distinct.update(_plain(value) for value in labels.unique().to_pylist())
+            distinct.update(_plain(value) for value in labels.unique().to_pylist() if value is not None)
             if len(distinct) > MOST_CLASSES:
                 return None
     return Recognized(keys | class_keys(distinct), reasons)

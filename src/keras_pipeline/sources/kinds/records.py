@@ -90,12 +90,13 @@ class Records(StoredImages):
         names = [name for name in source.names() if name.lower().endswith(".bin")]
         if not names or any(source.size(name) % _CIFAR or not source.size(name) for name in names):
             return None
-        files: dict[str, list[str]] = {}
+        files: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
         for name in names:
-            files.setdefault(split_of_file(name) or "train", []).append(name)
-        if "train" not in files:
+            files[split_of_file(name) or "train"].append(name)
+        if not files["train"]:
             return None
-        keys: dict[str, Any] = {"kind": "records", "size": [32, 32], "channels": 3, **files}
+        keys: dict[str, Any] = {"kind": "records", "size": [32, 32], "channels": 3}
+        keys |= {split: own for split, own in files.items() if own}
         parts = [cls._part(cls.model_construct(**keys, label_bytes=1), source, name, "train") for name in names]
         labels = {int(one) for part in parts for block in part.blocks() for one in np.unique(block[:, 0])}
         if len(labels) < 2:
