@@ -1,4 +1,4 @@
-"""A table of one's own with three classes through training, evaluation and export."""
+"""A table of one's own with three classes through training, evaluation, export and MLflow."""
 
 import csv
 from pathlib import Path
@@ -12,9 +12,10 @@ import small
 from keras_pipeline.core import json_files
 from keras_pipeline.export import manifest
 from keras_pipeline.records.observer import Observer
-from keras_pipeline.stages import evaluate, export, fetch, normalize, train
+from keras_pipeline.stages import evaluate, export, fetch, normalize, track, train
+from tracking_fixtures import MLFLOW_WARNINGS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, MLFLOW_WARNINGS]
 
 TABLE = {
     "fetch.dataset": "flowers", "normalize.scaling": "standard", "train.batch_size": 32, "train.epochs": 8,
@@ -22,11 +23,13 @@ TABLE = {
 }  # fmt: skip
 
 
-def test_a_table_with_classes_is_trained_evaluated_and_exported(
+def test_a_table_with_classes_is_trained_evaluated_exported_and_tracked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example_table.write_project(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     chosen = small.params(TABLE)
     Path("params.yaml").write_bytes(small.params_text({**small.QUICK, **TABLE}))
     normalized, models, reports = Path("data/normalized"), Path("models"), Path("reports")
@@ -62,3 +65,5 @@ def test_a_table_with_classes_is_trained_evaluated_and_exported(
     assert [column["name"] for column in exported["input"]["columns"]] == list(raw[0])[:-1]
     assert set(exported["formats"]) == {"onnx", "javascript"}
     assert np.isfinite(scores["test/loss"])
+    track.track_run(chosen, Path("params.yaml"), models, reports, Path("checkpoints"))
+    assert "is in MLflow" in capsys.readouterr().out
