@@ -57,7 +57,7 @@ def write_raw(
         check_counts(name, dataset, assigned)
         own: ImagesInput | TableInput = _write_table(unfinished, dataset, examples, examples.inputs, assigned)
     else:
-        key = hashlib.sha256(json.dumps([FORMAT, name, definition, source]).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps([FORMAT, name, definition, source, dict(examples.facts)]).encode()).hexdigest()
         own, assigned = _write_images(unfinished, key, name, dataset, examples, examples.inputs)
         check_counts(name, dataset, assigned)
         _write_labels(unfinished, dataset, examples, assigned)
@@ -126,32 +126,35 @@ def check_counts(name: str, dataset: Kind, assigned: NDArray[np.uint8]) -> None:
 # Images.
 
 
-def _begin(unfinished: Path, key: str) -> int:
-    """The folder to write in, and how many examples are in it already, from a run with the same key."""
-    journal = unfinished / "journal.json"
-    with_same = False
+def _begin(unfinished: Path, key: str, item: int = 0) -> NDArray[np.uint8]:
+    """The folder to write in, and what the examples are assigned that are in it already, as a run with the same key
+    left it, with images of `item` bytes; none otherwise."""
     try:
-        found = json.loads(journal.read_bytes())
-        with_same = bool(key) and found["key"] == key
-        done = int(found["done"])
+        journal = json.loads((unfinished / "journal.json").read_bytes())
+        assigned = np.fromfile(unfinished / "assigned.bin", np.uint8)
+        good = bool(key) and (journal["key"], journal["done"]) == (key, len(assigned))
+        for index, split in enumerate(SPLITS):
+            size = (unfinished / f"{split}_images.npy").stat().st_size
+            good = good and size >= _HEADER_BYTES + item * int((assigned == index).sum())
     except (OSError, ValueError, KeyError, TypeError):
-        done = 0
-    if not with_same:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        return 0
-    return done
+        good = False
+    if good:
+        return assigned
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    return np.empty(0, np.uint8)
 
 
 def _write_images(
     unfinished: Path, key: str, name: str, dataset: Kind, examples: Examples, inputs: "Images"
 ) -> tuple[ImagesInput, NDArray[np.uint8]]:
     assigned, shape = assign(dataset, examples), dataset.input_shape
-    done = _begin(unfinished, key)
-    if done:
-        assigned[:done] = np.fromfile(unfinished / "assigned.bin", np.uint8, done)
-        print(f"{name}: {done:,} of {len(assigned):,} images are there already; goes on behind them.", flush=True)
     item = int(np.dtype(inputs.dtype).itemsize * np.prod(shape, dtype=np.int64))
+    before = _begin(unfinished, key, item)
+    done = len(before)
+    if done:
+        assigned[:done] = before
+        print(f"{name}: {done:,} of {len(assigned):,} images are there already; goes on behind them.", flush=True)
     progress = Progress(f"{name}: reading", len(assigned), "image", done)
     with ExitStack() as stack:
         stack.callback(progress.close)

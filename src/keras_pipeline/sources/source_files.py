@@ -104,11 +104,13 @@ class Folder:
         return self._regular(name).st_size
 
     def _regular(self, name: str) -> os.stat_result:
+        path = self.path / name
         try:
-            state = (self.path / name).lstat()
+            state = path.lstat()
+            there = name in (self._sizes or ()) or path.parent.resolve().is_relative_to(self.path.resolve())
         except (OSError, ValueError):
             raise missing(self.name, name) from None
-        if not stat.S_ISREG(state.st_mode) or ".." in name.split("/"):
+        if not stat.S_ISREG(state.st_mode) or not there:
             raise DataError(f"{self.name}/{name}: no regular file. Expected: one. Put the file itself there.")
         return state
 
