@@ -69,7 +69,7 @@ class InMemory:
             yield some, reasons
 
 
-def write_pictures(images: Any, labels: Any, folder: str = "photos") -> list[Path]:
+def write_pictures(images: Any, labels: Any, folder: str | Path = "photos") -> list[Path]:
     """A folder a class; the names are in the order of the images."""
     paths = [Path(folder, CLASSES[label], f"{index:03}.png") for index, label in enumerate(labels)]
     for path, image in zip(paths, images, strict=True):

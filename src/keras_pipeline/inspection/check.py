@@ -13,12 +13,14 @@ from keras_pipeline.core.terminal import Progress
 from keras_pipeline.inspection.faults import tables
 from keras_pipeline.inspection.faults.duplicates import equal_groups, near_groups
 from keras_pipeline.inspection.faults.label_errors import find_label_errors
+from keras_pipeline.inspection.faults.originals import Originals
 from keras_pipeline.inspection.findings import Finding, counted, kept_findings, singles
 from keras_pipeline.inspection.survey import Survey, survey_images
 from keras_pipeline.sources.assignment import LEFT_OUT, SPLITS, assign, by_pixels
 from keras_pipeline.sources.dataset_file import definition_digest
 from keras_pipeline.sources.files import scan
 from keras_pipeline.sources.kinds.kind import Columns, Kind
+from keras_pipeline.sources.picture_files.decoding import DecodedPictures
 from keras_pipeline.sources.raw_writer import check_counts
 from keras_pipeline.sources.source_files import SourceFiles
 
@@ -103,11 +105,15 @@ def _check(name: str, dataset: Kind, source: SourceFiles, report: Report) -> Non
         check_rows(columns, named, report)
         check_counts(name, dataset, assigned)
         return
+    originals, images = Originals(), examples.inputs
+    if isinstance(images, DecodedPictures):
+        images = originals.watch(images)
     progress = Progress(f"{name}: reading", len(assigned), "image")
     try:
-        survey = survey_images(examples.inputs, len(assigned), dataset.input_shape, progress.advance)  # type: ignore[arg-type]
+        survey = survey_images(images, len(assigned), dataset.input_shape, progress.advance)  # type: ignore[arg-type]
     finally:
         progress.close()
+    report.facts += originals.facts()
     assigned[~survey.read] = LEFT_OUT
     if by_pixels(examples):
         heads = survey.digests[:, :8].copy().view(">u8")[:, 0]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MOST_CLASSES = 100
 """That are shown; of more the largest and the smallest ones."""
 MOST_COLUMNS = 60
-MOST_EXAMPLES = 14
+MOST_EXAMPLES = 13
 """Of a class."""
 PIXELS = 400_000
 """Of all examples together: so the page stays below a megabyte."""

@@ -53,7 +53,7 @@ def pack(source: SourceFiles, path: Path, advance: Callable[[int], None] = lambd
 def _add_to_dvc(path: Path) -> None:
     """`dvc add` of a file of this project."""
     done = subprocess.run(
-        process.python("-m", "dvc", "add", "--quiet", str(path)),
+        process.python("-m", "dvc", "add", str(path)),
         env={**os.environ, **process.UTF8_OUTPUT, "DVC_NO_ANALYTICS": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
