@@ -64,4 +64,7 @@ def _add_to_dvc(path: Path) -> None:
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
         said = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ")
-        raise MachineError(f"dvc add {path}: {masked(said)}. {path} is there; the dataset file was not written.")
+        path.unlink()
+        raise MachineError(
+            f"dvc add {path}: {masked(said).rstrip('.')}. Nothing was written. Mend it, or leave out --dvc."
+        )
