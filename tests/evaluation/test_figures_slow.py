@@ -385,3 +385,22 @@ def test_extremes_are_of_the_classes_that_were_tested():
     assert figure.get_suptitle().endswith("the extremes of 100 classes; without test images: 1")
     ends = worst.containers[0].lines[2][0].get_segments()[0][:, 0]
     assert ends == pytest.approx([0.94, 0.99])
+
+
+def test_the_rows_of_a_table_are_called_rows(monkeypatch):
+    outputs, labels = predictions(50, 900)
+    predicted, names = outputs.argmax(axis=1), [f"class {number}" for number in range(50)]
+    matrix = multiclass.confusion_matrix(labels, predicted, 50)
+    scores = multiclass.per_class_rows(labels, predicted, names)
+    curve = [{"threshold": 0.7, "precision": 0.9, "recall": 0.8}]
+    for figure in (
+        figures.draw_confusion_matrix(matrix, names, "rows"),
+        figures.draw_per_class(scores, "rows"),
+        figures.draw_reliability(multiclass.calibration_rows(outputs, labels, 10), "rows"),
+        figures.draw_precision_recall(curve, 0.9, 0.5, "yes", "rows"),
+        many_classes.draw_confusions(matrix, multiclass.confused_pairs(matrix, names), names, "rows"),
+        many_classes.draw_extremes(scores, "rows"),
+    ):
+        texts = " ".join(text.get_text() for text in drawn_texts(figure, monkeypatch))
+        assert "rows" in texts
+        assert "image" not in texts

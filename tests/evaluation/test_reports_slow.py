@@ -14,8 +14,9 @@ from keras_pipeline.evaluation.predictions import Predictions
 pytestmark = pytest.mark.slow
 
 LABELS = np.arange(400) % 10
-STATISTICS: dict[str, Any] = {"task": "classes", "class_names": [f"class {number}" for number in range(10)]}
-BINARY = {"task": "binary", "class_names": ["not 9", "9"]}
+NAMES = [f"class {number}" for number in range(10)]
+STATISTICS: dict[str, Any] = small.statistics({"train": 1, "validation": 1, "test": 1}, class_names=NAMES)
+BINARY = {**STATISTICS, "task": "binary", "class_names": ["not 9", "9"]}
 
 
 def lines(outputs: NDArray[Any], labels: NDArray[Any], statistics: dict[str, Any]) -> list[str]:

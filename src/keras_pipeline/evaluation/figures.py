@@ -31,8 +31,11 @@ IMAGE, CELL, LETTER, HEADING = 1.65, 1.75, 0.085, 0.5
 matplotlib.rcdefaults()  # a file matplotlibrc, in the current folder or the home, changes no figure
 
 
-def draw_confusion_matrix(matrix: NDArray[np.integer[Any]], class_names: Sequence[str]) -> Figure:
-    """Counts, int (classes, classes), rows true: each cell shows its count and its share of the row.
+def draw_confusion_matrix(
+    matrix: NDArray[np.integer[Any]], class_names: Sequence[str], things: str = "images"
+) -> Figure:
+    """Counts, int (classes, classes), rows true: each cell shows its count and its share of the row. `things`: what was
+    counted.
 
     Mistakes have a colour scale of their own, the square root of their share up to 10 %, so that one of 1 %
     is visible beside a diagonal of 99 %; it is the same in every figure, so that two runs can be compared.
@@ -56,7 +59,7 @@ def draw_confusion_matrix(matrix: NDArray[np.integer[Any]], class_names: Sequenc
     axes.set_yticks(range(classes), names, parse_math=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(f"Confusion matrix: {images - int(np.trace(matrix)):,} of {images:,} test images wrong")
+    axes.set_title(f"Confusion matrix: {images - int(np.trace(matrix)):,} of {images:,} test {things} wrong")
     scale = figure.colorbar(picture, shrink=0.8, extend="max", ticks=[0, 0.005, 0.01, 0.02, 0.05, 0.1])
     scale.ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     scale.set_label("mistakes: share of the true class (square-root scale)")
@@ -93,7 +96,7 @@ def draw_learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-def draw_per_class(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def draw_per_class(rows: Sequence[Mapping[str, Any]], things: str = "images") -> Figure:
     """Precision and recall of each class as dots with their 95 % intervals, F1 as a dot without: the rows of
     `multiclass.per_class_rows`."""
     lowest = min(row[key] for row in rows for key in ("precision_low", "recall_low", "f1"))
@@ -112,9 +115,9 @@ def draw_per_class(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set(xlim=(-0.5, len(rows) - 0.5), ylim=(bottom - 0.01 * (1 - bottom), 1 + 0.02 * (1 - bottom)))
     names = short_names([row["class"] for row in rows])
     _name_ticks(axes, [f"{name} ({row['support']})" for name, row in zip(names, rows, strict=True)])
-    axes.set_xlabel("class (test images)")
+    axes.set_xlabel(f"class (test {things})")
     axes.set_ylabel("score, with 95 % intervals")
-    axes.set_title("Precision, recall and F1 of each class on the test images")
+    axes.set_title(f"Precision, recall and F1 of each class on the test {things}")
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     figure.legend(loc="outside lower center", ncols=3)
@@ -135,7 +138,7 @@ def draw_intervals(
         axes.errorbar(places, values, errors, ms=6, capsize=3, **style)
 
 
-def draw_reliability(bins: Sequence[Mapping[str, Any]]) -> Figure:
+def draw_reliability(bins: Sequence[Mapping[str, Any]], things: str = "images") -> Figure:
     """Accuracy against confidence with 95 % intervals, and how many images each bin holds: the rows of
     `multiclass.calibration_rows`. A bar is the fainter, the wider its interval: one of few images says little.
 
@@ -157,11 +160,11 @@ def draw_reliability(bins: Sequence[Mapping[str, Any]]) -> Figure:
     draw_intervals(upper, centres, filled, "accuracy", label="accuracy, 95 % interval", fmt="_", color="black")
     upper.plot(confidence, confidence, "D", ms=5, mfc=ORANGE, mec="black", clip_on=False, label="mean confidence")
     upper.plot([0, 1], [0, 1], "--", color=GREY, label="perfect calibration")
-    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy of the images in the bin")
+    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel=f"accuracy of the {things} in the bin")
     upper.legend(loc="upper left")
     lower.set(yscale="log", ylim=(0.5, 2 * images), xlabel="confidence: probability of the predicted class")
-    lower.set_ylabel("test images (log scale)")
-    figure.suptitle(f"Reliability: expected calibration error {error:.4f} over {images:,} test images")
+    lower.set_ylabel(f"test {things} (log scale)")
+    figure.suptitle(f"Reliability: expected calibration error {error:.4f} over {images:,} test {things}")
     return figure
 
 
@@ -308,13 +311,13 @@ def draw_roc(rows: Sequence[Mapping[str, Any]], area: float, positive: str) -> F
 
 
 def draw_precision_recall(
-    rows: Sequence[Mapping[str, Any]], average_precision: float, share: float, positive: str
+    rows: Sequence[Mapping[str, Any]], average_precision: float, share: float, positive: str, things: str = "images"
 ) -> Figure:
-    """Precision against recall, the rows of `binary.precision_recall_curve`; `share`: of class 1 in the images."""
+    """Precision against recall, the rows of `binary.precision_recall_curve`; `share`: of class 1 in the test split."""
     figure, axes = _square()
     recall, precision = ([row[key] for row in rows] for key in ("recall", "precision"))
     axes.plot(recall, precision, color=BLUE, lw=2, drawstyle="steps-post", label="network", clip_on=False)
-    axes.axhline(share, ls="--", color=GREY, label=f"chance: {share:.1%} of the test images")
+    axes.axhline(share, ls="--", color=GREY, label=f"chance: {share:.1%} of the test {things}")
     _mark_half(axes, rows, "recall", "precision")
     axes.set_xlabel(f"recall: share of '{positive}' that is found", parse_math=False)
     axes.set_ylabel("precision: share of what is found that is it")

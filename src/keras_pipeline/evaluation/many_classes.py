@@ -21,7 +21,10 @@ EXTREMES = 20
 
 
 def draw_confusions(
-    matrix: NDArray[np.integer[Any]], pairs: Sequence[Mapping[str, Any]], class_names: Sequence[str]
+    matrix: NDArray[np.integer[Any]],
+    pairs: Sequence[Mapping[str, Any]],
+    class_names: Sequence[str],
+    things: str = "images",
 ) -> Figure:
     """A confusion matrix, int (classes, classes), rows true, as a map of shares of the true class, and the most
     confused pairs by name: the rows of `multiclass.confused_pairs`.
@@ -50,7 +53,7 @@ def draw_confusions(
     left.imshow(correct, cmap="Blues", vmin=0, vmax=1, **style)
     _name_axes(left, class_names)
     each = "" if together == 1 else f", {together} classes a cell"
-    left.set_title(f"Confusion matrix: {images - int(np.trace(matrix)):,} of {images:,} test images wrong{each}")
+    left.set_title(f"Confusion matrix: {images - int(np.trace(matrix)):,} of {images:,} test {things} wrong{each}")
     for picture, label, ticks in (
         (oranges, "mistakes: share of the true class (square-root scale)", [0, 0.01, 0.05, 0.1, 0.2, 0.5]),
         (blues, "right answers: share of the true class", [0, 0.25, 0.5, 0.75, 1]),
@@ -58,22 +61,22 @@ def draw_confusions(
         scale = right.figure.colorbar(picture, ax=right, location="bottom", shrink=0.6, aspect=40, ticks=ticks)
         scale.ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         scale.set_label(label)
-    _draw_pairs(right, pairs[:SHOWN_PAIRS], class_names)
+    _draw_pairs(right, pairs[:SHOWN_PAIRS], class_names, things)
     return figure
 
 
-def _draw_pairs(axes: Axes, pairs: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> None:
+def _draw_pairs(axes: Axes, pairs: Sequence[Mapping[str, Any]], class_names: Sequence[str], things: str) -> None:
     names = dict(zip(class_names, short_names(class_names), strict=True))
     rows = np.arange(len(pairs))
     bars = axes.barh(rows, [pair["share"] for pair in pairs], color=ORANGE, height=0.7)
-    axes.bar_label(bars, [f" {pair['share']:.1%}, {pair['count']:,} images" for pair in pairs], size=8)
+    axes.bar_label(bars, [f" {pair['share']:.1%}, {pair['count']:,} {things}" for pair in pairs], size=8)
     labels = [f"{names[pair['actual']]} \N{RIGHTWARDS ARROW} {names[pair['predicted']]}" for pair in pairs]
     axes.set_yticks(rows, labels, parse_math=False, size=9)
     axes.set_ylim(SHOWN_PAIRS - 0.4, -0.6)
     axes.set_xlim(0, 1.5 * max((pair["share"] for pair in pairs), default=1))
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set_xlabel("share of the images of the true class")
+    axes.set_xlabel(f"share of the {things} of the true class")
     axes.set_title("The most frequent mistakes: true \N{RIGHTWARDS ARROW} predicted" if pairs else "No mistakes")
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
@@ -94,9 +97,9 @@ def _name_axes(axes: Axes, class_names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names, parse_math=False, size=size)
 
 
-def draw_extremes(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def draw_extremes(rows: Sequence[Mapping[str, Any]], things: str = "images") -> Figure:
     """Precision and recall of the classes of the lowest and of the highest F1, EXTREMES of each, as dots with their
-    95 % intervals: the rows of `multiclass.per_class_rows`. A class without a test image is of neither."""
+    95 % intervals: the rows of `multiclass.per_class_rows`. A class that was not tested is of neither."""
     tested = sorted((row for row in rows if row["support"]), key=lambda row: float(row["f1"]))
     groups = {"lowest": tested[:EXTREMES], "highest": tested[: -EXTREMES - 1 : -1]}
     names = short_names([row["class"] for row in rows])
@@ -116,8 +119,8 @@ def draw_extremes(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_title(f"the {len(group)} classes of {which} F1")
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
-    panels[0].set_ylabel("class (test images)")
-    untested = f"; without test images: {len(rows) - len(tested):,}" if len(tested) < len(rows) else ""
-    figure.suptitle(f"Precision, recall and F1 on the test images: the extremes of {len(rows):,} classes{untested}")
+    panels[0].set_ylabel(f"class (test {things})")
+    untested = f"; without test {things}: {len(rows) - len(tested):,}" if len(tested) < len(rows) else ""
+    figure.suptitle(f"Precision, recall and F1 on the test {things}: the extremes of {len(rows):,} classes{untested}")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure

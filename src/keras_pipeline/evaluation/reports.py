@@ -71,7 +71,9 @@ def _binary(answers: Predictions, test: Split, statistics: DatasetDescription, s
     with process.time_part("figures"):
         drawn |= {
             "roc": figures.draw_roc(tables["roc"], area, names[1]),
-            "precision_recall": figures.draw_precision_recall(tables["precision_recall"], precision, share, names[1]),
+            "precision_recall": figures.draw_precision_recall(
+                tables["precision_recall"], precision, share, names[1], things(statistics)
+            ),
         }
     if lines and intervals["test/roc_auc"][0] > 0.5:
         lines.append(
@@ -106,15 +108,16 @@ def _by_class(
         ],
         **({"confused_pairs": confused} if confused else {}),
     }
+    tested = things(statistics)
     with process.time_part("figures"):
         drawn = {
-            "confusion_matrix": figures.draw_confusion_matrix(matrix, names)
+            "confusion_matrix": figures.draw_confusion_matrix(matrix, names, tested)
             if len(names) <= MOST_IN_MATRIX
-            else many_classes.draw_confusions(matrix, confused, names),
-            "per_class": figures.draw_per_class(rows)
+            else many_classes.draw_confusions(matrix, confused, names, tested),
+            "per_class": figures.draw_per_class(rows, tested)
             if len(names) <= MOST_BESIDE
-            else many_classes.draw_extremes(rows),
-            "reliability": figures.draw_reliability(calibration),
+            else many_classes.draw_extremes(rows, tested),
+            "reliability": figures.draw_reliability(calibration, tested),
         }
         worst = multiclass.find_worst_mistakes(outputs, labels, settings.worst_mistakes)
         actual, answered = labels[worst].tolist(), predicted[worst].tolist()
@@ -129,8 +132,7 @@ def _by_class(
                     worst.tolist(), actual, answered, surest, _asked(test, statistics, worst), strict=True
                 )
             ]
-    thing = things(statistics).removesuffix("s")
-    return tables, drawn, list(_nothing_learned(outputs, predicted, rows, scores, thing))
+    return tables, drawn, list(_nothing_learned(outputs, predicted, rows, scores, tested.removesuffix("s")))
 
 
 def _asked(test: Split, statistics: DatasetDescription, rows: NDArray[np.intp]) -> Rows:
