@@ -19,7 +19,14 @@ PREPARATION = {"height": 12, "width": 16, "fit": "crop", "colour": "rgb", "backg
 
 def dataset(shape: tuple[int, int, int] = (12, 16, 3), dtype: str = "|u1", high: float = 255, **more: Any) -> Any:
     given = {"kind": "images", "shape": [*shape], "dtype": dtype, "low": 0, "high": high}
-    usual = {"dataset": "own", "shape": [*shape], "input": given, "preparation": PREPARATION, "drawing": None}
+    usual = {
+        "dataset": "own",
+        "shape": [*shape],
+        "input": given,
+        "preparation": PREPARATION,
+        "drawing": None,
+        "facts": {},
+    }
     return usual | more
 
 
@@ -64,7 +71,7 @@ def test_pictures_of_a_folder_and_of_an_archive_are_those_of_the_training(folder
         for place, image in zip(places, images, strict=True):
             expected = prepare_picture((folder / place).read_bytes(), Preparation(**PREPARATION))  # type: ignore[arg-type]
             np.testing.assert_array_equal(image, expected)
-        assert inputs.notes == ["1 files that are no pictures were left out"]
+        assert inputs.notes == ["1 file that is no picture was left out"]
 
 
 def test_one_picture_is_taken_whatever_it_is_called(tmp_path: Path) -> None:

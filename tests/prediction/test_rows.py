@@ -47,7 +47,7 @@ def test_columns_go_by_name_gaps_are_filled_and_others_left_out(tmp_path: Path) 
     assert rows.tolist() == [[4, 0, 1, 0, 0], [30.5, 0, 0, 1, 0], [1000, 0, 0, 0, 1]]
     assert inputs.notes == [
         "columns left out: id, price, of which price is what is predicted",
-        "city: 1 rows have a value that no training row has",
+        "city: 1 row has a value that no training row has",
     ]
 
 

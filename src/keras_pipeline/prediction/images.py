@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.statistics import DatasetDescription
 from keras_pipeline.prediction.inputs import Block, Inputs, listed
+from keras_pipeline.prediction.pixel_rows import open_pixel_rows
 from keras_pipeline.serving.inputs.pictures import image_of_picture
 from keras_pipeline.sources.kinds.arrays import Array, list_arrays
 from keras_pipeline.sources.kinds.stored import Blocks, Part
 from keras_pipeline.sources.picture_files.decoding import DecodedPictures
 from keras_pipeline.sources.pictures import ENDINGS, Preparation
 from keras_pipeline.sources.source_files import SourceFiles
+from keras_pipeline.sources.tables.text_tables import is_table
 
 ARRAYS = (".npy", ".npz")
 TOGETHER = 256
@@ -28,6 +30,9 @@ def open_images(source: SourceFiles, member: str | None, dataset: DatasetDescrip
     """The pictures of a file, a folder or an archive, else the one array of images; `member`: its name among several;
     `skip`: whether damaged pictures are left out, or refused. Raises DataError where there are neither."""
     names = source.names()
+    if len(names) == 1 and is_table(names[0]):
+        _require_bytes(source, "a table of pixels, which are whole numbers from 0 to 255", dataset)
+        return open_pixel_rows(source, names[0], dataset)
     pictures = [name for name in names if name.lower().endswith(ENDINGS)]
     if member is None and (pictures or not any(name.lower().endswith(ARRAYS) for name in names)):
         return _pictures(source, pictures or _only(source, names), len(names), dataset, skip=skip)
@@ -47,18 +52,23 @@ def _only(source: SourceFiles, names: Sequence[str]) -> Sequence[str]:
 def _pictures(
     source: SourceFiles, names: Sequence[str], count: int, dataset: DatasetDescription, *, skip: bool
 ) -> Inputs:
+    _require_bytes(source, "pictures, whose pixels have 8 bits", dataset)
+    inputs = Inputs("file", len(names), iter(()))
+    if count > len(names):
+        left = count - len(names)
+        files = "1 file that is no picture was" if left == 1 else f"{left:,} files that are no pictures were"
+        inputs.notes.append(f"{files} left out")
+    inputs.blocks = _undamaged(inputs, source, names, _decoded(source, names, dataset), skip=skip)
+    return inputs
+
+
+def _require_bytes(source: SourceFiles, received: str, dataset: DatasetDescription) -> None:
     given: Any = dataset["input"]
     if (given["dtype"], given["low"], given["high"]) != ("|u1", 0, 255):
         raise DataError(
-            f"{source.name}: got pictures, whose pixels have 8 bits. Expected: arrays (.npy or .npz), for the dataset "
-            f"{dataset['dataset']} has pixels of {np.dtype(given['dtype']).name} from {given['low']:g} to "
-            f"{given['high']:g}."
+            f"{source.name}: got {received}. Expected: arrays (.npy or .npz), for the dataset {dataset['dataset']} has "
+            f"pixels of {np.dtype(given['dtype']).name} from {given['low']:g} to {given['high']:g}."
         )
-    inputs = Inputs("file", len(names), iter(()))
-    if count > len(names):
-        inputs.notes.append(f"{count - len(names):,} files that are no pictures were left out")
-    inputs.blocks = _undamaged(inputs, source, names, _decoded(source, names, dataset), skip=skip)
-    return inputs
 
 
 Decoded = Iterator[tuple[NDArray[Any], list[str | None]]]

@@ -72,7 +72,7 @@ def _in_folder(folder: Path) -> TrainedNetwork:
     if not weights.is_file():
         raise ModelFileError(f"{weights}: not there. Expected: the trained network. Run `dvc repro train`.")
     check_model(record, weights)
-    return TrainedNetwork(str(folder), record, weights)
+    return TrainedNetwork(f"{folder}/", record, weights)
 
 
 def _require_network(record: RunRecord, name: str) -> None:

@@ -94,9 +94,9 @@ def _blocks(inputs: Inputs, source: SourceFiles, file: str, table: TableInput, d
         unseen.update(count_unseen(columns, values))
         yield list(map(str, range(start + 1, start + count + 1))), encode(columns, values)
         start += count
-    inputs.notes += [
-        f"{name}: {count:,} rows have a value that no training row has" for name, count in sorted(unseen.items())
-    ]
+    for name, count in sorted(unseen.items()):
+        rows = "1 row has" if count == 1 else f"{count:,} rows have"
+        inputs.notes.append(f"{name}: {rows} a value that no training row has")
 
 
 def _values(

@@ -34,6 +34,8 @@ LEAST_PIXELS = 64
 """Of what is taken for a picture."""
 LOOKED_AT = 200
 """Rows of each file, by `recognize`."""
+ORDER = "order of pixels"
+"""Among the facts of a dataset in colour: the `order`, by which whoever asks the network later gives pixels."""
 LABEL_NAMES = ("label", "class", "target", "category", "y", "digit", "letter", "labels")
 
 
@@ -93,6 +95,7 @@ class Pixels(StoredImages):
             splits=splits,
             groups=_groups(texts["group"], places) if self.splits.group else None,
             times=times_of_column(texts["time"], places.__getitem__) if self.splits.time else None,
+            facts={ORDER: self.order} if self.channels == 3 else {},
         )
 
     def _tables(self, source: SourceFiles) -> list["Table"]:
@@ -189,12 +192,19 @@ class Table:
             raise DataError(f"{self.name}: got no rows. Expected: one at least.")
         return np.concatenate(found)
 
-    def blocks(self) -> "Iterator[NDArray[np.uint8]]":
+    def rows(self) -> "Iterator[NDArray[np.uint8]]":
         """Arrays (k, pixels) of all rows. Raises DataError, with row and column, for what is no pixel."""
         done = 0
         for columns in read_columns(self.source, self.file, self.pixels, self.dialect):
             yield self._numbers(columns, done)
             done += len(columns[0])
+
+    def blocks(self) -> "Iterator[NDArray[np.uint8]]":
+        """As `rows`; raises DataError, too, where they are not as many as the labels."""
+        done = 0
+        for block in self.rows():
+            yield block
+            done += len(block)
         if done != self.count:
             raise DataError(f"{self.name}: got {done} rows of pixels. Expected: {self.count}, as many as labels.")
 
