@@ -4,8 +4,10 @@ import gzip
 import io
 import re
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from pyarrow import parquet
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.sources.dataset_file import KINDS, kind_name
 from keras_pipeline.sources.kinds.kind import Columns, Kind
+from keras_pipeline.sources.source_files import SourceFiles, open_source
 from memory_files import MemoryFiles
 from peak_memory import little_memory
 
@@ -127,7 +130,7 @@ def dataset(kind: str, keys: dict[str, Any]) -> Kind:
     return schema.model_validate({"kind": kind, **keys})
 
 
-def read_all(kind: Kind, files: MemoryFiles) -> int:
+def read_all(kind: Kind, files: SourceFiles) -> int:
     """How many examples there are, read to the last pixel."""
     examples = kind.read(files)
     assert len(examples.labels) == len(examples.places)
@@ -211,3 +214,33 @@ def check_members(data: st.DataObject) -> None:
         for one, content in members.items():
             archive.writestr(one, content)
     read_or_refuse(dataset("arrays", keys), MemoryFiles({"own.npz": file.getvalue()}))
+
+
+def archives() -> dict[str, bytes]:
+    """Good archives of records, by the names that they need."""
+    found = {}
+    with zipfile.ZipFile(file := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("deep/t.bin", PIXELS.tobytes())
+    found["own.zip"] = file.getvalue()
+    with tarfile.open(fileobj=(file := io.BytesIO()), mode="w") as archive:
+        member = tarfile.TarInfo("deep/t.bin")
+        member.size = PIXELS.nbytes
+        archive.addfile(member, io.BytesIO(PIXELS.tobytes()))
+    found["own.tar"] = file.getvalue()
+    found["own.tar.gz"] = gzip.compress(file.getvalue())
+    return found
+
+
+def check_archive(data: st.DataObject, name: str, content: bytes, folder: Path) -> None:
+    """A changed archive is read or refused."""
+    path = folder / name
+    path.write_bytes(data.draw(mutated(content) | st.binary(max_size=600)))
+    kind = dataset("records", {**IMAGE_KEYS, "train": ("deep/t.bin",)})
+
+    def read() -> int:
+        source = open_source(path, name, folder / "kept")
+        return sum(source.size(one) for one in source.names()) + read_all(kind, source)
+
+    with little_memory(MOST_MEMORY):
+        said = refused(read)
+    assert len(said) < 3000

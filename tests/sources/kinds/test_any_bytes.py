@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from any_bytes import CASES, GOOD, check, check_members, dataset, read_all
+from any_bytes import CASES, GOOD, archives, check, check_archive, check_members, dataset, read_all
 from keras_pipeline.sources.dataset_file import KINDS, kind_name
 from memory_files import MemoryFiles
 
@@ -33,3 +33,12 @@ def test_a_changed_file_is_read_or_refused(kind: str, number: int, data: st.Data
 @given(data=st.data())
 def test_a_changed_member_of_an_archive_of_arrays_is_read_or_refused(data: st.DataObject) -> None:
     check_members(data)
+
+
+@pytest.mark.parametrize("name", archives())
+@FEW
+@given(data=st.data())
+def test_a_changed_archive_is_read_or_refused(
+    name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    check_archive(data, name, archives()[name], tmp_path_factory.mktemp("archive"))

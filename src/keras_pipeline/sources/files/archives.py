@@ -1,9 +1,11 @@
 """Archives, read in place, and what gzip has packed: no more is unpacked than is asked for, nothing is extracted."""
 
+import errno
 import io
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -18,6 +20,24 @@ from keras_pipeline.sources.files.names import MOST_FILES, checked_names, link, 
 MOST_UNPACKED = 200
 """So many times its own size a .gz file may unpack to, and a MiB more: images and tables do not come near it."""
 BLOCK = 2**20
+LARGEST_LIST = 2**26
+"""Bytes of the list of a zip archive's members: of some 700,000 files."""
+
+
+def check_directory(file: BinaryIO, size: int) -> None:
+    """Raise ValueError where the list of a zip archive's members, which is read as a whole, is too long, or none is
+    there; leaves the file at its start."""
+    file.seek(max(0, size - 65_557))
+    tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    if at < 0 or len(tail) - at < 22:
+        raise ValueError("no zip archive")
+    length = int.from_bytes(tail[at + 12 : at + 16], "little")
+    if (large := tail.rfind(b"PK\6\6")) >= 0:  # of archives beyond 4 GB
+        length = int.from_bytes(tail[large + 40 : large + 48], "little")
+    if length > LARGEST_LIST:
+        raise ValueError(f"a list of members of {length:,} bytes")
+    file.seek(0)
 
 
 @dataclass
@@ -31,9 +51,11 @@ class Zip:
     def _archive(self) -> "tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]":
         if self._open is None:
             try:
+                with self.path.open("rb") as file:
+                    check_directory(file, self.path.stat().st_size)
                 archive = zipfile.ZipFile(self.path)
                 members = [one for one in archive.infolist() if not one.is_dir()]
-            except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, LookupError, struct.error) as error:
                 raise DataError(f"{self.name}: damaged, or no zip archive ({error}). Pack it anew.") from None
             found: dict[str, zipfile.ZipInfo] = {}
             for one in members:
@@ -67,7 +89,9 @@ class Zip:
         member = self._member(name)
         try:
             return cast(BinaryIO, io.BufferedReader(_Member(self._archive()[0].open(member), f"{self.name}/{name}")))
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a place before the start
+                raise
             raise DataError(f"{self.name}/{name}: cannot be unpacked ({error}). Pack it anew.") from None
 
     def local(self, name: str) -> Path | None:

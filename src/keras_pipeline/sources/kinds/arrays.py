@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from keras_pipeline.core.errors import DataError
+from keras_pipeline.sources.files.archives import check_directory
 from keras_pipeline.sources.kinds.kind import MOST_CLASSES, MOST_EXAMPLES, Examples, Recognized, Split
 from keras_pipeline.sources.kinds.stored import Blocks, Pair, Part, Places, StoredImages, reading, splits_of
 from keras_pipeline.sources.source_files import SourceFiles
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MOST_MEMBERS = 10_000
-"""Of a .npz file."""
 LONGEST_LABEL = 1000
 Value = Annotated[float, Field(ge=-3e38, le=3e38)]
 WHOLE_RANGE = {"|b1": (0, 1), "|u1": (0, 255), "<u2": (0, 65_535), ">u2": (0, 65_535)}
@@ -247,24 +246,9 @@ def list_arrays(source: SourceFiles) -> list[Array]:
 @contextmanager
 def _archive(source: SourceFiles, name: str) -> Iterator[zipfile.ZipFile]:
     with source.open(name) as file:
-        _check_directory(file, source.size(name))
+        check_directory(file, source.size(name))
         with zipfile.ZipFile(file) as archive:
             yield archive
-
-
-def _check_directory(file: BinaryIO, size: int) -> None:
-    """Raise ValueError where the list of members is longer than any that NumPy writes: zipfile reads it as a whole."""
-    file.seek(max(0, size - 65_557))
-    tail = file.read()
-    at = tail.rfind(b"PK\5\6")
-    if at < 0 or len(tail) - at < 22:
-        raise ValueError("no zip archive, as a .npz file is one")
-    length = int.from_bytes(tail[at + 12 : at + 16], "little")
-    if (large := tail.rfind(b"PK\6\6")) >= 0:  # of archives beyond 4 GB
-        length = int.from_bytes(tail[large + 40 : large + 48], "little")
-    if length > MOST_MEMBERS * 100:
-        raise ValueError(f"a list of members of {length} bytes")
-    file.seek(0)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 They are read a block at a time, also where a file claims more than there is memory for.
 """
 
+import errno
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -125,7 +126,7 @@ def reading(name: str, place: Callable[[], str] | None = None) -> Iterator[None]
     except (PipelineError, MemoryError, GeneratorExit):
         raise
     except Exception as fault:
-        if isinstance(fault, OSError) and fault.errno is not None:
+        if isinstance(fault, OSError) and fault.errno not in (None, errno.EINVAL):  # a place before the start
             raise
         reason = str(fault).strip().split("\n")[0][:200] or type(fault).__name__
         raise DataError(
