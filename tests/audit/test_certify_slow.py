@@ -143,11 +143,11 @@ def test_other_seeds_and_replaced_files_are_found_without_training(copy: Workspa
 def test_uncommitted_code_altered_data_and_a_setting_at_training_time_are_found(copy: Workspace) -> None:
     code = copy.folder / "src/keras_pipeline/models/architectures.py"
     code.write_text(code.read_text() + "\nCHANGED = True\n")
-    labels, manifest = copy.folder / "data/raw/train-labels", copy.json("data/raw/dataset.json")
+    labels, manifest = copy.folder / "data/raw/train_labels.npy", copy.json("data/raw/dataset.json")
     content = bytearray(labels.read_bytes())
-    content[-1] = (content[-1] + 1) % 10
+    content[-8] = (content[-8] + 1) % 10  # the last label, of 8 bytes
     labels.write_bytes(content)
-    manifest["files"]["train-labels"]["sha256"] = files.file_sha256(labels)
+    manifest["files"]["train_labels.npy"]["sha256"] = files.file_sha256(labels)
     files.write_json(copy.folder / "data/raw/dataset.json", manifest)
     copy.good("keras-pipeline normalize")
     copy.good("keras-pipeline train", OMP_NUM_THREADS="1")

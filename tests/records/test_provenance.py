@@ -18,7 +18,7 @@ from places import ROOT
 PARAMS_MODULES = {
     f"keras_pipeline.{name}"
     for name in (
-        "config.layers", "config.optimizers", "config.params", "config.tasks", "core.errors",
+        "config.layers", "config.optimizers", "config.params", "core.errors",
         "core.temporary", "core.terminal", "strict_yaml.faults", "strict_yaml.nodes",
     )
 }  # fmt: skip
