@@ -250,11 +250,7 @@ def test_divergence_stops_at_the_step(splits: dict[str, Split]) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 1293, "full"])
 def test_batch_sizes_from_one_image_to_all(splits: dict[str, Split], batch_size: Any) -> None:
-    few = (
-        splits
-        if batch_size != 1
-        else {**splits, "train": Split(*(part[:30] for part in vars(splits["train"]).values()))}
-    )
+    few = splits if batch_size != 1 else {**splits, "train": splits["train"].part(slice(30))}
     changes = {"train.batch_size": batch_size, "train.epochs": 2}
     if batch_size == 1:  # over which BatchNormalization has no variance
         changes["model.batch_normalization"] = False
