@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import asked_network
 import example_table
 import small
 from keras_pipeline.core import json_files
+from keras_pipeline.data.statistics import read_statistics
 from keras_pipeline.export import manifest
 from keras_pipeline.records.observer import Observer
 from keras_pipeline.stages import evaluate, export, fetch, normalize, track, train
@@ -67,3 +69,14 @@ def test_a_table_with_classes_is_trained_evaluated_exported_and_tracked(
     assert np.isfinite(scores["test/loss"])
     track.track_run(chosen, Path("params.yaml"), models, reports, Path("checkpoints"))
     assert "is in MLflow" in capsys.readouterr().out
+    # Asked about the test split, in any order of columns, with others among them, it answers as it was evaluated.
+    statistics = read_statistics(normalized)
+    rows = asked_network.ask(Path("data/raw/test.csv"), tmp_path / "answers.csv")
+    asked_network.assert_as_evaluated(rows, reports, statistics)
+    columns = [*raw[0]][::-1]
+    with (tmp_path / "asked.csv").open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerow(["id", *columns])
+        writer.writerows([number, *(row[column] for column in columns)] for number, row in enumerate(raw))
+    key = json_files.parse_json((models / "run.json").read_bytes())["key"]  # the same network, as MLflow keeps it
+    assert asked_network.ask(tmp_path / "asked.csv", tmp_path / "again.csv", key) == rows

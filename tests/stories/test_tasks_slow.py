@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import asked_network
 import small
 from exported import ask_formats_here
 from keras_pipeline.cli.overviews import status
@@ -119,6 +120,15 @@ def test_each_writes_its_tables_and_figures_and_no_other(trained: Trained) -> No
     intervals = json_files.parse_json((reports / "intervals.json").read_bytes())
     for name, (low, high) in intervals.items():
         assert low <= trained.scores[name] <= high, name
+
+
+def test_asked_about_the_test_split_it_answers_as_it_was_evaluated(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained.folder)
+    given = Path("data/raw", "test_images.npy" if trained.name == "binary" else "test.csv")
+    rows = asked_network.ask(given, tmp_path / "answers.csv")
+    asked_network.assert_as_evaluated(rows, Path("reports"), trained.statistics)
 
 
 def test_the_numbers_are_those_of_keras_over_all_images(trained: Trained) -> None:

@@ -1,5 +1,6 @@
 """A dataset of letters, its file in a folder, and the command line there."""
 
+import json
 import os
 import subprocess
 import sys
@@ -46,6 +47,11 @@ counts: {{train: {TRAIN * len(LETTERS)}, test: {TEST * len(LETTERS)}}}
 """,
             encoding="utf-8",
         )
+
+    def key(self) -> str:
+        """Of the run whose network is there."""
+        key: str = json.loads((self.folder / "models" / "run.json").read_text())["key"]
+        return key
 
     def run(self, *arguments: str, **changes: Any) -> "subprocess.CompletedProcess[str]":
         """The command with these values of params.yaml, by the last parts of their keys."""
