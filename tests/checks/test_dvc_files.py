@@ -38,7 +38,7 @@ def test_the_project_as_it_is_has_no_fault(project: Path, tmp_path: Path) -> Non
     assert find_faults(ROOT) == []
     assert find_faults(tmp_path / "nothing") == []
     locked = load_lock(project)
-    assert {*locked} == {"fetch", "normalize", "train", "evaluate", "export", "track"}
+    assert {*locked} == {"scan", "fetch", "normalize", "train", "evaluate", "export", "track"}
     written = json.loads(SHIPPED_LOCK)["stages"]["train"]["outs"]
     assert locked["train"].outs == {one["path"]: LockedFile(one["md5"], False) for one in written}
     assert load_lock(tmp_path / "nothing") == {}

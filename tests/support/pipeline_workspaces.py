@@ -73,7 +73,8 @@ def workspace(finished: Workspace, tmp_path: Path) -> Iterator[Workspace]:
 
 
 def stages_run(output: str) -> list[str]:
-    return re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE)
+    """But for `scan`, which looks every time."""
+    return [stage for stage in re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE) if stage != "scan"]
 
 
 def digests(workspace: Workspace, paths: list[str]) -> dict[str, str]:

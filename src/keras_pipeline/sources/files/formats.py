@@ -1,20 +1,16 @@
-"""The files that datasets come in: the IDX format of MNIST with its gzip envelope, and tables as CSV.
+"""One IDX file of unsigned bytes in memory, as the service keeps drawings; and one in gzip, as mirrors have it.
 
-IDX: http://yann.lecun.com/exdb/mnist, unsigned bytes only.
+IDX: http://yann.lecun.com/exdb/mnist
 """
 
-import csv
-import io
 import math
 import mmap
 import struct
 import zlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_pipeline.core.csv_files import parse_csv, parse_numbers
 from keras_pipeline.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -103,23 +99,6 @@ def decompress(content: bytes, name: str, payload_size: int) -> bytes:
     return payload
 
 
-def check_pair(images: "NDArray[np.uint8]", labels: "NDArray[np.uint8]", classes: int, name: str) -> None:
-    """Check that there is one label for each image, and each in 0 … `classes` - 1. Raises DataError."""
-    if images.ndim != 3 or labels.ndim != 1:
-        raise _wrong(name, f"images of {images.ndim} and labels of {labels.ndim} dimensions", "3 and 1")
-    if len(images) != len(labels):
-        raise _wrong(name, f"{len(images)} images and {len(labels)} labels", "as many labels as images")
-    bad = np.flatnonzero(labels >= classes)
-    if bad.size:
-        received = f"the label {labels[bad[0]]} at index {bad[0]} (and {bad.size - 1} more that are too large)"
-        if labels.min():
-            raise DataError(
-                f"{name}: got {received}, and no label is 0. Expected: 0 to {classes - 1}. They seem to count from "
-                f"{labels.min()}: write each label {labels.min()} less, and the digest of that file into datasets.py."
-            )
-        raise _wrong(name, received, f"0 to {classes - 1}")
-
-
 def looks_like(content: bytes, size: int) -> str:
     """What a file of `size` bytes is that begins so, in words."""
     start = content[:512].lstrip().lower()
@@ -138,31 +117,3 @@ def looks_like(content: bytes, size: int) -> str:
 
 def _wrong(name: str, received: str, expected: str) -> DataError:
     return DataError(f"{name}: got {received}. Expected: {expected}. Fetch the file anew, or use another source.")
-
-
-def write_csv(columns: Sequence[str], rows: "NDArray[np.floating[Any]]") -> bytes:
-    """`rows` (n, columns) as CSV; each number is written so that `read_csv` gives it back exactly."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([repr(value) for value in row] for row in rows.tolist())
-    return text.getvalue().encode()
-
-
-def read_csv(content: bytes, name: str, columns: Sequence[str]) -> "NDArray[np.float64]":
-    """The rows (n, columns), at least one, of the CSV file `content`; `name` begins the messages.
-
-    Raises DataError unless the columns are these and every value is a finite number.
-    """
-    try:
-        lines = parse_csv(content)
-        if not lines or lines[0] != list(columns):
-            found = ascii(", ".join(lines[0]))[1:-1] if lines else "(none)"
-            shown = found if len(found) <= SHOWN else f"{found[:SHOWN]}…"
-            raise ValueError(f"got the columns {shown}. Expected: {', '.join(columns)}")
-        if len(lines) == 1:
-            raise ValueError("got no rows. Expected: one at least")
-        rows = [parse_numbers(cells, columns, number) for number, cells in enumerate(lines[1:], 2)]
-    except ValueError as fault:
-        raise DataError(f"{name}: {fault}. Run `dvc repro fetch` to have it written again.") from None
-    return np.array(rows, np.float64)
