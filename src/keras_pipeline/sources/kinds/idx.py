@@ -80,7 +80,7 @@ class Idx(StoredImages):
             if shape := _shape(source, name):
                 split = next((split for word, split in _WORDS.items() if word in name.lower()), "train")
                 found.setdefault(split, {}).setdefault("images" if len(shape) > 2 else "labels", (name, shape))
-        whole = {split: pair for split, pair in found.items() if len(pair) == 2}
+        whole = {split: found[split] for split in ("train", "validation", "test") if len(found.get(split, ())) == 2}
         if "train" not in whole:
             return None
         shape = whole["train"]["images"][1]
