@@ -1,4 +1,5 @@
-"""What the records of earlier versions did not say of a dataset: they knew six of them, whose names said it."""
+"""What the records of earlier versions did not say: of a dataset, for they knew six of them, whose names said it, and of
+the params of a network."""
 
 from typing import Any
 
@@ -24,6 +25,8 @@ COLUMNS = {
     "diabetes": ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6", "progression"),
 }
 """Of the tables, the target last."""
+MODEL = {"global_average_pooling": False}
+"""Of the params of a network, those that there were not, as they would have been."""
 DRAWINGS: dict[str, dict[str, Any]] = {
     "mnist": {"box": 20, "centre": "mass", "dark_border": True},
     "kmnist": {"box": 26, "centre": "box", "dark_border": True},

@@ -15,6 +15,7 @@ from keras_pipeline.checks.params import load_params
 from keras_pipeline.checks.project import PARAMS
 from keras_pipeline.config.params import Model
 from keras_pipeline.core.errors import DataError, ModelFileError, ParamsError, PipelineError
+from keras_pipeline.data.earlier import MODEL
 from keras_pipeline.data.task_spec import task_spec_from
 from keras_pipeline.models import architectures, frameworks
 from keras_pipeline.records.record import RunRecord, check_model, read_record
@@ -143,7 +144,7 @@ def recorded_model(record: RunRecord, name: str) -> Model:
         if key.startswith("model.")
     }
     try:
-        return Model.model_validate_json(json.dumps(values))
+        return Model.model_validate_json(json.dumps({**MODEL, **values}))
     except ValueError as fault:
         reason = " ".join(str(fault).split())[:300]
         raise ModelFileError(
