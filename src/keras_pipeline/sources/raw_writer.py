@@ -30,6 +30,7 @@ FORMAT = 2
 JOURNAL_SECONDS = 5.0
 """How often what is written is flushed, so that an interrupted run can go on behind it."""
 _HEADER_BYTES = 128
+TOLD_ROWS = 1 << 14
 _SHOWN = 10
 
 
@@ -55,7 +56,7 @@ def write_raw(
         _begin(unfinished, "")
         assigned = assign(dataset, examples, examples.inputs)
         check_counts(name, dataset, assigned)
-        own: ImagesInput | TableInput = _write_table(unfinished, dataset, examples, examples.inputs, assigned)
+        own: ImagesInput | TableInput = _write_table(unfinished, name, dataset, examples, examples.inputs, assigned)
     else:
         key = hashlib.sha256(json.dumps([FORMAT, name, definition, source, dict(examples.facts)]).encode()).hexdigest()
         own, assigned = _write_images(unfinished, key, name, dataset, examples, examples.inputs)
@@ -291,10 +292,11 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def _write_table(
-    unfinished: Path, dataset: Kind, examples: Examples, columns: Columns, assigned: NDArray[np.uint8]
+    unfinished: Path, name: str, dataset: Kind, examples: Examples, columns: Columns, assigned: NDArray[np.uint8]
 ) -> TableInput:
     labels = examples.labels.tolist()
     targets = [dataset.classes[label] for label in labels] if dataset.classes else labels
+    progress, done = Progress(f"{name}: writing", len(assigned), "row"), 0
     for index, split in enumerate(SPLITS):
         chosen = np.flatnonzero(assigned == index)
         if not len(chosen):
@@ -302,9 +304,14 @@ def _write_table(
         with (unfinished / f"{split}.csv").open("w", encoding="utf-8", newline="") as out:
             writer = csv.writer(out, lineterminator="\n")
             writer.writerow([*columns.values, columns.target])
-            writer.writerows(rows_of(columns, targets, chosen))
+            for start in range(0, len(chosen), TOLD_ROWS):
+                some = chosen[start : start + TOLD_ROWS]
+                writer.writerows(rows_of(columns, targets, some))
+                done += len(some)
+                progress.advance(done)
             out.flush()
             os.fsync(out.fileno())
+    progress.close()
     return {
         "kind": "table",
         "columns": [
