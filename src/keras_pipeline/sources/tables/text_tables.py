@@ -214,7 +214,7 @@ def _header(source: "SourceFiles", name: str, dialect: Dialect) -> tuple[list[st
 
 def read_start(source: "SourceFiles", name: str) -> bytes:
     """The first bytes of a CSV file, unpacked. Raises DataError where it cannot be."""
-    with _unpacked(source, name) as file:
+    with source.open(name) as packed, _unpacked(packed, name) as file:
         try:
             return bytes(file.read(1 << 16))
         except _DAMAGED as fault:
@@ -236,8 +236,8 @@ class _Utf8(io.RawIOBase):
     """The text of a file, in whatever encoding, as UTF-8 without a byte order mark. Raises DataError where it is not in
     that encoding, or has a byte 0."""
 
-    def __init__(self, file: Any, encoding: str, place: str) -> None:
-        self.file, self.encoding, self.place = file, encoding, place
+    def __init__(self, packed: BinaryIO, name: str, encoding: str, place: str) -> None:
+        self.packed, self.file, self.encoding, self.place = packed, _unpacked(packed, name), encoding, place
         self.decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)()
         self.lines, self.bytes, self.left = 1, 0, b""
 
@@ -279,15 +279,15 @@ class _Utf8(io.RawIOBase):
 
     def close(self) -> None:
         self.file.close()
+        self.packed.close()  # which gzip and others leave open
         super().close()
 
 
 def _text(source: "SourceFiles", name: str, dialect: Dialect) -> _Utf8:
-    return _Utf8(_unpacked(source, name), dialect.encoding, place_of(source, name))
+    return _Utf8(source.open(name), name, dialect.encoding, place_of(source, name))
 
 
-def _unpacked(source: "SourceFiles", name: str) -> Any:
-    file: Any = source.open(name)
+def _unpacked(file: Any, name: str) -> Any:
     suffix = name.lower().rpartition(".")[2]
     openers: dict[str, Callable[[Any], Any]] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open, "zst": _open_zstd}
     return openers.get(suffix, lambda plain: plain)(file)
