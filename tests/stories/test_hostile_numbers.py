@@ -88,14 +88,27 @@ HOSTILE: list[tuple[dict[str, Any], dict[str, bytes], str]] = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "datasets").mkdir()
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, bytes]]:
+    """A project into which good arrays were fetched: the files in its data/raw."""
+    folder = tmp_path_factory.mktemp("project")
     handlers = {number: signal.getsignal(number) for number in (*process.REQUESTS, signal.SIGALRM)}
-    yield tmp_path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("datasets").mkdir()
+        write("good", OF_ARRAYS, {"x.npy": npy(IMAGES), "y.npy": npy(LABELS)})
+        assert fetch("good") == 0
+        yield contents()
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def write(name: str, keys: dict[str, Any], files: dict[str, bytes]) -> None:
+    folder = Path(name, "own")
+    folder.mkdir(parents=True)
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    Path("datasets", f"{name}.yaml").write_text(json.dumps({**KEYS, **keys, "path": str(folder)}))
 
 
 def fetch(name: str) -> int:
@@ -103,24 +116,20 @@ def fetch(name: str) -> int:
     return main.main(["fetch"])
 
 
-@pytest.mark.parametrize(("keys", "files", "said"), HOSTILE)
+def contents() -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in Path("data/raw").iterdir()}
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_a_hostile_file_is_exit_3_and_nothing_is_written(
-    keys: dict[str, Any], files: dict[str, bytes], said: str, capsys: pytest.CaptureFixture[str]
+    number: int, fetched: dict[Path, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, content in {"x.npy": npy(IMAGES), "y.npy": npy(LABELS)}.items():
-        Path("good").mkdir(exist_ok=True)
-        Path("good", name).write_bytes(content)
-    Path("datasets/good.yaml").write_text(json.dumps({**KEYS, **OF_ARRAYS, "path": "good"}))
-    assert fetch("good") == 0
-    before = {path: path.read_bytes() for path in Path("data/raw").iterdir()}
-    Path("own").mkdir()
-    for name, content in files.items():
-        Path("own", name).write_bytes(content)
-    Path("datasets/bad.yaml").write_text(json.dumps({**KEYS, **keys, "path": "own"}))
+    keys, files, said = HOSTILE[number]
+    write(f"bad{number}", keys, files)
     capsys.readouterr()
     with little_memory(80_000_000):
-        assert fetch("bad") == 3
+        assert fetch(f"bad{number}") == 3
     err = capsys.readouterr().err
     assert said in err
     assert "Traceback" not in err
-    assert {path: path.read_bytes() for path in Path("data/raw").iterdir()} == before
+    assert contents() == fetched
