@@ -72,9 +72,7 @@ def test_without_an_output_they_go_to_standard_output_alone(
     assert (chosen.output, chosen.damaged, chosen.model) == (None, "refuse", None)
 
 
-def test_what_is_wrong_is_said_before_a_network_is_opened_and_nothing_is_written(
-    asked: list[Any], tmp_path: Path
-) -> None:
+def test_what_is_wrong_is_said_first_and_nothing_is_written(asked: list[Any], tmp_path: Path) -> None:
     output = tmp_path / "answers.csv"
     output.write_text("before")
     wrong = IMAGES.astype(int)

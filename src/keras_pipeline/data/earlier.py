@@ -1,5 +1,5 @@
-"""What the records of earlier versions did not say: of a dataset, for they knew six of them, whose names said it, and of
-the params of a network."""
+"""What the records of earlier versions did not say: of a dataset, for they knew six of them, whose names said it, and
+of the params of a network."""
 
 from typing import Any
 
