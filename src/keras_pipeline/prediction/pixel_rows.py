@@ -10,9 +10,10 @@ import numpy as np
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.statistics import DatasetDescription
 from keras_pipeline.prediction.inputs import Block, Inputs, listed
-from keras_pipeline.sources.kinds.pixels import LABEL_NAMES, ORDER, Delimiter, Table
+from keras_pipeline.sources.kinds.pixels import ORDER, Table
 from keras_pipeline.sources.kinds.stored import Order, arranged
 from keras_pipeline.sources.source_files import SourceFiles
+from keras_pipeline.sources.tables.recognized_pixels import LABEL_NAMES, Delimiter
 from keras_pipeline.sources.tables.text_tables import PARQUET_FILE, Dialect, column_names, place_of
 
 PIXEL = re.compile(r"[a-z_ ]*\d+([x_]\d+)?(_?[rgb])?", re.IGNORECASE | re.ASCII)
