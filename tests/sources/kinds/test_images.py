@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tarfile
 import unicodedata
 import zipfile
@@ -615,6 +617,26 @@ def test_fetch_leaves_out_and_counts_or_writes_nothing(
     fetched("damaged: skip")
     assert raw.read_description(tmp_path / "raw" / "raw")["left_out"] == 2
     assert "data/shape/zz.png: left out: no picture (begins with b'no picture')" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("digit/zz.png", b"", "photos/digit/zz.png: no picture (0 bytes)"),
+        ("bird/1.png", b"", "photos: no class is called as the folder 'bird' with 'bird/1.png'."),
+    ],
+)
+def test_the_command_ends_with_3_and_names_the_file(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    keys = {"kind": "images", "path": "photos", "classes": CLASSES, "size": [16, 20]}
+    write(tmp_path, {"params.yaml": small.params_text({"fetch.dataset": "pets"})})
+    write(tmp_path, {"datasets/pets.yaml": json.dumps(keys).encode(), f"photos/{name}": content})
+    write(tmp_path / "photos", pictures([f"{one}/1.png" for one in CLASSES]))
+    command = [sys.executable, "-m", "keras_pipeline.cli.main", "fetch"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data" / "raw").exists()
 
 
 def test_a_fetch_that_was_interrupted_is_gone_on_with(
