@@ -7,6 +7,7 @@ is decoded as a whole or refused. Pillow is imported where a picture is read, no
 
 import io
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -106,7 +107,8 @@ def _opened(content: bytes) -> "Iterator[Image.Image]":
 
     if len(content) > MOST_BYTES:
         raise ValueError(f"more than {MOST_BYTES:,} bytes. Expected: so many at most")
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of sizes, for which there is a limit here, and broken EXIF
+    if _IGNORED not in warnings.filters:  # other threads read the list
+        warnings.filterwarnings("ignore", module=_IGNORED[3].pattern)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
@@ -128,6 +130,8 @@ def _opened(content: bytes) -> "Iterator[Image.Image]":
         raise ValueError(f"damaged or cut off ({reason}). Expected: a whole picture") from None
 
 
+_IGNORED = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+"""As Python keeps it. Pillow warns of sizes, for which there is a limit here, and of broken EXIF."""
 _ON_ITS_SIDE = {"ROTATE_90", "ROTATE_270", "TRANSPOSE", "TRANSVERSE"}
 
 
