@@ -3,8 +3,10 @@
 import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from keras_pipeline.serving import service as services
@@ -89,3 +91,16 @@ def test_a_problem_with_the_registry_is_told(tmp_path: Path) -> None:
     assert json.loads(model[1])["problem"] == "the alias is gone"
     assert "keras_pipeline_serve_model_problem 1.0" in numbers[1]
     assert ready[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "classes", "kept"),
+    [
+        ((28, 28), "|u1", 10, True), ((96, 60), "|u1", 256, True), ((28, 28, 3), "|u1", 10, False),
+        ((28, 28), "<u2", 10, False), ((28, 28), "|u1", 257, False),
+    ],
+)  # fmt: skip
+def test_what_idx_files_cannot_hold_is_not_kept(shape: tuple[int, ...], kind: str, classes: int, kept: bool) -> None:
+    manifest = {"class_names": list(map(str, range(classes)))}
+    network: Any = SimpleNamespace(of_images=True, shape=shape, kind=np.dtype(kind), manifest=manifest)
+    assert services._is_drawn_for(network) is kept

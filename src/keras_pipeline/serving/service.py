@@ -267,8 +267,13 @@ def _described(network: Network) -> dict[str, Any]:
 
 
 def _is_drawn_for(network: Network) -> bool:
-    """Whether drawings of it can be kept: as IDX files, which hold bytes."""
-    return network.of_images and network.kind == np.uint8
+    """Whether drawings of it can be kept: as IDX files, whose grey pixels and labels are bytes."""
+    return (
+        network.of_images
+        and network.kind == np.uint8
+        and len(network.shape) == 2
+        and len(network.manifest["class_names"]) <= 256
+    )
 
 
 def _asked_model(query: bytes) -> str:
