@@ -182,7 +182,7 @@ def _parse_fault(source: "SourceFiles", name: str, count: int, dialect: Dialect,
 def _records(source: "SourceFiles", name: str, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """(line of its end, cells) of each row after the header: slow, to find the place of a fault."""
     with _text(source, name, dialect) as file:
-        text = io.TextIOWrapper(cast("BinaryIO", io.BufferedReader(file)), "utf-8", newline="")
+        text = io.TextIOWrapper(cast("BinaryIO", io.BufferedReader(file)), encoding="utf-8", newline="")
         reader = csv.reader(text, delimiter=dialect.delimiter, quotechar=dialect.quote)
         first = not dialect.names
         for cells in reader:
