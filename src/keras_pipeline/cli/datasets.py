@@ -102,6 +102,8 @@ def add_dataset(chosen: argparse.Namespace) -> None:
     made, said = add.write_dataset(target, name, taken, earlier, given, chosen.downloads)
     print(f"{target}: {_size(made)}, {said}")
     _say_what_does_not_fit(chosen.params, name)
+    if Path(shown).is_absolute():
+        print(f"{shown} is outside of this project: no other machine has it. --dvc keeps a copy of it here")
     if kept:
         print(f"kept by DVC: git add {target} {kept}.dvc {FOLDER}/.gitignore")
     print(f"Next: write `dataset: {name}` below `fetch:` in {chosen.params} (or: dvc exp run -S fetch.dataset={name})")
