@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import get_args
 
-from keras_pipeline.core import interpreter
 from keras_pipeline.core.errors import ParamsError
 from keras_pipeline.sources.kinds.arrays import Arrays
 from keras_pipeline.sources.kinds.idx import Idx
@@ -38,7 +37,7 @@ def roots() -> list[Path]:
     """Where a project's files are looked for: the current folder; the main checkout, of which an experiment of DVC's
     may be a copy; and beside the source of this package."""
     main = os.environ.get("DVC_ROOT")
-    every = [Path(), *([Path(main)] if main else []), Path(interpreter.OWN_FOLDER).parent]
+    every = [Path(), *([Path(main)] if main else []), Path(__file__).resolve().parents[3]]
     return list(dict.fromkeys(every))
 
 
