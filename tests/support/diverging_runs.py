@@ -112,15 +112,17 @@ def params_of(scenario: str, changes: dict[str, Any]) -> Params:
 
 
 def spoiled(normalized: Path, own: Path, split: str, index: int) -> Path:
-    """A copy of the arrays in which one pixel of an image is NaN, and the digest is that of the copy."""
+    """A copy of the arrays, of float32, in which one pixel of an image is NaN, and the digests are those of the copy."""
     to = own / "normalized"
     shutil.copytree(normalized, to)
-    path = to / f"{split}_images.npy"
-    images = np.load(path)
-    images[index, 5, 5, 0] = np.nan
-    np.save(path, images)
     statistics = json.loads((to / "statistics.json").read_text())
-    statistics["sha256"][path.name] = files.file_sha256(path)
+    statistics["input"]["dtype"] = "<f4"
+    for path in to.glob("*_images.npy"):
+        images = np.load(path).astype("<f4")
+        if path.name.startswith(split):
+            images[index, 5, 5, 0] = np.nan
+        np.save(path, images)
+        statistics["sha256"][path.name] = files.file_sha256(path)
     (to / "statistics.json").write_text(json.dumps(statistics))
     return to
 
