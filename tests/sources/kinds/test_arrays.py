@@ -202,6 +202,12 @@ def test_a_member_that_unpacks_to_more_than_its_header_says_is_not_unpacked() ->
         dataset().read(source)
 
 
+def test_an_array_that_unpacks_to_hundreds_of_times_its_size_is_refused() -> None:
+    zeros = crafted(x_train=header("(2500000, 4, 5)", content=bytes(50_000_000)), y_train=npy(LABELS))
+    with little_memory(20_000_000), pytest.raises(DataError, match=r"x_train: unpacks to more than 200 times its size"):
+        dataset().read(zeros)
+
+
 def test_a_damaged_member_is_refused_with_its_place() -> None:
     file = io.BytesIO()
     np.savez(file, x_train=IMAGES.repeat(10, 1).repeat(10, 2), y_train=LABELS)

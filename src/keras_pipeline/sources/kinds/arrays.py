@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from keras_pipeline.core.errors import DataError
-from keras_pipeline.sources.files.archives import check_directory
+from keras_pipeline.sources.files.archives import BLOCK, MOST_UNPACKED, check_directory
 from keras_pipeline.sources.kinds.kind import MOST_CLASSES, MOST_EXAMPLES, Examples, Recognized, Split
 from keras_pipeline.sources.kinds.stored import Blocks, Pair, Part, Places, StoredImages, reading, splits_of
 from keras_pipeline.sources.source_files import SourceFiles
@@ -177,6 +177,8 @@ class Array:
     key: str
     """path in the source, without .npy"""
     bytes: int
+    packed: int
+    """bytes in the .npz"""
     open: Callable[[], AbstractContextManager[BinaryIO]]
 
     def part(self, split: Split = "train") -> Part:
@@ -197,6 +199,11 @@ class Array:
             raise DataError(
                 f"{self.name}: got {self.bytes} bytes. Expected: {expected} for {_described(dtype.str)} of the shape "
                 f"{_shown(shape)}, as its header says. Save it anew."
+            )
+        if self.bytes > MOST_UNPACKED * self.packed + BLOCK:
+            raise DataError(
+                f"{self.name}: unpacks to more than {MOST_UNPACKED} times its size. Expected: less. Save it by `np.savez`, "
+                "which does not pack, if that is meant."
             )
         return Part(self.name, "index", split, shape[0], offset, dtype.str, shape[1:], self.open)
 
@@ -229,13 +236,15 @@ def list_arrays(source: SourceFiles) -> list[Array]:
     for name in source.names():
         said = place_of(source, name)
         if name.lower().endswith(".npy"):
-            found.append(Array(said, name[:-4], source.size(name), partial(source.open, name)))
+            size = source.size(name)
+            found.append(Array(said, name[:-4], size, size, partial(source.open, name)))
         elif name.lower().endswith(".npz"):
             with reading(said), _archive(source, name) as archive:
                 for member in archive.infolist():
                     key = member.filename.removesuffix(".npy")
                     opened = partial(_member, source, name, member.filename)
-                    found.append(Array(f"{said}/{ascii(key)[1:-1]}", f"{name}/{key}", member.file_size, opened))
+                    called, sizes = f"{said}/{ascii(key)[1:-1]}", (member.file_size, member.compress_size)
+                    found.append(Array(called, f"{name}/{key}", *sizes, opened))
     keys = [one.key for one in found]
     for key in keys:
         if len(keys) > 1 and keys.count(key) > 1:
