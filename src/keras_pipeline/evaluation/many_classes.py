@@ -58,7 +58,10 @@ def draw_confusions(
         (oranges, "mistakes: share of the true class (square-root scale)", [0, 0.01, 0.05, 0.1, 0.2, 0.5]),
         (blues, "right answers: share of the true class", [0, 0.25, 0.5, 0.75, 1]),
     ):
-        scale = right.figure.colorbar(picture, ax=right, location="bottom", shrink=0.6, aspect=40, ticks=ticks)
+        extend = "max" if picture is oranges else "neither"
+        scale = right.figure.colorbar(
+            picture, ax=right, location="bottom", shrink=0.6, aspect=40, ticks=ticks, extend=extend
+        )
         scale.ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         scale.set_label(label)
     _draw_pairs(right, pairs[:SHOWN_PAIRS], class_names, things)
@@ -73,9 +76,10 @@ def _draw_pairs(axes: Axes, pairs: Sequence[Mapping[str, Any]], class_names: Seq
     labels = [f"{names[pair['actual']]} \N{RIGHTWARDS ARROW} {names[pair['predicted']]}" for pair in pairs]
     axes.set_yticks(rows, labels, parse_math=False, size=9)
     axes.set_ylim(SHOWN_PAIRS - 0.4, -0.6)
-    axes.set_xlim(0, 1.5 * max((pair["share"] for pair in pairs), default=1))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    most = max((pair["share"] for pair in pairs), default=1.0)
+    axes.set_xlim(0, 1.5 * most)  # with room for the numbers
+    axes.set_xticks([tick for tick in MaxNLocator(5).tick_values(0, most) if tick <= 1])
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0 if most > 0.05 else 1))
     axes.set_xlabel(f"share of the {things} of the true class")
     axes.set_title("The most frequent mistakes: true \N{RIGHTWARDS ARROW} predicted" if pairs else "No mistakes")
     axes.grid(axis="x", alpha=0.3)
