@@ -202,8 +202,8 @@ class Array:
             )
         if self.bytes > MOST_UNPACKED * self.packed + BLOCK:
             raise DataError(
-                f"{self.name}: unpacks to more than {MOST_UNPACKED} times its size. Expected: less. Save it by `np.savez`, "
-                "which does not pack, if that is meant."
+                f"{self.name}: unpacks to more than {MOST_UNPACKED} times its size. Expected: less. Save it by "
+                "`np.savez`, which does not pack, if that is meant."
             )
         return Part(self.name, "index", split, shape[0], offset, dtype.str, shape[1:], self.open)
 
