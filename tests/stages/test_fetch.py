@@ -234,21 +234,6 @@ def test_a_damaged_table_is_noticed_and_made_anew(tmp_path: Path, capsys: pytest
     assert (tmp_path / "raw" / "train.csv").read_bytes() == before
 
 
-def own_files(folder: Path, count: int = 200) -> Path:
-    """datasets/own.yaml for one file of images and one of labels, in the folder `own`."""
-    random = np.random.default_rng(0)
-    (folder / "own").mkdir()
-    (folder / "own" / "images").write_bytes(formats.write_idx(random.integers(0, 256, (count, 4, 3), np.uint8)))
-    (folder / "own" / "labels").write_bytes(formats.write_idx(random.integers(0, 2, count).astype(np.uint8)))
-    path = folder / "datasets" / "own.yaml"
-    path.parent.mkdir()
-    path.write_text(
-        "kind: idx\npath: own\nsize: [4, 3]\ntrain: {images: images, labels: labels}\nclasses: [a, b]\n"
-        f"recorded: {{files: 1, bytes: 1, sha256: {'a' * 64}}}\n"
-    )
-    return path
-
-
 OWN: Any = SimpleNamespace(fetch=SimpleNamespace(dataset="own"))
 
 
@@ -256,7 +241,7 @@ def test_own_files_are_divided_by_their_pixels_and_another_state_of_them_is_said
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    own_files(tmp_path)
+    tiny_datasets.write_own(tmp_path)
     fetch.fetch_dataset(OWN, tmp_path / "raw", tmp_path / "downloads")
     said = capsys.readouterr().out
     assert said.startswith("own: 2 files of 2,624 bytes, other ones than the 1 of 1 bytes that datasets/own.yaml rec")
@@ -271,7 +256,7 @@ def test_own_files_are_divided_by_their_pixels_and_another_state_of_them_is_said
 
 def test_data_that_are_not_here_are_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    own_files(tmp_path)
+    tiny_datasets.write_own(tmp_path)
     (tmp_path / "own").rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=r"own is not here\. Looked for: .*/own.*Put it there, or correct `path`\."):
         fetch.fetch_dataset(OWN, tmp_path / "raw", tmp_path / "downloads")
@@ -289,7 +274,7 @@ def test_files_that_changed_after_the_scan_are_not_read_for_those_it_saw(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    own_files(tmp_path)
+    tiny_datasets.write_own(tmp_path)
     scanned = tmp_path / "scan.json"
     scan.scan_dataset(OWN, scanned, tmp_path / "downloads")
     monkeypatch.setenv("DVC_STAGE", "fetch")

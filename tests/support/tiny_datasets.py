@@ -70,3 +70,19 @@ def write_file(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values, indent=1), encoding="utf-8")
     return path
+
+
+def write_own(folder: Path, count: int = 200) -> Path:
+    """datasets/own.yaml for one file of images and one of labels, in the folder `own`; a digest is recorded that is not
+    theirs."""
+    random = np.random.default_rng(0)
+    (folder / "own").mkdir()
+    (folder / "own" / "images").write_bytes(formats.write_idx(random.integers(0, 256, (count, 4, 3), np.uint8)))
+    (folder / "own" / "labels").write_bytes(formats.write_idx(random.integers(0, 2, count).astype(np.uint8)))
+    path = folder / "datasets" / "own.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(
+        "kind: idx\npath: own\nsize: [4, 3]\ntrain: {images: images, labels: labels}\nclasses: [a, b]\n"
+        f"recorded: {{files: 1, bytes: 1, sha256: {'a' * 64}}}\n"
+    )
+    return path

@@ -28,6 +28,8 @@ def fetch_dataset(params: "Params", raw: Path, downloads: Path, scanned: Path | 
     with files.lock_folder(raw.parent):
         with process.time_part("scan"):
             seen = scan.look(name, dataset, downloads)
+        if seen.said:
+            print(f"fetch: {seen.said}")
         if scanned and scan.written_elsewhere(scanned, name, definition, seen.source):
             raise BusyError(
                 f"{scanned}: not of the files that are there now: they changed meanwhile. Run `dvc repro` again."

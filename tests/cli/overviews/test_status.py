@@ -3,12 +3,14 @@
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import small
+import tiny_datasets
 from keras_pipeline.checks.params import load_params
 from keras_pipeline.cli.overviews import status
 from keras_pipeline.config import params
@@ -18,6 +20,8 @@ from keras_pipeline.data.statistics import describe_dataset
 from keras_pipeline.evaluation.predictions import Predictions, write_predictions
 from keras_pipeline.records import provenance
 from keras_pipeline.records.git import git_state
+from keras_pipeline.sources.files import scan
+from keras_pipeline.stages import fetch
 from places import SHIPPED
 
 PARAMS = load_params(SHIPPED)
@@ -215,3 +219,27 @@ def test_a_git_that_refuses_is_told_with_its_remedy(
     record["git"] = git_state()
     files.write_json(Path("models/run.json"), record)
     assert "61 s, unknown: fatal: detected dubious ownership" in shown(capsys)[1].replace("62 s", "61 s")
+
+
+def test_data_and_a_dataset_file_that_changed_since_they_were_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scan, "_UNSETTLED_NS", 0)
+    own = tiny_datasets.write_own(tmp_path)
+    chosen: Any = SimpleNamespace(fetch=SimpleNamespace(dataset="own"))
+
+    def told() -> list[str]:
+        return status.find_other_data(chosen, Path("data/raw"))
+
+    assert told() == []  # nothing was fetched
+    fetch.fetch_dataset(chosen, Path("data/raw"), Path("data/downloads"))
+    assert told() == []
+    content = (tmp_path / "own" / "labels").read_bytes()
+    (tmp_path / "own" / "labels").write_bytes(content[:-1] + bytes([1 - content[-1]]))
+    for _ in range(2):  # to look takes nothing from what the next `dvc repro` says
+        assert told() == ["dataset: own: file 1 changed since the last time"]
+    (tmp_path / "own" / "labels").write_bytes(content)
+    assert told() == []
+    own.write_text(own.read_text().replace("[a, b]", "[b, a]"))
+    assert told() == ["dataset: datasets/own.yaml says something else than when its data were read"]

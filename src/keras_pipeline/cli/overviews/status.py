@@ -7,13 +7,16 @@ from keras_pipeline.checks.dvc_files import find_faults
 from keras_pipeline.config.params import Params
 from keras_pipeline.config.tasks import format_headline, format_score
 from keras_pipeline.core import files, terminal
-from keras_pipeline.core.errors import DataError, ModelFileError
+from keras_pipeline.core.errors import DataError, ModelFileError, ParamsError
 from keras_pipeline.evaluation.predictions import PREDICTIONS, SCORES, read_predictions, read_scores
 from keras_pipeline.export.manifest import check_exports
 from keras_pipeline.records import provenance
 from keras_pipeline.records.git import describe_git, git_state, is_unknown
 from keras_pipeline.records.provenance import TRAINING
 from keras_pipeline.records.record import RunRecord, read_record, recorded_params
+from keras_pipeline.sources.dataset_file import definition_digest, load_dataset
+from keras_pipeline.sources.files import scan
+from keras_pipeline.sources.raw import read_description
 from keras_pipeline.tracking import waiting
 from keras_pipeline.tracking.stores import address
 
@@ -43,9 +46,8 @@ def show_status(params: Params, normalized: Path, models: Path, reports: Path) -
     if faults:
         print("state:    unknown while DVC refuses this folder", flush=True)
         raise DataError("\n".join(faults))
-    reasons = find_stale(params, normalized, models, record) + find_other_reports(reports, models, record)
-    reasons += find_other_exports(models)
-    reasons += find_other_exports(models)
+    reasons = find_stale(params, normalized, models, record) + find_other_data(params, normalized.with_name("raw"))
+    reasons += find_other_reports(reports, models, record) + find_other_exports(models)
     print(f"state:    {terminal.worse('stale') + ', run `dvc repro`:' if reasons else terminal.better('up to date')}")
     for reason in reasons:
         print(f"          {reason}")
@@ -69,6 +71,24 @@ def find_stale(params: Params, normalized: Path, models: Path, record: RunRecord
     if not model.is_file() or files.file_sha256(model) != record["sha256"]["model"]:
         reasons.append(f"model: {model} is not the network that this run wrote")
     return reasons
+
+
+def find_other_data(params: Params, raw: Path) -> list[str]:
+    """A line where the dataset's file or its data are not as fetch read them for `raw`; empty where they are, or where
+    nobody can tell: `raw` is of another dataset, or the data are elsewhere."""
+    name = params.fetch.dataset
+    try:
+        read, dataset = read_description(raw), load_dataset(name)
+        seen = scan.look(name, dataset, raw.with_name("downloads"), keep=False)
+    except (DataError, ParamsError):
+        return []
+    if read["name"] != name:
+        return []
+    if read["definition"] != definition_digest(dataset):
+        return [f"dataset: datasets/{name}.yaml says something else than when its data were read"]
+    if read["source"] != seen.source:
+        return [f"dataset: {seen.said or f'{dataset.path} is not as it was when it was read'}"]
+    return []
 
 
 def find_other_reports(reports: Path, models: Path, record: RunRecord) -> list[str]:

@@ -35,16 +35,18 @@ class Scan:
     said: str = ""
 
 
-def look(name: str, dataset: Kind, downloads: Path) -> Scan:
-    """What the dataset's files are now. Raises DataError, with what to do, where they are not here and nobody has
-    recorded what they were."""
+def look(name: str, dataset: Kind, downloads: Path, *, keep: bool = True) -> Scan:
+    """What the dataset's files are now; `keep`: remember it for the next time.
+
+    Raises DataError, with what to do, where they are not here and nobody has recorded what they were.
+    """
     if dataset.download:
         return Scan(_published(dataset.download))
     if dataset.path is None:
         return Scan(None)
     path = next((found for found in found_in(dataset.path) if found.exists()), None)
     if path is not None:
-        return _look_at(name, dataset.path, path, downloads)
+        return _look_at(name, dataset.path, path, downloads, keep=keep)
     if dataset.recorded is None:
         raise absent(name, dataset)
     recorded: Source = {
@@ -100,7 +102,7 @@ def _published(download: Download) -> Source:
     return {"files": len(lines), "bytes": size, "sha256": hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()}
 
 
-def _look_at(name: str, called: str, path: Path, downloads: Path) -> Scan:
+def _look_at(name: str, called: str, path: Path, downloads: Path, *, keep: bool) -> Scan:
     begun = time.time_ns()
     states = dict(walk(path, called)) if path.is_dir() else {path.name: path.stat()}
     place = str(path.resolve())
@@ -109,7 +111,7 @@ def _look_at(name: str, called: str, path: Path, downloads: Path) -> Scan:
     known = {one: before[one][3] for one, own in now.items() if one in before and before[one][:3] == own}
     unread = [one for one in now if one not in known]
     digests = {**known, **_digests(path, unread, sum(now[one][0] for one in unread))}
-    if unread or before.keys() != now.keys():
+    if keep and (unread or before.keys() != now.keys()):
         kept = {
             one: [*(own if own[1] < begun - _UNSETTLED_NS else [own[0], 0, 0]), digests[one]]
             for one, own in now.items()
