@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,6 +150,7 @@ ROWS = np.random.default_rng(0).uniform(0, 9, (3, 10))
 
 
 NETWORKS: dict[str, Any] = {}
+PATHS: dict[str, str] = {}
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +173,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         with runs.served_network(network, record) as ready:
             runs.log_model(reached, run_id, ready)
         (kept,) = reached.client.get_run(run_id).outputs.model_outputs
-        found[name] = mlflow.pyfunc.load_model(reached.client.get_logged_model(kept.model_id).artifact_location)
+        PATHS[name] = reached.client.get_logged_model(kept.model_id).artifact_location
+        found[name] = mlflow.pyfunc.load_model(PATHS[name])
     return found
 
 
@@ -314,6 +318,28 @@ def test_rows_are_encoded_as_in_training(data: strategies.DataObject) -> None:
     )
     table = {"kind": "table", "columns": columns, "features": encoding.feature_names(columns)}
     np.testing.assert_array_equal(served.features(pd.DataFrame(values), table), encoding.encode(columns, values))
+
+
+ASK = """
+import json, os, sys
+sys.modules["keras_pipeline"] = None  # as where it is not installed
+import mlflow, pandas
+answers = mlflow.pyfunc.load_model(sys.argv[1]).predict(pandas.read_csv(sys.argv[2]))
+print(json.dumps(answers.to_dict("list")))
+"""
+
+
+def test_it_answers_where_nothing_of_the_pipeline_is_installed(served: dict[str, Any], tmp_path: Path) -> None:
+    """A process of its own, and a CSV file as pandas reads it: whole numbers, gaps, categories that are numbers."""
+    import pandas as pd
+
+    (tmp_path / "rows.csv").write_text("city,age,class,id\nRome,4,1,7\n,,2,8\nParis,1000,3,9\n")
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, PATHS["mixed"], tmp_path / "rows.csv"],
+        cwd=tmp_path, check=True, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    expected = served["mixed"].predict(pd.read_csv(tmp_path / "rows.csv"))
+    assert json.loads(done.stdout.splitlines()[-1]) == expected.to_dict("list")
 
 
 @pytest.mark.parametrize("name", RECORDS)

@@ -25,7 +25,7 @@ from keras_pipeline.prediction.networks import TrainedNetwork, find_network, ope
 from keras_pipeline.prediction.rows import open_rows
 
 Damaged = Literal["refuse", "skip"]
-BATCHES_TOGETHER = 20
+BATCHES_TOGETHER = 5
 """So many batches does Keras get at a time: it copies all of them."""
 
 
