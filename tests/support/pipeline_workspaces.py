@@ -13,7 +13,13 @@ CURVES = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/lea
 FIGURES = {f"{name}.png" for name in ("confusion_matrix", "learning_curves", "per_class", "reliability")}
 FIGURES |= {"worst_mistakes.png"}
 TABLES = ("per_class", "calibration", "confusion")
-REPORTS = ("predictions.npz", "metrics.json", "intervals.json", *(f"tables/{name}.csv" for name in TABLES))
+REPORTS = (
+    "dataset.html",
+    "predictions.npz",
+    "metrics.json",
+    "intervals.json",
+    *(f"tables/{name}.csv" for name in TABLES),
+)
 REPRODUCED = [
     "models/model.keras",
     "models/history.csv",
