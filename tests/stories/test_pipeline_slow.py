@@ -107,7 +107,7 @@ def test_a_first_repro_runs_every_stage_and_writes_what_each_promises(first_repr
     for split, count in {"train": 1293, "validation": 144, "test": 360}.items():
         images = np.load(folder / f"data/normalized/{split}_images.npy", mmap_mode="r")
         labels = np.load(folder / f"data/normalized/{split}_labels.npy")
-        assert (images.dtype, images.shape) == (np.float32, (count, 28, 28, 1))
+        assert (images.dtype, images.shape) == (np.uint8, (count, 28, 28, 1))
         assert (labels.dtype, labels.shape) == (np.int64, (count,))
         assert statistics["images"][split] == count
 
