@@ -112,7 +112,7 @@ def params_of(scenario: str, changes: dict[str, Any]) -> Params:
 
 
 def spoiled(normalized: Path, own: Path, split: str, index: int) -> Path:
-    """A copy of the arrays, of float32, in which one pixel of an image is NaN, and the digests are those of the copy."""
+    """A copy of the arrays, of float32, in which one pixel of an image is NaN; the digests are those of the copy."""
     to = own / "normalized"
     shutil.copytree(normalized, to)
     statistics = json.loads((to / "statistics.json").read_text())

@@ -13,7 +13,8 @@ def study_content(text: str) -> dict[str, Any]:
     row = {"name": text, "accuracy": text, "interval": "", "seeds": "1", "seconds": "", "verdict": text}
     return {
         "study": {"name": text}, "question": text, "complete": True, "discussion": text, "baseline": text,
-        "images": 10, "things": "images", "seeds": 1, "rows": [row], "tuned": "", "tuned_names": [], "comparisons": [], "made": text,
+        "images": 10, "things": "images", "seeds": 1, "rows": [row], "tuned": "", "tuned_names": [],
+        "comparisons": [], "made": text,
         "fixed": [(text, text)], "done": 1, "total": 1, "command": text, "days": text, "commits": text, "strong": 0,
     }  # fmt: skip
 

@@ -88,7 +88,7 @@ class Project:
 
     @cached_property
     def model(self) -> "keras.Sequential":
-        """The network of params.yaml with the weights of models/model.keras; it takes scaled inputs: `split().scaled()`.
+        """The network of params.yaml with the weights of models/model.keras; it takes `split().scaled()`.
 
         Raises ModelFileError where they are of another network, or not those that models/run.json names.
         """
