@@ -165,8 +165,7 @@ def check_rows(columns: Columns, named: Named, report: Report) -> None:
     inputs = tables.row_digests(values if named.class_names else {**values, columns.target: named.labels}, count)
     report.findings += _copies(equal_groups(inputs, np.ones(count, np.bool_)), named, "with the same values")
     if named.class_names:
-        features = tables.encoded_columns(values)
-        _look_at_labels(lambda chosen: features[chosen], np.arange(count), named, report)
+        _look_at_labels(lambda chosen: tables.encoded_columns(values, chosen), np.arange(count), named, report)
 
 
 def _look_at_labels(

@@ -65,11 +65,12 @@ def row_digests(columns: Mapping[str, Column], count: int) -> "NDArray[np.uint8]
     return digests
 
 
-def encoded_columns(columns: Mapping[str, Column]) -> "NDArray[np.float32]":
-    """(n, features) for a quick network, standardized: numbers with the median where one is missing, the frequent texts
-    as 0 and 1."""
+def encoded_columns(columns: Mapping[str, Column], chosen: "NDArray[np.int64]") -> "NDArray[np.float32]":
+    """Of the rows with these indices (n, features) for a quick network, standardized: numbers with the median where one
+    is missing, the frequent texts as 0 and 1."""
     made = []
-    for values in columns.values():
+    for column in columns.values():
+        values = column[chosen] if isinstance(column, np.ndarray) else [column[one] for one in chosen.tolist()]
         if isinstance(values, np.ndarray):
             known = values[~np.isnan(values)]
             made.append(np.where(np.isnan(values), np.median(known) if len(known) else 0.0, values))
