@@ -204,6 +204,10 @@ def test_a_table_has_values(tmp_path_factory: pytest.TempPathFactory) -> None:
         answer = served.predict(rows.tobytes()).content
         assert served.predict(json.dumps({"inputs": rows.tolist()}).encode(), JSON).content == answer
         assert [set(one) for one in answer["predictions"]] == [{"value"}] * 2
+        named = {"inputs": [{"c": 3, "a": 1, "b": 2, "id": "x"}, {"a": 4, "b": 5, "c": 6}]}
+        assert served.predict(json.dumps(named).encode(), JSON).content == answer
+        refused = served.predict(json.dumps({"inputs": {"A": 1, "b": 2, "c": 3}}).encode(), JSON)
+        assert (refused.status, refused.content["error"][:36]) == (422, "inputs: the column 'a' is missing. E")
         assert served.predict(np.array([1, np.nan, 3], "<f4").tobytes()).status == 422
         huge = served.predict(np.full(3, 3.4e38, "<f4").tobytes())
         assert huge.status in (200, 422)
