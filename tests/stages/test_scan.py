@@ -43,7 +43,7 @@ def test_it_writes_the_same_bytes_until_data_or_what_the_file_says_change(
     assert capsys.readouterr().out == ""
     (folder / "own" / "images").write_text("j")
     second = scanned(folder)
-    assert capsys.readouterr().out == "scan: own: file 1 changed since the last time\n"
+    assert capsys.readouterr().out == "scan: own: 1 file changed since the last time\n"
     (folder / "datasets" / "own.yaml").write_text(TEXT.replace("[a, b]", "[b, a]"))
     assert len({first, second, scanned(folder)}) == 3
 

@@ -238,7 +238,7 @@ def test_data_and_a_dataset_file_that_changed_since_they_were_read_are_told(
     content = (tmp_path / "own" / "labels").read_bytes()
     (tmp_path / "own" / "labels").write_bytes(content[:-1] + bytes([1 - content[-1]]))
     for _ in range(2):  # to look takes nothing from what the next `dvc repro` says
-        assert told() == ["dataset: own: file 1 changed since the last time"]
+        assert told() == ["dataset: own: 1 file changed since the last time"]
     (tmp_path / "own" / "labels").write_bytes(content)
     assert told() == []
     own.write_text(own.read_text().replace("[a, b]", "[b, a]"))

@@ -67,13 +67,13 @@ def test_what_changed_is_told_in_one_line_and_only_that_is_read(dataset: Any, re
     write("b/2.png", "new")
     write("b/3.png", "new", OLD + 1)
     second = look(dataset)
-    assert second.said == "photos: files 2 added, 1 changed since the last time"
+    assert second.said == "photos: 2 files added, 1 changed since the last time"
     assert sorted(read) == ["photos/a/2.png", "photos/b/2.png", "photos/b/3.png"]
     assert second.source != first.source
     for name in ("b/2.png", "b/3.png"):
         Path("photos", name).unlink()
     write("a/2.png", "a/2.png", OLD + 2)
-    assert look(dataset).said == "photos: files 2 removed, 1 changed since the last time"
+    assert look(dataset).said == "photos: 2 files removed, 1 changed since the last time"
     assert look(dataset).source == first.source
 
 

@@ -59,7 +59,7 @@ def look(name: str, dataset: Kind, downloads: Path, *, keep: bool = True) -> Sca
 
 def absent(name: str, dataset: Kind) -> DataError:
     """What is raised where the data are not here."""
-    places = ", ".join(str(path.resolve()) for path in found_in(str(dataset.path)))
+    places = ", ".join(dict.fromkeys(str(path.resolve()) for path in found_in(str(dataset.path))))
     pointer = next((path for path in found_in(f"{dataset.path}.dvc") if path.is_file()), None)
     way_out = f"Run `dvc pull {dataset.path}.dvc`" if pointer else "Put it there, or correct `path`"
     return DataError(f"{FOLDER}/{name}.yaml: {dataset.path} is not here. Looked for: {places}. {way_out}.")
@@ -135,11 +135,11 @@ def _difference(called: str, before: Mapping[str, list[Any]], digests: Mapping[s
         "removed": len(before.keys() - digests.keys()),
         "changed": sum(one in before and before[one][3] != digest for one, digest in digests.items()),
     }
-    parts = [f"{count:,} {what}" for what, count in counts.items() if count]
-    if not parts:
-        return ""
-    noun = "file" if sum(counts.values()) == 1 else "files"
-    return f"{called}: {noun} {', '.join(parts)} since the last time"
+    parts: list[str] = []
+    for what, count in counts.items():
+        noun = "" if parts else "file " if count == 1 else "files "
+        parts += [f"{count:,} {noun}{what}"] if count else []
+    return f"{called}: {', '.join(parts)} since the last time" if parts else ""
 
 
 def _digests(path: Path, names: list[str], size: int) -> dict[str, str]:
