@@ -24,8 +24,9 @@ MOST_EXAMPLES = 13
 """Of a class."""
 PIXELS = 400_000
 """Of all examples together: so the page stays below a megabyte."""
-LONGEST_SIDE, SHORTEST_SHOWN = 64, 56
-"""Of an example: in its file, and on the page."""
+LONGEST_SIDE, OF_MANY, SHORTEST_SHOWN = 64, 32, 56
+"""Of an example: in its file, there where more than MANY_CLASSES are shown, and on the page."""
+MANY_CLASSES = 24
 GAP = 2
 """Between two examples, in pixels of their file."""
 BINS = 20
@@ -156,19 +157,16 @@ def choose_examples(
 ) -> "dict[int, NDArray[np.int64]]":
     """By class the indices, ascending, of those that are shown: evenly from all of them, as many as the page has room
     for."""
-    height, width = _small_side(shape)
-    most = max(1, min(MOST_EXAMPLES, PIXELS // (height * width * max(1, len(shown)))))
-    chosen = {}
-    for one in shown:
-        own = np.flatnonzero(labels == one)
-        if len(own):
-            chosen[one] = own[np.unique(np.linspace(0, len(own) - 1, most).astype(int))]
-    return chosen
+    of_each = {one: own for one in shown if len(own := np.flatnonzero(labels == one))}
+    height, width = _small_side(shape, len(of_each))
+    most = max(1, min(MOST_EXAMPLES, PIXELS // (height * width * max(1, len(of_each)))))
+    return {one: own[np.unique(np.linspace(0, len(own) - 1, most).astype(int))] for one, own in of_each.items()}
 
 
-def _small_side(shape: Sequence[int]) -> tuple[int, int]:
+def _small_side(shape: Sequence[int], classes: int) -> tuple[int, int]:
     height, width = shape[:2]
-    factor = min(1.0, LONGEST_SIDE / max(height, width))
+    longest = OF_MANY if classes > MANY_CLASSES else LONGEST_SIDE
+    factor = min(1.0, longest / max(height, width))
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
@@ -178,7 +176,7 @@ def draw_strips(images: "Mapping[str, NDArray[Any]]", low: float, high: float) -
 
     strips = []
     for name, own in images.items():
-        side = _small_side(own.shape[1:3])
+        side = _small_side(own.shape[1:3], len(images))
         small = [resized(as_bytes(image, low, high), side) for image in own]
         gap = np.full((side[0], GAP, own.shape[3]), 255, np.uint8)
         row = np.concatenate([part for image in small for part in (image, gap)][:-1], axis=1)
