@@ -40,6 +40,12 @@ def make(kind: str) -> str:
             for split, some in (("train", slice(0, None, 2)), ("t10k", slice(1, None, 2))):
                 Path("own", f"{split}-images-idx3-ubyte").write_bytes(an_idx(images[some, :, :, 0]))
                 Path("own", f"{split}-labels-idx1-ubyte").write_bytes(an_idx(labels[some]))
+        case "records":
+            Path("own").mkdir()
+            large = clean_images(12, 32)[0].transpose(0, 3, 1, 2).reshape(36, -1)
+            rows = np.column_stack([labels.astype(np.uint8), large])
+            Path("own", "data_batch_1.bin").write_bytes(rows[::2].tobytes())
+            Path("own", "test_batch.bin").write_bytes(rows[1::2].tobytes())
         case "pixels":
             rows = np.column_stack([labels, images[..., 0].reshape(36, -1)])
             with Path("own.csv").open("w", newline="") as file:
@@ -55,7 +61,7 @@ def make(kind: str) -> str:
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("kind", ["images", "arrays", "idx", "pixels", "table"])
+@pytest.mark.parametrize("kind", ["images", "arrays", "idx", "records", "pixels", "table"])
 def test_each_kind_is_recognized_and_its_file_gives_the_examples(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = make(kind)
     assert main.main(["dataset", "add", "own", path]) == 0
