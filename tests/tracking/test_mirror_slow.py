@@ -67,13 +67,16 @@ def test_everything_arrives(stored: Checkout, capsys: pytest.CaptureFixture[str]
     assert {name: run.data.tags[name] for name in tags} == tags
     note = run.data.tags["mlflow.note.content"]
     assert "**95.00%** of the 20 test images right [88.75%, 98.12%], loss 0.2500." in note
-    assert "digits → mlp with 538,122 weights, adam at 0.001, batches of 128, 3 epochs (weights of epoch 3)" in note
+    assert "digits → mlp with 538,122 weights, adam at 0.001, batches of 256, 3 epochs (weights of epoch 3)" in note
     assert f"`git checkout {'c' * 12}`, params.yaml" in note
     datasets = {one.dataset.name: one for one in run.inputs.dataset_inputs}
     assert [datasets[f"digits {split}"].dataset.digest for split in tracking_fixtures.SPLITS] == [
         f"{number}69000000000" for number in range(3)
     ]
-    assert json.loads(datasets["digits train"].dataset.profile) == {"num_rows": 90, "scaling": "standard"}
+    assert json.loads(datasets["digits train"].dataset.profile) == {
+        "num_rows": 90, "scaling": "standard", "title": "The title of digits", "licence": "CC0 1.0", "input": "images",
+        "shape": [28, 28, 1], "sha256 of the source": "d" * 64,
+    }  # fmt: skip
     assert datasets["digits test"].tags[0].value == "testing"
     assert artifacts(stored, run) == [
         "environment.txt",
