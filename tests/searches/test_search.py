@@ -104,7 +104,7 @@ def test_both_ends_of_a_range_are_tried_with_what_is_fixed(tmp_path: Path) -> No
         ("fixed: {train.epoch: 2}\n", "s.yaml:6:9: train.epoch: this key is not known here. Allowed: epochs"),
         ("fixed: {train.epochs: two}\n", "s.yaml:6:23: train.epochs: 'two' is a string. A whole number is expected."),
         ("fixed: {seed: 2}\n", "s.yaml:6:15: fixed.seed: does not belong here."),
-        ("fixed: {fetch.dataset: line}\n", "params:28:24: model.output_activation: 'softmax' does not fit"),
+        ("fixed: {fetch.dataset: line}\n", "params:29:24: model.output_activation: 'softmax' does not fit"),
     ],
 )
 def test_a_list_of_searches_refuses_what_a_search_does(

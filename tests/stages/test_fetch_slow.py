@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 import small
-from keras_pipeline.sources import manifest
-from keras_pipeline.sources.files import formats
+from keras_pipeline.sources import raw
 from keras_pipeline.stages import fetch
 from small_tasks import LINE
 from tiny_mirror import snapshot
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.slow
 def test_digits_need_neither_files_nor_network(tmp_path: Path) -> None:
     params: Any = SimpleNamespace(fetch=SimpleNamespace(dataset="digits"))
     fetch.fetch_dataset(params, tmp_path / "raw", tmp_path / "downloads")
-    assert formats.read_idx((tmp_path / "raw" / "train-images").read_bytes(), "").shape == (1437, 28, 28)
+    assert raw.read_raw(tmp_path / "raw").images["train"].shape == (1437, 28, 28, 1)
     assert not (tmp_path / "downloads").exists()
     before = snapshot(tmp_path / "raw")
     fetch.fetch_dataset(params, tmp_path / "raw", tmp_path / "downloads")
@@ -45,13 +44,13 @@ def test_the_real_mnist_needs_no_heavy_import(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=environment, check=True)
     described = json.loads((tmp_path / "raw" / "dataset.json").read_text())
-    assert described["files"]["train-images"]["bytes"] == 47_040_016
+    assert described["files"]["train_images.npy"]["bytes"] == 47_040_128
 
 
 def test_another_dataset_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
     for changes, names in (
         (LINE, {"train.csv", "test.csv"}),
-        ({}, {*manifest.IMAGES}),
+        ({}, {f"{split}_{what}.npy" for split in ("train", "test") for what in ("images", "labels")}),
         (LINE, {"train.csv", "test.csv"}),
     ):
         fetch.fetch_dataset(small.params(changes), tmp_path / "raw", tmp_path / "downloads")

@@ -49,8 +49,8 @@ def write_raw(
     the examples are not what the dataset file says, or a split is left without any; nothing in `folder` is touched
     then.
     """
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(errno.EEXIST, "Something else than a folder is in the way", str(folder))
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     if isinstance(examples.inputs, Columns):
         _begin(unfinished, "")

@@ -178,7 +178,7 @@ def _kept(path: Path, place: str) -> dict[str, list[Any]]:
 
 def written_elsewhere(scan: Path, name: str, definition: str, source: Source | None) -> bool:
     """Whether data/scan.json, which DVC takes for what was read, is of another state of this dataset."""
-    if "DVC_STAGE" not in os.environ:
+    if "DVC_STAGE" not in os.environ or not scan.exists():
         return False
     try:
         found = json.loads(scan.read_bytes())
