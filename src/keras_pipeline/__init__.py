@@ -8,7 +8,7 @@ standby       a process that has imported what the next stages of DVC need
 searches      the best values of some params, sought with many runs
 studies       one question asked with many runs
 runs          the runs of both: where they are, and the processes that do them
-stages        what DVC calls: fetch, normalize, train, evaluate, export, track. Read first: stages/train.py
+stages        what DVC calls: scan, fetch, normalize, train, evaluate, export, track. Read first: stages/train.py
 debugging     quick trainings that answer one question
 audit         can a recorded run be repeated, does every strategy train what one device does
 registry      versions of models in MLflow's registry, aliases, the journal, the model card
@@ -20,7 +20,7 @@ export        the network in other formats, each shown to agree with the evaluat
 checks        params.yaml read and checked as a whole
 records       what a run was made of: models/run.json, digests, versions
 distribution  strategies, devices, workers
-sources       downloads and made datasets
+sources       what a dataset is: its file, its data of any kind, and the one form in which stages read them
 models        architectures, frameworks, the model file
 evaluation    predictions to numbers, tables and figures
 config        what params.yaml may say, and the tables of names
