@@ -42,7 +42,7 @@ def test_one_program_has_one_shape(normalized: Path, tmp_path: Path) -> None:
 def test_half_of_the_memory_is_for_what_trains_together(
     normalized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = asked(tmp_path, list(range(7)), {"model.l2": [0.1]}).runs
+    runs = asked(tmp_path, list(range(7)), {"model.l2": [0.1]}, train__batch_size=256).runs
     needed = recorded_training.least_memory(load_params(tmp_path / "params.yaml"), (28, 28, 1), 256)
     monkeypatch.setattr(frameworks, "memory_limit", lambda: 7 * needed)
     monkeypatch.setitem(frameworks.LEAST_MEMORY, "jax", 0)
