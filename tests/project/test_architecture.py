@@ -333,7 +333,7 @@ def test_dvc_lock_was_made_by_this_code_with_these_params(stage: str) -> None:
     locked = LOCK[stage]
     digests = {entry["path"]: entry["md5"] for entry in locked.get("deps", [])}
     differing = {"cmd"} if locked["cmd"] != STAGES[stage]["cmd"] else set()
-    differing |= set(digests) ^ set(STAGES[stage]["deps"])
+    differing |= set(digests) ^ set(STAGES[stage].get("deps", []))
     differing |= {entry["path"] for entry in locked.get("outs", [])} ^ outputs(stage)
     for path in code(stage):
         if digest_of_dvc(ROOT / path) != digests.get(path):
