@@ -11,7 +11,14 @@ from real_workspace import Workspace, origin
 
 pytestmark = pytest.mark.proof
 
-QUICK = {"train__epochs": 12, "train__batch_size": 32, "model__hidden_units": [32], "model__dropout": 0.0}
+QUICK = {
+    "train__epochs": 20,
+    "train__batch_size": 16,
+    "train__optimizer__learning_rate": 0.001,
+    "model__hidden_units": [64],
+    "model__dropout": 0.0,
+    "model__batch_normalization": False,
+}
 STRATEGIES = (
     {"train__strategy": "one_device"},
     {"train__strategy": "mirrored", "train__devices": 2},
