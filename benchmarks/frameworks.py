@@ -129,7 +129,7 @@ def given(params: Params, normalized: Path) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     for name in ("train", "validation", "test"):
         split = splits.read_split(normalized, name, statistics)
-        arrays[f"{name}_images"] = split.inputs.reshape(len(split.inputs), -1)
+        arrays[f"{name}_images"] = split.scaled().reshape(len(split.inputs), -1)
         arrays[f"{name}_labels"] = split.targets
     asked = task_spec.task_spec_from(statistics)
     network = architectures.build_network(params.model, asked.shape, asked.outputs, seed=params.seed)

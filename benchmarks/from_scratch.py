@@ -97,11 +97,8 @@ def nielsen(normalized: Path) -> None:
     """Weights and biases are drawn from a normal distribution of mean 0 and deviation 1."""
     images, targets, test_images, test_targets = (
         array
-        for name in ("train", "test")
-        for array in (
-            np.load(normalized / f"{name}_images.npy").reshape(-1, 784),
-            np.eye(10, dtype=np.float32)[np.load(normalized / f"{name}_labels.npy")],
-        )
+        for split in (read_split(normalized, name, read_statistics(normalized)) for name in ("train", "test"))
+        for array in (split.scaled().reshape(-1, 784), np.eye(10, dtype=np.float32)[split.targets])
     )
     chance = np.random.default_rng(1)
     arrays = [chance.standard_normal(size, np.float32) for size in ((784, 30), 30, (30, 10), 10)]

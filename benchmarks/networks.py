@@ -36,10 +36,8 @@ def mnist(chosen: argparse.Namespace) -> tuple[tuple[np.ndarray, np.ndarray], tu
     """54,000 training images, the rest left for validation, and the test images: float32 (n, 28, 28, 1) in 0 … 1."""
     splits = []
     for name, count in (("train", 60_000 - VALIDATION), ("test", 10_000)):
-        pixels = np.frombuffer((chosen.raw / f"{name}-images").read_bytes(), np.uint8, offset=16)
-        labels = np.frombuffer((chosen.raw / f"{name}-labels").read_bytes(), np.uint8, offset=8)
-        images = pixels.reshape(-1, 28, 28, 1).astype("float32") / 255
-        splits.append((images[:count], labels[:count].astype("int64")))
+        images, labels = (np.load(chosen.raw / f"{name}_{kind}.npy") for kind in ("images", "labels"))
+        splits.append((images[:count].astype("float32") / 255, labels[:count]))
     return splits[0], splits[1]
 
 
