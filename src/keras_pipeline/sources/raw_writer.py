@@ -88,10 +88,22 @@ def write_raw(
     folder.mkdir(parents=True, exist_ok=True)
     files.clear_folder(folder)
     for file in description["files"]:
-        (unfinished / file).replace(folder / file)
+        _move(unfinished / file, folder / file)
     files.write_json(folder / "dataset.json", description)
     shutil.rmtree(unfinished)
     return description
+
+
+def _move(path: Path, to: Path) -> None:
+    """Also to another disk, which `to` may be on."""
+    try:
+        path.replace(to)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with path.open("rb") as content, files.writing_atomically(to, path.stat().st_size) as file:
+            shutil.copyfileobj(content, file)
+        path.unlink()
 
 
 def _drawn(drawing: Drawing | None) -> Drawn | None:
