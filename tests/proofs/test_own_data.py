@@ -85,7 +85,7 @@ def test_studies_searches_and_comparisons_take_it(trained: Workspace) -> None:
     }  # fmt: skip
     (trained.folder / "searches" / "own.yaml").write_text(json.dumps(search))
     trained.good("keras-pipeline search run own", timeout=600)
-    trained.set(train__optimizer__learning_rate=0.001)
+    trained.set(train__optimizer__learning_rate=0.002)
     trained.good("dvc repro")
     assert "learning_rate" in trained.good("keras-pipeline compare HEAD .")
     trained.recover()
