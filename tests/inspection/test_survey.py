@@ -1,10 +1,12 @@
 """One reading: digests, small copies, and what was left out."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from keras_pipeline.inspection import survey
 from keras_pipeline.inspection.survey import as_bytes, resized, survey_images
 from made_images import InMemory, clean_images
 
@@ -41,3 +43,25 @@ def test_small_images_are_kept_as_they_are() -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 50, 1), np.uint8)
     seen = survey_images(InMemory(images), 4, (8, 50, 1), lambda done: None)
     assert seen.small.shape == (4, 8, 32, 1)
+
+
+def test_an_interrupted_reading_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends with what one reading gives; one of another key begins anew."""
+    monkeypatch.setattr(survey, "SECONDS_BETWEEN", -1.0)
+    images, _ = clean_images(20, side=40)
+    damaged = {7: "truncated", 55: "no picture"}
+    whole = survey_images(InMemory(images, damaged, block=10), 60, (40, 40, 3), lambda done: None)
+
+    def interrupted(done: int) -> None:
+        if done == 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        survey_images(InMemory(images, damaged, block=10), 60, (40, 40, 3), interrupted, tmp_path / "kept", "a")
+    told: list[int] = []
+    again = survey_images(InMemory(images, damaged, block=10), 60, (40, 40, 3), told.append, tmp_path / "kept", "a")
+    assert (again.known, told, again.left_out) == (30, [40, 50, 60], damaged)
+    for name in ("digests", "hashes", "small", "read"):
+        assert np.array_equal(getattr(again, name), getattr(whole, name)), name
+    other = survey_images(InMemory(images, {}, block=10), 60, (40, 40, 3), lambda done: None, tmp_path / "kept", "b")
+    assert (other.known, other.left_out, other.read.all()) == (0, {}, True)

@@ -1,5 +1,7 @@
 """All of a dataset read once, and what is wrong with it: findings with the names of the examples."""
 
+import json
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,21 +80,24 @@ def check_dataset(name: str, dataset: Kind, downloads: Path) -> Report:
     """Read the whole dataset once, with progress, and look for everything that is looked for in its kind.
 
     What the dataset would be refused for by `fetch` is a finding too. Raises DataError or DownloadError where its files
-    are not here. The findings are kept among the `downloads`, for the page, until dataset or files change.
+    are not here. The findings are kept among the `downloads`, for the page, until dataset or files change; and, until
+    it ends, what was read of images, so that one that is interrupted goes on.
     """
     seen = scan.look(name, dataset, downloads)
     source = scan.open_files(name, dataset, seen, downloads)
     report = Report()
+    of = {"definition": definition_digest(dataset), "source": seen.source}
+    surveyed = downloads / f"{name}.survey"
     try:
-        _check(name, dataset, source, report)
+        _check(name, dataset, source, report, surveyed, json.dumps(of))
     except DataError as error:
         report.findings.insert(0, Finding("refused", str(error), refused=True))
-    kept = {"definition": definition_digest(dataset), "source": seen.source, **report.plain()}
-    files.write_json(kept_findings(name, downloads), kept)
+    files.write_json(kept_findings(name, downloads), {**of, **report.plain()})
+    shutil.rmtree(surveyed, ignore_errors=True)
     return report
 
 
-def _check(name: str, dataset: Kind, source: SourceFiles, report: Report) -> None:
+def _check(name: str, dataset: Kind, source: SourceFiles, report: Report, surveyed: Path, key: str) -> None:
     refused = getattr(dataset, "damaged", None) == "refuse"
     lenient = dataset.model_copy(update={"damaged": "skip"}) if refused else dataset
     examples = lenient.read(source)
@@ -105,15 +110,19 @@ def _check(name: str, dataset: Kind, source: SourceFiles, report: Report) -> Non
         check_rows(columns, named, report)
         check_counts(name, dataset, assigned)
         return
-    originals, images = Originals(), examples.inputs
+    originals = Originals()
+    images: Any = examples.inputs
     if isinstance(images, DecodedPictures):
         images = originals.watch(images)
     progress = Progress(f"{name}: reading", len(assigned), "image")
     try:
-        survey = survey_images(images, len(assigned), dataset.input_shape, progress.advance)  # type: ignore[arg-type]
+        shape: Any = dataset.input_shape
+        survey = survey_images(images, len(assigned), shape, progress.advance, surveyed, key)
     finally:
         progress.close()
     report.facts += originals.facts()
+    if survey.known:
+        report.facts.append(f"went on after {survey.known:,} images; formats and sizes are of those after them")
     assigned[~survey.read] = LEFT_OUT
     if by_pixels(examples):
         heads = survey.digests[:, :8].copy().view(">u8")[:, 0]
