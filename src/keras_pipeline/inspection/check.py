@@ -122,7 +122,8 @@ def _check(name: str, dataset: Kind, source: SourceFiles, report: Report, survey
         progress.close()
     report.facts += originals.facts()
     if survey.known:
-        report.facts.append(f"went on after {survey.known:,} images; formats and sizes are of those after them")
+        only = "; formats and sizes are of those after them" if originals.sizes else ""
+        report.facts.append(f"went on after {survey.known:,} images{only}")
     assigned[~survey.read] = LEFT_OUT
     if by_pixels(examples):
         heads = survey.digests[:, :8].copy().view(">u8")[:, 0]
