@@ -32,8 +32,7 @@ def assign(dataset: Kind, examples: Examples, columns: Columns | None = None) ->
         chosen = {group: is_test(group.encode("utf-8", "surrogatepass"), share) for group in set(examples.groups)}
         assigned[train & np.fromiter((chosen[group] for group in examples.groups), bool, len(assigned))] = 2
     elif columns is not None:
-        every = np.arange(len(assigned))
-        for number, row in enumerate(rows_of(columns, examples.labels.tolist(), every)):
+        for number, row in enumerate(rows_of(columns, row_targets(dataset, examples), np.arange(len(assigned)))):
             if train[number] and is_test(json.dumps(row).encode(), share):
                 assigned[number] = 2
     return assigned
@@ -66,6 +65,12 @@ def latest(times: NDArray[np.float64], among: NDArray[np.bool_], share: float) -
 def group_code(group: str) -> int:
     """A number for a group, the same whatever other groups there are: of 64 bits of its SHA-256."""
     return int.from_bytes(hashlib.sha256(group.encode("utf-8", "surrogatepass")).digest()[:8], signed=True)
+
+
+def row_targets(dataset: Kind, examples: Examples) -> list[str | float]:
+    """What the target of each row is called: its class by name, which stays when others are added, or its number."""
+    labels = examples.labels.tolist()
+    return [dataset.classes[label] for label in labels] if dataset.classes else labels
 
 
 def rows_of(columns: Columns, targets: Sequence[Any], chosen: NDArray[np.int64]) -> Iterator[tuple[str, ...]]:

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from keras_pipeline.core import files, process
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.core.terminal import Progress
-from keras_pipeline.sources.assignment import LEFT_OUT, SPLITS, assign, by_pixels, group_code, is_test, rows_of
+from keras_pipeline.sources.assignment import (
+    LEFT_OUT,
+    SPLITS,
+    assign,
+    by_pixels,
+    group_code,
+    is_test,
+    row_targets,
+    rows_of,
+)
 from keras_pipeline.sources.kinds.kind import Columns, Drawing, Examples, Kind, Split
 from keras_pipeline.sources.raw import Drawn, ImagesInput, RawDescription, TableInput
 from keras_pipeline.sources.source_files import Source
@@ -306,8 +315,7 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
 def _write_table(
     unfinished: Path, name: str, dataset: Kind, examples: Examples, columns: Columns, assigned: NDArray[np.uint8]
 ) -> TableInput:
-    labels = examples.labels.tolist()
-    targets = [dataset.classes[label] for label in labels] if dataset.classes else labels
+    targets = row_targets(dataset, examples)
     progress, done = Progress(f"{name}: writing", len(assigned), "row"), 0
     for index, split in enumerate(SPLITS):
         chosen = np.flatnonzero(assigned == index)
