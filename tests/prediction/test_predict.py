@@ -1,6 +1,7 @@
 """The command as a whole, its network replaced: what is written, when nothing is, and in which batches it is asked."""
 
 import csv
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,18 @@ def test_without_an_output_they_go_to_standard_output_alone(
     assert err == ""
     chosen = make_parser().parse_args(["predict", "x.npy", "--output", "-"])
     assert (chosen.output, chosen.damaged, chosen.model) == (None, "refuse", None)
+
+
+def test_of_an_archive_that_is_unpacked_standard_output_has_the_answers_alone(
+    asked: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(tmp_path / "x.npy", IMAGES[:2])
+    with tarfile.open(tmp_path / "own.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "x.npy", "x.npy")
+    predict(tmp_path / "own.tar.gz", None, None, "refuse")
+    out, err = capsys.readouterr()
+    assert [line.split(",")[:2] for line in out.splitlines()] == [["index", "label"], ["0", "0"], ["1", "0"]]
+    assert "own.tar.gz: unpacked" in err
 
 
 def test_what_is_wrong_is_said_first_and_nothing_is_written(asked: list[Any], tmp_path: Path) -> None:

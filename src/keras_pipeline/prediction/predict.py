@@ -5,7 +5,7 @@ A block at a time, so that any number of inputs takes the same memory.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,17 +38,16 @@ def predict(path: Path, model: str | None, output: Path | None, damaged: Damaged
     """
     if output is not None and output.exists() and path.exists() and output.samefile(path):
         raise ParamsError(f"--output {output}: it is what is to be read. Expected: another file.")
-    with find_network(model) as trained:
+    with _opened(output) as write, find_network(model) as trained:
         inputs = open_inputs(path, trained.record["dataset"], damaged)
         answers = Answers(trained.record["dataset"], inputs.place)
-        with _opened(output) as write:
-            count = _write_answers(trained, inputs, answers, write, progress=output is not None)
-            if not count:
-                raise DataError(f"{path}: got no input. Expected: one at least.")
-        for note in inputs.notes:
-            print(f"predict: {note}", file=sys.stderr)
-        if output is not None:
-            print(f"predict: {output}: {count:,} answers of {trained.name}, run {trained.record['key'][:12]}")
+        count = _write_answers(trained, inputs, answers, write, progress=output is not None)
+        if not count:
+            raise DataError(f"{path}: got no input. Expected: one at least.")
+    for note in inputs.notes:
+        print(f"predict: {note}", file=sys.stderr)
+    if output is not None:
+        print(f"predict: {output}: {count:,} answers of {trained.name}, run {trained.record['key'][:12]}")
 
 
 def open_inputs(path: Path, dataset: DatasetDescription, damaged: Damaged) -> Inputs:
@@ -63,8 +62,10 @@ def open_inputs(path: Path, dataset: DatasetDescription, damaged: Damaged) -> In
 @contextmanager
 def _opened(output: Path | None) -> Iterator[Callable[[str], object]]:
     if output is None:
-        yield sys.stdout.write
-        sys.stdout.flush()
+        answers = sys.stdout
+        with redirect_stdout(sys.stderr):  # whatever else is printed is no answer
+            yield answers.write
+        answers.flush()
     else:
         with files.writing_atomically(output, 0) as file:
             yield lambda text: file.write(text.encode("utf-8", "backslashreplace"))
