@@ -8,7 +8,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from keras_pipeline.core.errors import DataError
 from keras_pipeline.sources.source_files import SourceFiles, open_source
 
 Block = tuple[Sequence[str], NDArray[Any]]
@@ -34,10 +33,7 @@ def open_path(path: Path) -> tuple[SourceFiles, str | None]:
     member = None
     if not path.exists() and path.parent.suffix.lower() == ".npz" and path.parent.is_file():
         path, member = path.parent, path.name
-    try:
-        return open_source(path, str(path), Path(tempfile.gettempdir())), member
-    except DataError as fault:
-        raise DataError(str(fault).replace(" Put it there, or mend `path`.", " Name another one.")) from None
+    return open_source(path, str(path), Path(tempfile.gettempdir())), member
 
 
 def listed(names: Sequence[str]) -> str:

@@ -81,15 +81,14 @@ def _blocks(inputs: Inputs, source: SourceFiles, file: str, table: TableInput, d
     for block in read_columns(source, file, names, dialect):
         try:
             values = _values(source, file, table, dialect, block, start, decimal)
-        except DataError:
+        except DataError as fault:
             if start or dialect.delimiter == ",":
                 raise
             decimal = "comma"
             try:
                 values = _values(source, file, table, dialect, block, start, decimal)
             except DataError:
-                decimal = "point"
-                values = _values(source, file, table, dialect, block, start, decimal)
+                raise fault from None
         count = len(block[0])
         unseen.update(count_unseen(columns, values))
         yield list(map(str, range(start + 1, start + count + 1))), encode(columns, values)
