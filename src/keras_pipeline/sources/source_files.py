@@ -63,7 +63,9 @@ def open_source(path: Path, name: str, kept: Path) -> SourceFiles:
     """
     if not path.exists():
         what = "a link to what is not there" if path.is_symlink() else "not there"
-        raise DataError(f"{name}: {what}. Expected: a folder, a file or an archive. Put it there, or name another path.")
+        raise DataError(
+            f"{name}: {what}. Expected: a folder, a file or an archive. Put it there, or name another path."
+        )
     if path.is_dir():
         return Folder(path, name)
     if not path.is_file():
