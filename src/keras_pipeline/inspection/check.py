@@ -18,7 +18,7 @@ from keras_pipeline.inspection.faults.label_errors import find_label_errors
 from keras_pipeline.inspection.faults.originals import Originals
 from keras_pipeline.inspection.findings import Finding, counted, kept_findings, singles
 from keras_pipeline.inspection.survey import Survey, survey_images
-from keras_pipeline.sources.assignment import LEFT_OUT, SPLITS, assign, by_pixels
+from keras_pipeline.sources.assignment import LEFT_OUT, SPLITS, assign, by_pixels, is_test_digest
 from keras_pipeline.sources.dataset_file import definition_digest
 from keras_pipeline.sources.files import scan
 from keras_pipeline.sources.kinds.kind import Columns, Kind
@@ -126,8 +126,9 @@ def _check(name: str, dataset: Kind, source: SourceFiles, report: Report, survey
         report.facts.append(f"went on after {survey.known:,} images{only}")
     assigned[~survey.read] = LEFT_OUT
     if by_pixels(examples):
-        heads = survey.digests[:, :8].copy().view(">u8")[:, 0]
-        assigned[(assigned == 0) & (heads < dataset.splits.test * 2.0**64)] = SPLITS.index("test")
+        for index in np.flatnonzero(assigned == 0).tolist():
+            if is_test_digest(survey.digests[index].tobytes(), dataset.splits.test):
+                assigned[index] = SPLITS.index("test")
     check_images(survey, named, report, damaged_refused=refused)
     check_counts(name, dataset, assigned)
 

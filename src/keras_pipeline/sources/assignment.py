@@ -48,7 +48,12 @@ def by_pixels(examples: Examples) -> bool:
 def is_test(content: bytes | memoryview, share: float) -> bool:
     """Whether what has this content is of the test split: its SHA-256, as a number from 0 to 1, is below the share. So
     nobody moves when examples are added, and copies stay together."""
-    return int.from_bytes(hashlib.sha256(content).digest()[:8]) < share * 2**64
+    return is_test_digest(hashlib.sha256(content).digest(), share)
+
+
+def is_test_digest(digest: bytes, share: float) -> bool:
+    """`is_test` of a content with this SHA-256, or the beginning of it."""
+    return int.from_bytes(digest[:8]) < share * 2**64
 
 
 def latest(times: NDArray[np.float64], among: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
