@@ -3,7 +3,6 @@ none."""
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import get_args
 
 import numpy as np
 
@@ -13,8 +12,8 @@ from keras_pipeline.prediction.inputs import Block, Inputs, listed
 from keras_pipeline.sources.kinds.pixels import ORDER, Table
 from keras_pipeline.sources.kinds.stored import Order, arranged
 from keras_pipeline.sources.source_files import SourceFiles
-from keras_pipeline.sources.tables.recognized_pixels import LABEL_NAMES, Delimiter
-from keras_pipeline.sources.tables.text_tables import PARQUET_FILE, Dialect, column_names, place_of
+from keras_pipeline.sources.tables.recognized_pixels import LABEL_NAMES
+from keras_pipeline.sources.tables.text_tables import DELIMITERS, PARQUET_FILE, Dialect, column_names, place_of
 
 PIXEL = re.compile(r"[a-z_ ]*\d+([x_]\d+)?(_?[rgb])?", re.IGNORECASE | re.ASCII)
 """The name of a column of pixels, such as pixel17, 3x12 or px_17_r."""
@@ -36,7 +35,7 @@ def open_pixel_rows(source: SourceFiles, file: str, dataset: DatasetDescription)
 
 def _dialect(source: SourceFiles, file: str) -> tuple[Dialect, list[str]]:
     """That which gives most columns; without a header where the first row is of numbers alone."""
-    delimiters = [","] if PARQUET_FILE.search(file) else get_args(Delimiter)
+    delimiters = [","] if PARQUET_FILE.search(file) else DELIMITERS
     found = [(column_names(source, file, Dialect(one), least=1), one) for one in delimiters]
     names, delimiter = max(found, key=lambda one: len(one[0]))
     if not PARQUET_FILE.search(file) and all(name.isascii() and name.isdecimal() for name in names):

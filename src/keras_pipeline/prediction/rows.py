@@ -11,6 +11,7 @@ from keras_pipeline.data.encoding import TableInput, count_unseen, encode
 from keras_pipeline.prediction.inputs import Block, Inputs, listed
 from keras_pipeline.sources.source_files import SourceFiles
 from keras_pipeline.sources.tables.text_tables import (
+    DELIMITERS,
     Dialect,
     column_names,
     is_table,
@@ -20,8 +21,6 @@ from keras_pipeline.sources.tables.text_tables import (
     to_numbers,
     to_texts,
 )
-
-DELIMITERS = (",", ";", "\t", "|")
 
 
 def open_rows(source: SourceFiles, table: TableInput) -> Inputs:

@@ -12,9 +12,10 @@ from keras_pipeline.core.errors import DataError
 from keras_pipeline.sources.kinds.kind import MOST_EXAMPLES, Examples, Line, Recognized, Split
 from keras_pipeline.sources.kinds.stored import Files, Order, Places, StoredImages, arranged, splits_of
 from keras_pipeline.sources.source_files import SourceFiles
-from keras_pipeline.sources.tables.recognized_pixels import Delimiter, is_pixel, recognize_pixels
+from keras_pipeline.sources.tables.recognized_pixels import is_pixel, recognize_pixels
 from keras_pipeline.sources.tables.text_tables import (
     MOST_COLUMNS,
+    Delimiter,
     Dialect,
     column_names,
     is_table,

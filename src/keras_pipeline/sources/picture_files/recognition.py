@@ -40,7 +40,6 @@ GREY = 12
 """Levels between red, green and blue up to which a pixel is grey: JPEG does not keep them equal."""
 LABELS = ("label", "labels", "class", "class_name", "category", "target", "y", "fine_label", "coarse_label")
 SPLITS = ("split", "subset", "set", "fold", "partition")
-DELIMITERS = (",", ";", "\t", "|")
 ROWS = 200
 """So many rows of a CSV are looked at."""
 
@@ -107,7 +106,7 @@ def _from_csv(source: "SourceFiles") -> _Found | None:
         return None
     known = {unicodedata.normalize("NFC", name): name for name in names}
     for file in files[:20]:
-        for delimiter in DELIMITERS:
+        for delimiter in text_tables.DELIMITERS:
             with suppress(DataError):  # it is written in another way
                 if found := _read_csv(source, file, files, delimiter, known):
                     return found

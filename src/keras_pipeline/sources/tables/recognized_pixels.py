@@ -2,19 +2,18 @@
 
 from dataclasses import dataclass
 from math import isqrt
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.sources.kinds.kind import MOST_CLASSES, Recognized, Split
 from keras_pipeline.sources.kinds.stored import Order, arranged
 from keras_pipeline.sources.source_files import SourceFiles
-from keras_pipeline.sources.tables.text_tables import Dialect, column_names, is_table, read_columns
+from keras_pipeline.sources.tables.text_tables import DELIMITERS, Dialect, column_names, is_table, read_columns
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Delimiter = Literal[",", ";", "\t", "|"]
 LEAST_PIXELS = 64
 """Of what is taken for a picture."""
 LOOKED_AT = 200
@@ -63,7 +62,7 @@ class _Look:
 def _look(source: SourceFiles, name: str) -> _Look | None:
     import numpy as np
 
-    for delimiter in get_args(Delimiter):
+    for delimiter in DELIMITERS:
         try:
             names = column_names(source, name, Dialect(delimiter))
             header = not all(is_pixel(one) or (one.isascii() and one.isdecimal()) for one in names)

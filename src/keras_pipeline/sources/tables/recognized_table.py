@@ -16,6 +16,7 @@ from keras_pipeline.data.encoding import MOST_CATEGORIES
 from keras_pipeline.sources.kinds.kind import Recognized
 from keras_pipeline.sources.tables.divisions import WORDS
 from keras_pipeline.sources.tables.text_tables import (
+    DELIMITERS,
     LONGEST_TEXT,
     MISSING_WORDS,
     PARQUET_FILE,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 TARGETS = ("target", "label", "labels", "class", "y", "outcome")
 """What the column to predict is called, in small letters, the likeliest first."""
 SPLIT_COLUMNS = {"split", "subset", "partition", "set", "fold"}
-DELIMITERS = (",", ";", "\t", "|")
 SURELY_CSV = re.compile(r"\.(csv|tsv|tab)(\.\w+)?$", re.IGNORECASE)
 MOST_CLASSES_OF_NUMBERS = 20
 """So many different whole numbers may be classes."""

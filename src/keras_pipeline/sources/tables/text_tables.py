@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast, get_args
 
 from keras_pipeline.core.csv_files import NUMBER
 from keras_pipeline.core.errors import DataError
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from keras_pipeline.sources.source_files import SourceFiles
 
+Delimiter = Literal[",", ";", "\t", "|"]
+DELIMITERS: Sequence[str] = get_args(Delimiter)
+"""That are tried where nobody says which it is, the usual one first."""
 MOST_COLUMNS = 20_000
 LARGEST_ROW = 1 << 22
 """Bytes of a row of CSV, and of its header."""
