@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_pipeline.checks.params import load_params
-from keras_pipeline.checks.project import PARAMS
+from keras_pipeline.checks.project import experiment_here
 from keras_pipeline.config.params import Model
-from keras_pipeline.core.errors import DataError, ModelFileError, ParamsError, PipelineError
+from keras_pipeline.core.errors import DataError, ModelFileError, ParamsError
 from keras_pipeline.data.earlier import MODEL
 from keras_pipeline.data.task_spec import task_spec_from
 from keras_pipeline.models import architectures, frameworks
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REGISTERED = "models:/"
-EXPERIMENT = "keras-pipeline"
-"""Where there is no params.yaml that names another."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def _in_store(find: "Callable[[MlflowClient, Location], tuple[str, Run]]") -> It
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with connection.required_store(location):
-            client = connect_store(location, _experiment()).client
+            client = connect_store(location, experiment_here()).client
             name, run = find(client, location)
             lookup.download_artifact(client, run, "run.json", folder)
             record = read_record(folder / "run.json", "track")
@@ -126,13 +123,6 @@ def _tracked(client: "MlflowClient", location: Location, wanted: str) -> "tuple[
     except ParamsError as fault:
         raise ParamsError(f"--model {wanted}: no folder with a trained network in it, and {fault}") from None
     return f"MLflow's run {run.info.run_name}", run
-
-
-def _experiment() -> str:
-    try:
-        return load_params(PARAMS).tracking.experiment if PARAMS.exists() else EXPERIMENT
-    except PipelineError:
-        return EXPERIMENT
 
 
 def recorded_model(record: RunRecord, name: str) -> Model:

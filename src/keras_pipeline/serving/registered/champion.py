@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_pipeline.checks.project import experiment_here
 from keras_pipeline.core.errors import DataError, ModelFileError, ParamsError, PipelineError, masked
 from keras_pipeline.export.manifest import NAME, read_format, read_manifest
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 1.0
 ADDRESS = re.compile(r"models:/([^/@]+)(?:/[1-9]\d{0,8}|@(?:champion|candidate))", re.ASCII)
-EXPERIMENT = "keras-pipeline"
-"""Where there is no params.yaml that names another."""
 Line = dict[str, Any]
 
 
@@ -98,7 +97,7 @@ class Watched:
                         f"{location.shown}: there is no store, so no model '{self._name}'. Expected: first "
                         "`dvc repro` and `keras-pipeline model register`."
                     )
-                self._client = connect_store(location, _experiment()).client
+                self._client = connect_store(location, experiment_here()).client
                 versions.require_model(self._client, self._name)
             return dict(self._client.get_registered_model(self._name).aliases)
 
@@ -145,16 +144,6 @@ def _check(folder: Path, version: "Version") -> None:
             "`keras-pipeline track --again` send its own."
         )
     read_format(folder, made, "onnx")
-
-
-def _experiment() -> str:
-    from keras_pipeline.checks.params import load_params
-    from keras_pipeline.checks.project import PARAMS
-
-    try:
-        return load_params(PARAMS).tracking.experiment if PARAMS.exists() else EXPERIMENT
-    except PipelineError:
-        return EXPERIMENT
 
 
 if __name__ == "__main__":
