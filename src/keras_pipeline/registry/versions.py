@@ -20,8 +20,8 @@ from keras_pipeline.registry import card, journal
 from keras_pipeline.registry.card import Exports
 from keras_pipeline.registry.journal import CANDIDATE, CHAMPION, Entry
 from keras_pipeline.tracking import lookup
-from keras_pipeline.tracking.runs import KEY, SERVED_NETWORK, kept_networks
-from keras_pipeline.tracking.stores.address import Location, local_path
+from keras_pipeline.tracking.runs import KEY, kept_networks
+from keras_pipeline.tracking.stores.address import Location
 from keras_pipeline.tracking.stores.connection import StoreError
 
 if TYPE_CHECKING:
@@ -316,16 +316,8 @@ def _logged_network(client: "MlflowClient", location: Location, run: "Run", foun
 
 def _check_same_weights(file: Path, location: Location, kept_at: str, what: str, again: str) -> None:
     """Raise DataError where the network below this address of MLflow's has other weights than the file."""
-    from mlflow.artifacts import download_artifacts
-
     with tempfile.TemporaryDirectory() as folder:
-        here = local_path(kept_at)
-        if here is None:
-            uri = f"{kept_at}/{SERVED_NETWORK}"
-            here = Path(download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=location.uri))
-        else:
-            here /= SERVED_NETWORK
-        kept = read_weights(here)
+        kept = read_weights(lookup.network_file(location, kept_at, Path(folder)))
     ours = read_weights(file)
     for name in sorted(one for one in {*ours, *kept} if RANDOM not in one):
         if name not in ours or name not in kept or not np.array_equal(ours[name], kept[name]):

@@ -140,16 +140,19 @@ def download_artifact(client: "MlflowClient", run: "Run", path: str, folder: Pat
 def download_network(client: "MlflowClient", run: "Run", location: Location, folder: Path) -> Path | None:
     """The file of the network that MLflow keeps with the run, the newest, where it is or below `folder`; None where it
     keeps none, or the file is gone."""
+    kept = kept_networks(client, run)
+    here = network_file(location, kept[-1].artifact_location, folder) if kept else None
+    return here if here and here.is_file() else None
+
+
+def network_file(location: Location, kept_at: str, folder: Path) -> Path:
+    """The file of the network below this address of MLflow's: where it is, or downloaded, below `folder`."""
     from mlflow.artifacts import download_artifacts
 
-    kept = kept_networks(client, run)
-    if not kept:
-        return None
-    below = f"{kept[-1].artifact_location}/{SERVED_NETWORK}"
-    here = local_path(below)
-    if here is None:
-        here = Path(download_artifacts(artifact_uri=below, dst_path=str(folder), tracking_uri=location.uri))
-    return here if here.is_file() else None
+    uri = f"{kept_at}/{SERVED_NETWORK}"
+    return local_path(uri) or Path(
+        download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=location.uri)
+    )
 
 
 def _epochs(client: "MlflowClient", run: "Run") -> list[dict[str, float]]:
