@@ -688,6 +688,7 @@ def test_the_examples_of_the_documentation_are_read(tmp_path: Path, monkeypatch:
         ("size: [4, 4]\ncolour: gray", "colour: 'gray' is not known. Allowed: grey, rgb. Did you mean 'grey'"),
         ("size: [4, 4]\ndamaged: ignore", "damaged: 'ignore' is not known. Allowed: refuse, skip"),
         ("size: [4, 4]\nsplits: {column: part}", "splits.column: folders have no columns"),
+        ("size: [4, 4]\ntable: {files: a.csv, delimiter: é}", "table.delimiter: 'é' does not fit"),
         ("size: [4, 4]\nsplits: {group: '['}", "splits.group: no regular expression"),
         ("size: [4, 4]\nsplits: {group: 'person'}", "splits.group: it has no group"),
         ("size: [4, 4]\ntable: {image: file}", "table.files: missing"),

@@ -122,6 +122,7 @@ def test_parquet_with_whole_numbers_as_classes_and_columns_that_are_none() -> No
     file = io.BytesIO()
     table = pyarrow.table({
         "x": LENGTHS, "picture": [b"x"] * N, "parts": [[1]] * N, "label": [1 + index % 2 for index in range(N)],
+        "uuid": pyarrow.array([b"abcd"] * N, pyarrow.binary(4)),
     })  # fmt: skip
     parquet.write_table(table, file)
     found = recognized(file.getvalue(), "t.parquet")

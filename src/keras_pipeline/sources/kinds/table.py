@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, overload
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.data.missing import Missing
@@ -14,6 +14,7 @@ from keras_pipeline.sources.tables.divisions import split_of_file, splits_of_col
 from keras_pipeline.sources.tables.text_tables import (
     MOST_COLUMNS,
     Dialect,
+    OneSign,
     is_table,
     place_of,
     read_columns,
@@ -33,7 +34,6 @@ Encoding = Literal[
     "utf-8", "utf-16", "latin-1", "cp1250", "cp1251", "cp1252", "cp437", "shift_jis", "euc_jp", "euc_kr", "gb18030",
     "big5",
 ]  # fmt: skip
-OneSign = Annotated[str, StringConstraints(pattern=r'^[^\n\r"\x00]$')]
 _PERHAPS_WORDS = re.compile(r"\.(txt|data)(\.\w+)?$", re.IGNORECASE)
 """Of a file beside others that are tables for sure."""
 _OTHER_KINDS = re.compile(r"\.(png|jpe?g|bmp|webp|tiff?|gif|npz|npy)$", re.IGNORECASE)

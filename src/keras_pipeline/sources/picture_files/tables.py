@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from keras_pipeline.core.errors import DataError
 from keras_pipeline.sources.kinds.kind import MOST_EXAMPLES, Line, Split
@@ -40,7 +38,7 @@ class PictureTable(Block):
     """the column with a picture's file, from the folder of the CSV; of Parquet with the picture itself"""
     label: Line = "label"
     """the column with its class"""
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    delimiter: text_tables.OneSign = ","
     """between the columns of a CSV"""
 
     @property

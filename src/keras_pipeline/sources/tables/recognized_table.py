@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from keras_pipeline.core.csv_files import NUMBER
@@ -21,8 +22,11 @@ from keras_pipeline.sources.tables.text_tables import (
     MISSING_WORDS,
     PARQUET_FILE,
     Dialect,
+    as_text,
     column_names,
+    is_bytes,
     is_text,
+    opened_parquet,
     place_of,
     read_columns,
     read_start,
@@ -189,21 +193,26 @@ def _look(source: "SourceFiles", name: str, names: list[str], dialect: Dialect) 
 
     kinds = {}
     if PARQUET_FILE.search(name):
-        with source.open(name) as file:
-            kinds = {one.name: one.type for one in pyarrow.parquet.read_schema(file)}
+        with opened_parquet(source, name) as file:
+            kinds = {one.name: one.type for one in file.schema_arrow}
     fit = [one for one in names if names.count(one) == 1 and _is_plain(kinds.get(one))]
     columns = [Seen(one, integer=one in kinds and pyarrow.types.is_integer(kinds[one])) for one in fit]
     for block in read_columns(source, name, fit, dialect):
         for column, array in zip(columns, block, strict=True):
-            column.add(array.cast(pyarrow.string()).to_pylist())
+            column.add(as_text(array, partial(_place, source, name, column.name)).to_pylist())
     return columns
+
+
+def _place(source: "SourceFiles", name: str, column: str, _: int) -> str:
+    return f"{place_of(source, name)}: {column!a}"
 
 
 def _is_plain(kind: Any) -> bool:
     """Whether a column of Parquet, or of CSV, has a value a row that can be written as text."""
     from pyarrow import types
 
-    return kind is None or not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
+    own = kind.value_type if kind is not None and types.is_dictionary(kind) else kind
+    return own is None or not (types.is_nested(own) or is_bytes(own))
 
 
 def _keys(columns: list[Seen], dialect: Dialect, reasons: list[str]) -> Recognized | None:

@@ -16,7 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, cast, get_args
+
+from pydantic import StringConstraints
 
 from keras_pipeline.core.csv_files import NUMBER
 from keras_pipeline.core.errors import DataError
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 Delimiter = Literal[",", ";", "\t", "|"]
 DELIMITERS: Sequence[str] = get_args(Delimiter)
 """That are tried where nobody says which it is, the usual one first."""
+OneSign = Annotated[str, StringConstraints(pattern=r"^[\x01-\x09\x0b\x0c\x0e-!#-\x7f]$")]
+"""A delimiter: one ASCII character, as Arrow asks for, and no quotation mark."""
 MOST_COLUMNS = 20_000
 LARGEST_ROW = 1 << 22
 """Bytes of a row of CSV, and of its header."""
@@ -351,7 +355,7 @@ def to_texts(
 ) -> list[str | None]:
     """The values as texts, without the spaces around them; None where one is missing: null, empty, or one of
     `missing_values`. Raises DataError, beginning with `place` of its index, for one that is no line of text."""
-    encoded = _as_text(array, place).dictionary_encode()
+    encoded = as_text(array, place).dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     missing = {"", *missing_values}
     words: list[str | None] = [None if word in missing else word for word in encoded.dictionary.to_pylist()]
@@ -390,7 +394,7 @@ def to_numbers(
         if "nan" in words:
             wrong &= ~np.isnan(values)
     else:
-        text = _as_text(array, place)
+        text = as_text(array, place)
         nothing |= compute.is_in(text, pyarrow.array(["", *missing_values])).to_numpy(zero_copy_only=False)
         pattern = NUMBER.pattern.replace(r"\.", ",") if decimal == "comma" else NUMBER.pattern
         fits = compute.match_substring_regex(text, f"^(?:{pattern})$").fill_null(False)
@@ -409,14 +413,30 @@ def to_numbers(
     return values
 
 
-def _as_text(array: "pyarrow.Array[Any]", place: Callable[[int], str]) -> Any:
-    import pyarrow
-    from pyarrow import compute
+def is_bytes(kind: Any) -> bool:
+    """Whether a column of Parquet of this type holds bytes."""
+    from pyarrow import types
 
-    kind = array.type.value_type if pyarrow.types.is_dictionary(array.type) else array.type
-    if pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind) or pyarrow.types.is_fixed_size_binary(kind):
+    every = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
+    return any(one(kind) for one in every)
+
+
+def as_text(array: "pyarrow.Array[Any]", place: Callable[[int], str]) -> "pyarrow.Array[Any]":
+    """The values as strings, without the spaces around them. Raises DataError, beginning with `place` of the first,
+    where they are of a type that has no text, such as bytes."""
+    import pyarrow
+    from pyarrow import compute, types
+
+    kind = array.type.value_type if types.is_dictionary(array.type) else array.type
+    if is_bytes(kind):
         raise DataError(f"{place(0)}: got bytes ({kind}). Expected: text or numbers. Leave the column out.")
-    return compute.utf8_trim_whitespace(array.cast(pyarrow.string()))
+    try:
+        return compute.utf8_trim_whitespace(array.cast(pyarrow.string()))
+    except pyarrow.ArrowException as fault:  # such as times in a zone that nobody knows
+        raise DataError(
+            f"{place(0)}: got {str(kind)[:SHOWN]} ({_first_line(fault)}). Expected: text or numbers. Leave the "
+            "column out."
+        ) from None
 
 
 def _no_number(text: str, decimal: str) -> str:
