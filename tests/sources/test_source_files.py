@@ -84,13 +84,13 @@ def test_two_members_are_read_at_once(tmp_path: Path) -> None:
 def test_a_tar_gz_is_unpacked_once_and_anew_where_it_changed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = make_tar(tmp_path / "own.tar.gz", CONTENTS)
+    path = make_tar(tmp_path / "own[1].tar.gz", CONTENTS)
     for _ in range(2):
-        open_source(path, "own.tar.gz", tmp_path / "kept")
+        open_source(path, "own[1].tar.gz", tmp_path / "kept")
     assert capsys.readouterr().out.count("unpacked, once, to") == 1
     make_tar(path, {"other.png": b"x"})
     os.utime(path, (1, 1))
-    assert open_source(path, "own.tar.gz", tmp_path / "kept").names() == ["other.png"]
+    assert open_source(path, "own[1].tar.gz", tmp_path / "kept").names() == ["other.png"]
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import time
 import zipfile
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_pipeline.core.errors import DataError, ParamsError
-from keras_pipeline.sources.kinds.arrays import Arrays
+from keras_pipeline.sources.kinds.arrays import Arrays, list_arrays
 from keras_pipeline.strict_yaml.reader import parse_yaml
 from memory_files import MemoryFiles, images_of
 from peak_memory import little_memory
@@ -285,3 +286,16 @@ def test_other_files_are_not_recognized() -> None:
     assert Arrays.recognize(MemoryFiles({"a.npy": npy(IMAGES)})) is None
     with pytest.raises(DataError, match="several pairs"):
         Arrays.recognize(npz(a=IMAGES, b=IMAGES, c=LABELS))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_array_that_is_there_twice_is_refused_among_very_many() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for index in range(40_000):
+            archive.writestr(f"{index}.npy", b"")
+        archive.writestr("39999.npy", b"")
+    begun = time.process_time()
+    with pytest.raises(DataError, match=r"got the array '.*/39999' twice\. Expected: each name once"):
+        list_arrays(MemoryFiles({"many.npz": file.getvalue()}))
+    assert time.process_time() - begun < 3

@@ -4,8 +4,10 @@ import hashlib
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from keras_pipeline.sources.dataset_file import load_dataset
+from keras_pipeline.sources.kinds.made import Made
 from keras_pipeline.sources.raw_writer import rows_of
 
 
@@ -21,3 +23,9 @@ def test_the_line_is_the_same_bytes_everywhere_and_is_y_2x() -> None:
     assert (slope, intercept) == pytest.approx((2, 0), abs=0.01)
     assert np.std(y - 2 * x) == pytest.approx(0.05, rel=0.1)
     assert examples.splits == ["train"] * 800 + ["test"] * 200
+
+
+@pytest.mark.parametrize("target", ["", "a\nb", "x", "y" * 1001])
+def test_a_target_that_no_column_can_be_called_is_refused(target: str) -> None:
+    with pytest.raises(ValidationError, match="target"):
+        Made(kind="made", maker="line", target=target)

@@ -1,6 +1,7 @@
 """Archives, read in place, and what gzip has packed: no more is unpacked than is asked for, nothing is extracted."""
 
 import errno
+import glob
 import io
 import os
 import shutil
@@ -289,7 +290,7 @@ def unpack_beside(path: Path, name: str, kept: Path) -> Path:
     state = path.stat()
     target = kept / f"{path.name}.{state.st_size}.{state.st_mtime_ns}.tar"
     if not target.exists():
-        for other in kept.glob(f"{path.name}.*.tar"):
+        for other in kept.glob(f"{glob.escape(path.name)}.*.tar"):
             other.unlink()
         print(f"{name}: unpacked, once, to {target}", flush=True)
         with (

@@ -16,7 +16,6 @@ from keras_pipeline.core.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SHOWN = 200
 _UNSIGNED_BYTE = 8
 _OTHER_TYPES = {
     9: "signed bytes",

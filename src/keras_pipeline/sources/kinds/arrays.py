@@ -6,6 +6,7 @@ Nothing of a file is believed but what its header and its size say together; pic
 import re
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -245,9 +246,8 @@ def list_arrays(source: SourceFiles) -> list[Array]:
                     opened = partial(_member, source, name, member.filename)
                     called, sizes = f"{said}/{ascii(key)[1:-1]}", (member.file_size, member.compress_size)
                     found.append(Array(called, f"{name}/{key}", *sizes, opened))
-    keys = [one.key for one in found]
-    for key in keys:
-        if len(keys) > 1 and keys.count(key) > 1:
+    for key, count in Counter(one.key for one in found).items():
+        if count > 1:
             raise DataError(f"{source.name}: got the array {key!a} twice. Expected: each name once.")
     return found
 

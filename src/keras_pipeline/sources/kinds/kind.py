@@ -141,7 +141,9 @@ class Kind(Block):
 
     @model_validator(mode="after")
     def _check_classes(self) -> Self:
-        """Raise KeyedError where two classes are one, or not as many label values are given."""
+        """Raise KeyedError for one class alone, where two are one, or not as many label values are given."""
+        if len(self.classes) == 1:
+            raise KeyedError(("classes",), "one class alone. Expected: two at least, or none.")
         for key, values in (("classes", self.classes), ("label_values", self.label_values)):
             first: dict[str, int] = {}
             for index, value in enumerate(values):
@@ -163,8 +165,6 @@ class Kind(Block):
             raise KeyedError((given[-1],), f"not here: {away}. Take it out.")
         if self.has_files and not given:
             raise KeyedError(("path",), "missing. Add it: a folder, a file or an archive; or `download`.")
-        if len(self.classes) == 1:
-            raise KeyedError(("classes",), "one class alone. Expected: two at least, or none.")
         return self
 
     @property

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import model_validator
 
-from keras_pipeline.sources.kinds.kind import Columns, Examples, Kind, Recognized, Split
+from keras_pipeline.sources.kinds.kind import Columns, Examples, Kind, Line, Recognized, Split
 from keras_pipeline.sources.source_files import SourceFiles
 from keras_pipeline.strict_yaml.faults import KeyedError
 
@@ -119,7 +119,7 @@ class Made(Kind):
     kind: Literal["made"]
     maker: MakerName
     """how it is computed"""
-    target: str = "target"
+    target: Line = "target"
     """of a table: what its last column is called, which is predicted"""
 
     @model_validator(mode="after")

@@ -72,8 +72,6 @@ class Table(Kind):
         """Raise KeyedError where what is said of the columns does not go together."""
         if self.target in self.columns:
             raise KeyedError(("columns", self.target), "is what is predicted (target). Take it out of `columns`.")
-        if len(self.classes) == 1:
-            raise KeyedError(("classes",), "one class leaves nothing to tell apart. Give two at least, or [].")
         used: list[tuple[tuple[str, ...], str]] = [(("columns", name), name) for name in self.columns]
         used += [(("target",), self.target)]
         used += [(("splits", key), name) for key in ("column", "group", "time") if (name := getattr(self.splits, key))]
