@@ -189,3 +189,11 @@ def test_what_is_written_of_a_dataset_reads_as_the_same(path: Path, tmp_path: Pa
     keys = dataset.model_dump(mode="json", exclude_unset=True)
     Path(tmp_path, path.name).write_text(add.dataset_text(path.stem, keys, ["a reason: of more than one word"]))
     assert read_dataset(tmp_path / path.name) == dataset
+
+
+@pytest.mark.usefixtures("project")
+def test_what_cannot_be_written_leaves_no_copy_under_dvc(capsys: pytest.CaptureFixture[str]) -> None:
+    make("images")
+    assert main.main(["dataset", "add", "own", "own", "--dvc", "--title", "two\nlines"]) == 2
+    assert "Nothing was changed." in capsys.readouterr().err
+    assert not [*Path("datasets").glob("own.*")]

@@ -92,13 +92,14 @@ def add_dataset(chosen: argparse.Namespace) -> None:
         print(f"  - {reason}")
     if taken.others:
         print(f"  it could be {' or '.join(taken.others)} too: then write `kind` by hand")
-    kept = None
-    if chosen.dvc:
-        shown = str(kept := add.kept_file(name, path))
-        print(f"{shown}: a copy of all files, which DVC keeps", flush=True)
-        packing.keep(source, path, kept)
+    kept = add.kept_file(name, path) if chosen.dvc else None
+    shown = str(kept or shown)
     earlier = add.earlier_dataset(there) if there else None
     given = {"path": shown, "title": chosen.title or (None if earlier else name)}
+    if kept:
+        add.check_keys(target, name, taken, earlier, given)
+        print(f"{shown}: a copy of all files, which DVC keeps", flush=True)
+        packing.keep(source, path, kept)
     made, said = add.write_dataset(target, name, taken, earlier, given, chosen.downloads)
     print(f"{target}: {_size(made)}, {said}")
     _say_what_does_not_fit(chosen.params, name)

@@ -119,14 +119,20 @@ def _written(key: str, value: Any, indent: str = "") -> list[str]:
     return [head, *(f"{indent}- {flow_text(own)}" for own in value)]
 
 
+def check_keys(path: Path, name: str, taken: Taken, earlier: Kind | None, given: Mapping[str, Any]) -> Kind:
+    """What the dataset file `path` would say. Raises ParamsError where the keys do not go together."""
+    text = dataset_text(name, dataset_keys(taken, earlier, **given), ())
+    made: Kind = reader.parse_yaml(text.encode(), str(path), taken.kind)
+    return made
+
+
 def write_dataset(
     path: Path, name: str, taken: Taken, earlier: Kind | None, given: Mapping[str, Any], downloads: Path
 ) -> tuple[Kind, str]:
     """Write the dataset file `path`; what it says, and a line about its examples, or why `fetch` refuses them as they
     are. Raises ParamsError where a key that was kept of the `earlier` one does not go together with what is there now.
     """
-    keys = dataset_keys(taken, earlier, **given)
-    made: Kind = reader.parse_yaml(dataset_text(name, keys, ()).encode(), str(path), taken.kind)
+    keys, made = dataset_keys(taken, earlier, **given), check_keys(path, name, taken, earlier, given)
     seen = scan.look(name, made, downloads)
     keys["recorded"] = seen.source
     try:
